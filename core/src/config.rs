@@ -196,7 +196,12 @@ impl Config {
 struct Check(Vec<FieldError>);
 
 impl Check {
-    fn wrong(&mut self, field: &'static str, value: impl Into<String>, expected: impl Into<String>) {
+    fn wrong(
+        &mut self,
+        field: &'static str,
+        value: impl Into<String>,
+        expected: impl Into<String>,
+    ) {
         self.0.push(FieldError { field, value: value.into(), expected: expected.into() });
     }
 
@@ -222,29 +227,56 @@ impl Check {
     fn addresses(&mut self, config: &Config) {
         if let Some(addr) = config.advertise {
             if addr.ip().is_unspecified() || addr.port() == 0 {
-                self.wrong("advertise", addr.to_string(), "must be an address and port that others can reach");
+                self.wrong(
+                    "advertise",
+                    addr.to_string(),
+                    "must be an address and port that others can reach",
+                );
             }
         } else if config.listen.ip().is_unspecified() {
-            self.wrong("advertise", "none", "must be set when listen is a wildcard address, which others cannot reach");
+            self.wrong(
+                "advertise",
+                "none",
+                "must be set when listen is a wildcard address, which others cannot reach",
+            );
         }
         const SEEDS_MAX: usize = 64;
         if config.seeds.len() > SEEDS_MAX {
-            self.wrong("seeds", format!("{} addresses", config.seeds.len()), format!("at most {SEEDS_MAX}"));
+            self.wrong(
+                "seeds",
+                format!("{} addresses", config.seeds.len()),
+                format!("at most {SEEDS_MAX}"),
+            );
         }
         for seed in &config.seeds {
             if seed.ip().is_unspecified() || seed.port() == 0 {
-                self.wrong("seeds", seed.to_string(), "must be an address and port that can be reached");
+                self.wrong(
+                    "seeds",
+                    seed.to_string(),
+                    "must be an address and port that can be reached",
+                );
             }
         }
     }
 
     fn security(&mut self, config: &Config) {
         match &config.security {
-            None => self.wrong("security", "none", "choose a secret, PEM files, or insecure on loopback"),
+            None => self.wrong(
+                "security",
+                "none",
+                "choose a secret, PEM files, or insecure on loopback",
+            ),
             Some(Security::Insecure) => {
-                let all = [Some(config.listen), config.advertise].into_iter().flatten().chain(config.seeds.iter().copied());
+                let all = [Some(config.listen), config.advertise]
+                    .into_iter()
+                    .flatten()
+                    .chain(config.seeds.iter().copied());
                 for addr in all.filter(|a| !a.ip().is_loopback()) {
-                    self.wrong("security", "insecure", format!("is only allowed with loopback addresses; {addr} is none"));
+                    self.wrong(
+                        "security",
+                        "insecure",
+                        format!("is only allowed with loopback addresses; {addr} is none"),
+                    );
                 }
             }
             Some(Security::Secret(_) | Security::Pem { .. }) => {}
@@ -310,7 +342,12 @@ impl Builder {
     }
 
     /// Authenticates by certificates of your own, see [`Security::Pem`].
-    pub fn pem(mut self, ca: impl Into<PathBuf>, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+    pub fn pem(
+        mut self,
+        ca: impl Into<PathBuf>,
+        cert: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
         self.0.security = Some(Security::Pem { ca: ca.into(), cert: cert.into(), key: key.into() });
         self
     }
@@ -324,12 +361,6 @@ impl Builder {
     /// The configuration as it stands.
     pub fn config(&self) -> &Config {
         &self.0
-    }
-
-    /// Checks the configuration, binds the socket and starts the node. Does not wait for a seed
-    /// to answer: [`Cluster::join`](crate::Cluster::join) does.
-    pub async fn start(self) -> Result<crate::Cluster> {
-        crate::Cluster::start(self.0).await
     }
 }
 
@@ -363,13 +394,27 @@ mod tests {
         let Err(Error::Config(fields)) = config.validate() else { panic!("it was accepted") };
         let mut names: Vec<_> = fields.iter().map(|f| f.field).collect();
         names.dedup();
-        assert_eq!(names, ["cluster", "node_id", "seeds", "security", "probe_timeout", "links_max", "payload_max"]);
+        assert_eq!(
+            names,
+            [
+                "cluster",
+                "node_id",
+                "seeds",
+                "security",
+                "probe_timeout",
+                "links_max",
+                "payload_max"
+            ]
+        );
     }
 
     #[test]
     fn insecure_needs_loopback() {
-        let builder = Builder::new("c", "n").insecure().seed(SocketAddr::from(([192, 0, 2, 1], 7000)));
-        let Err(Error::Config(fields)) = builder.config().validate() else { panic!("it was accepted") };
+        let builder =
+            Builder::new("c", "n").insecure().seed(SocketAddr::from(([192, 0, 2, 1], 7000)));
+        let Err(Error::Config(fields)) = builder.config().validate() else {
+            panic!("it was accepted")
+        };
         assert_eq!(fields.len(), 1);
         assert_eq!(fields[0].field, "security");
     }

@@ -25,7 +25,10 @@ impl NodeId {
             return Err("must not be empty".into());
         }
         if name.len() > NODE_ID_BYTES_MAX {
-            return Err(format!("has {} bytes; at most {NODE_ID_BYTES_MAX} are allowed", name.len()));
+            return Err(format!(
+                "has {} bytes; at most {NODE_ID_BYTES_MAX} are allowed",
+                name.len()
+            ));
         }
         if let Some(c) = name.chars().find(|c| c.is_control()) {
             return Err(format!("contains the control character {c:?}"));
@@ -142,7 +145,9 @@ pub fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), String> {
     }
     let bytes: usize = tags.iter().map(|(k, v)| k.len() + v.len()).sum();
     if bytes > TAGS_BYTES_MAX {
-        return Err(format!("{bytes} bytes of keys and values; at most {TAGS_BYTES_MAX} are allowed"));
+        return Err(format!(
+            "{bytes} bytes of keys and values; at most {TAGS_BYTES_MAX} are allowed"
+        ));
     }
     if tags.contains_key("") {
         return Err("a key must not be empty".into());

@@ -1,0 +1,234 @@
+//! Applying what others say about third members: rule 2 decides, events follow.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Effect, Membership, Step, Suspicion, Time, gossip::Priority};
+use crate::{
+    event::EventKind,
+    member::{Member, NodeId, State},
+    wire::Record,
+};
+
+impl Membership {
+    pub(super) fn apply_all(&mut self, step: &mut Step<'_>, records: Vec<Record>) {
+        for record in records {
+            self.apply(step, record);
+        }
+    }
+
+    /// Believes a record if it supersedes what is known, and passes it on.
+    pub(super) fn apply(&mut self, step: &mut Step<'_>, record: Record) {
+        if record.id == self.own.peer.id {
+            return self.about_us(step, record);
+        }
+        match self.table.get(&record.id) {
+            None if record.state.is_live() => self.meet(step, record),
+            None => self.remember_dead(step, &record),
+            Some(known) if record.rank() > known.rank() => self.supersede(step, record, false),
+            Some(known) => {
+                let same =
+                    record.rank() == known.rank() && record.instance == known.member.instance;
+                if same && record.state == State::Suspect {
+                    self.confirm(step, &record);
+                }
+            }
+        }
+    }
+
+    /// A member we did not know.
+    fn meet(&mut self, step: &mut Step<'_>, record: Record) {
+        if !self.make_room() {
+            self.counters.members_refused += 1;
+            return;
+        }
+        let member = self.believe(step, &record);
+        step.event(EventKind::MemberJoined { member: alive(&member) });
+        if record.state == State::Suspect {
+            step.event(EventKind::MemberSuspected {
+                member,
+                observers: record.observers.clone().into(),
+            });
+        }
+        self.spread(step, &record, Priority::Medium);
+        self.enter_rotation(&record.id);
+        self.corroborate(step, &record);
+    }
+
+    /// Somebody dead we did not know: no event, but old gossip must not bring it back.
+    fn remember_dead(&mut self, step: &mut Step<'_>, record: &Record) {
+        let expired = Duration::from_millis(record.dead_for_ms) >= self.settings.dead_retention;
+        if !expired && self.make_room() {
+            self.believe(step, record);
+        }
+    }
+
+    /// A newcomer under a member's id has taken its place.
+    pub(super) fn fail_as_replaced(&mut self, step: &mut Step<'_>, record: Record) {
+        self.supersede(step, record, true);
+    }
+
+    /// What is known gives way.
+    fn supersede(&mut self, step: &mut Step<'_>, record: Record, by_newcomer: bool) {
+        let known = &self.table.get(&record.id).expect("the caller looked it up").member;
+        let (old, was) = (known.clone(), known.state);
+        let observers: Arc<[NodeId]> = record.observers.clone().into();
+        let replaced = by_newcomer || old.instance != record.instance;
+        let member = self.believe(step, &record);
+        let changed = old.tags != member.tags || old.addr != member.addr;
+        if replaced {
+            step.out.push(Effect::Close { peer: old.peer() });
+        }
+        let priority = match (was.is_live(), record.state) {
+            (true, State::Alive | State::Suspect) if replaced => {
+                step.event(EventKind::MemberFailed {
+                    member: old,
+                    observers: Arc::from([]),
+                    replaced,
+                });
+                step.event(EventKind::MemberJoined { member: alive(&member) });
+                Priority::Medium
+            }
+            (true, State::Alive) => {
+                if was == State::Suspect {
+                    step.event(EventKind::MemberRecovered { member: member.clone() });
+                }
+                if changed {
+                    step.event(EventKind::MemberUpdated { member: member.clone() });
+                }
+                if was == State::Suspect { Priority::Critical } else { Priority::Low }
+            }
+            (true, State::Suspect) => {
+                // From suspect to suspect it must have refuted meanwhile; we missed it.
+                if was == State::Suspect {
+                    step.event(EventKind::MemberRecovered { member: alive(&member) });
+                }
+                Priority::Critical
+            }
+            (true, State::Failed) => {
+                self.heal_soon(step);
+                step.event(EventKind::MemberFailed {
+                    member: member.clone(),
+                    observers: observers.clone(),
+                    replaced,
+                });
+                Priority::High
+            }
+            (true, State::Left) => {
+                step.event(EventKind::MemberLeft { member: member.clone() });
+                Priority::High
+            }
+            (false, State::Alive | State::Suspect) => {
+                step.event(EventKind::MemberJoined { member: alive(&member) });
+                self.enter_rotation(&record.id);
+                Priority::Medium
+            }
+            (false, State::Failed | State::Left) => Priority::High,
+        };
+        if record.state == State::Suspect {
+            step.event(EventKind::MemberSuspected { member, observers });
+        }
+        self.spread(step, &record, priority);
+        self.corroborate(step, &record);
+    }
+
+    /// Writes a record into the table.
+    fn believe(&mut self, step: &Step<'_>, record: &Record) -> Arc<Member> {
+        let rtt = self.table.get(&record.id).filter(|e| e.member.instance == record.instance);
+        let member = Arc::new(Member {
+            id: record.id.clone(),
+            instance: record.instance,
+            incarnation: record.incarnation,
+            state: record.state,
+            addr: record.addr,
+            tags: record.tags.clone(),
+            rtt: rtt.and_then(|e| e.member.rtt),
+        });
+        let suspicion = (record.state == State::Suspect).then(|| {
+            let (min, factor) = (self.settings.suspicion_min, self.settings.suspicion_max_factor);
+            Suspicion::new(
+                step.now,
+                record.observers.clone(),
+                self.table.live_len() + 1,
+                min,
+                factor,
+            )
+        });
+        let dead = !record.state.is_live();
+        let dead_since = dead.then(|| step.now - Duration::from_millis(record.dead_for_ms));
+        self.table.put(member.clone(), suspicion, record.observers.clone(), dead_since);
+        self.version += 1;
+        member
+    }
+
+    /// Another observer of a suspicion that we know.
+    fn confirm(&mut self, step: &mut Step<'_>, record: &Record) {
+        let live = self.table.live_len() + 1;
+        let (min, factor) = (self.settings.suspicion_min, self.settings.suspicion_max_factor);
+        let Some(entry) = self.table.get_mut(&record.id) else { return };
+        let Some(suspicion) = &mut entry.suspicion else { return };
+        if suspicion.confirm(&record.observers, live, min, factor) {
+            let merged = entry.record(step.now);
+            self.spread(step, &merged, Priority::Critical);
+        }
+    }
+
+    /// We ourselves could not reach a member.
+    pub(super) fn suspect(&mut self, step: &mut Step<'_>, id: &NodeId) {
+        let Some(entry) = self.table.get(id).filter(|e| e.member.state.is_live()) else { return };
+        let (peer, addr) = (entry.member.peer(), entry.member.addr);
+        let mut record = entry.record(step.now);
+        record.state = State::Suspect;
+        record.observers = vec![self.own.peer.id.clone()];
+        self.apply(step, record.clone());
+        // The suspect hears of it first, and where loss is no excuse.
+        self.send_records(
+            step,
+            &peer,
+            addr,
+            crate::wire::Frame::Gossip,
+            std::slice::from_ref(&record),
+        );
+    }
+
+    pub(super) fn tick_suspicions(&mut self, step: &mut Step<'_>) {
+        while let Some(id) = self.due_suspicion(step.now) {
+            let entry = self.table.get(&id).expect("it was found in the table");
+            let mut record = entry.record(step.now);
+            record.state = State::Failed;
+            record.dead_for_ms = 0;
+            self.apply(step, record);
+        }
+    }
+
+    fn due_suspicion(&self, now: Time) -> Option<NodeId> {
+        self.table.suspicions().find(|(_, s)| s.deadline <= now).map(|(id, _)| id.clone())
+    }
+
+    pub(super) fn first_suspicion(&self) -> Option<Time> {
+        self.table.suspicions().map(|(_, s)| s.deadline).min()
+    }
+
+    /// Keeps the table within its limit by forgetting the longest dead; whether one more fits.
+    fn make_room(&mut self) -> bool {
+        if self.table.len() + 1 < self.settings.members_max {
+            return true;
+        }
+        let oldest =
+            self.table.iter().filter_map(|e| Some((e.dead_since?, e.member.id.clone()))).min();
+        match oldest {
+            Some((_, id)) => {
+                self.forget(&id);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The same member as alive: what `MemberJoined` announces even if a suspicion came with it.
+fn alive(member: &Arc<Member>) -> Arc<Member> {
+    if member.state == State::Alive {
+        return member.clone();
+    }
+    Arc::new(Member { state: State::Alive, ..Member::clone(member) })
+}

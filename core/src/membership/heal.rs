@@ -1,0 +1,97 @@
+//! Healing and forgetting: the failed and lost seeds are tried again with back-off until they are
+//! forgotten, so that two halves that declared each other dead become one cluster by themselves.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rand::{Rng, seq::IndexedRandom};
+
+use super::{Effect, Membership, Step, Time};
+use crate::member::{NodeId, Peer, State};
+
+/// The pause between attempts grows to this many times the configured one.
+const BACK_OFF_MAX: u32 = 8;
+
+/// When to try, and when to forget.
+#[derive(Debug, Default)]
+pub(super) struct Heal {
+    next: Option<Time>,
+    back_off: u32,
+}
+
+impl Heal {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.next
+    }
+}
+
+impl Membership {
+    pub(super) fn start_healing(&mut self, step: &Step<'_>) {
+        self.heal.back_off = 1;
+        self.plan_healing(step);
+    }
+
+    /// Somebody failed: begin again with short pauses.
+    pub(super) fn heal_soon(&mut self, step: &Step<'_>) {
+        self.heal.back_off = 1;
+        self.plan_healing(step);
+    }
+
+    fn plan_healing(&mut self, step: &Step<'_>) {
+        let jitter = self.rng.random_range(0.75..1.25);
+        let pause = (self.settings.heal_interval * self.heal.back_off).mul_f64(jitter);
+        self.heal.next = Some(step.now + pause);
+    }
+
+    pub(super) fn tick_heal(&mut self, step: &mut Step<'_>) {
+        if self.heal.next.is_none_or(|at| at > step.now) {
+            return;
+        }
+        self.forget_the_long_dead(step.now);
+        self.heal.back_off = (self.heal.back_off * 2).min(BACK_OFF_MAX);
+        self.plan_healing(step);
+        self.try_a_failed_member(step);
+        self.try_a_lost_seed(step);
+    }
+
+    fn try_a_failed_member(&mut self, step: &mut Step<'_>) {
+        let failed: Vec<(Peer, SocketAddr, bool)> = self
+            .table
+            .iter()
+            .filter(|e| e.member.state == State::Failed)
+            .map(|e| (e.member.peer(), e.member.addr, e.linked))
+            .collect();
+        match failed.choose(&mut self.rng).cloned() {
+            Some((peer, addr, true)) => self.ask_to_join(step, &peer, addr),
+            Some((peer, addr, false)) => {
+                step.out.push(Effect::Dial { addr, expect: Some(peer.id) })
+            }
+            None => {}
+        }
+    }
+
+    /// A seed that is nobody's address is either down or in another part of a cut cluster.
+    fn try_a_lost_seed(&mut self, step: &mut Step<'_>) {
+        let known = |seed: &SocketAddr| {
+            self.table.iter().any(|e| e.member.addr == *seed && e.member.state != State::Failed)
+        };
+        let lost: Vec<SocketAddr> =
+            self.settings.seeds.iter().copied().filter(|s| !known(s)).collect();
+        if let Some(seed) = lost.choose(&mut self.rng) {
+            step.out.push(Effect::Dial { addr: *seed, expect: None });
+        }
+    }
+
+    fn forget_the_long_dead(&mut self, now: Time) {
+        let retention: Duration = self.settings.dead_retention;
+        let expired = |since: Option<Time>| since.is_some_and(|at| now.since(at) >= retention);
+        let ids: Vec<NodeId> = self
+            .table
+            .iter()
+            .filter(|e| expired(e.dead_since))
+            .map(|e| e.member.id.clone())
+            .collect();
+        for id in ids {
+            self.forget(&id);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Joining through seeds, and admitting those who join through us.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{Effect, Membership, Step, Time, gossip::Priority};
+use crate::{
+    event::EventKind,
+    member::{Peer, State},
+    wire::{Frame, Record},
+};
+
+/// How often seeds are tried while nobody has admitted us.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long an old process under a newcomer's id has to show that it lives.
+const OLD_INSTANCE_WITHIN: Duration = Duration::from_secs(1);
+/// The most newcomers waiting for that; further ones are not answered and try again.
+const WAITING_MAX: usize = 64;
+
+/// A newcomer under an id that is still alive here.
+#[derive(Debug)]
+struct Newcomer {
+    peer: Peer,
+    fresh: bool,
+    record: Record,
+    old: Peer,
+    ping: u64,
+    deadline: Time,
+}
+
+/// Our own join, and the newcomers that wait.
+#[derive(Debug)]
+pub(super) struct Join {
+    pending: bool,
+    retry: Option<Time>,
+    waiting: Vec<Newcomer>,
+}
+
+impl Join {
+    pub(super) fn new(pending: bool) -> Self {
+        Self { pending, retry: None, waiting: Vec::new() }
+    }
+
+    /// Nobody has admitted us yet.
+    pub(super) fn pending(&self) -> bool {
+        self.pending
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.waiting.iter().map(|n| n.deadline).chain(self.retry).min()
+    }
+
+    pub(super) fn grant(&mut self, late: Duration) {
+        for newcomer in &mut self.waiting {
+            newcomer.deadline = newcomer.deadline + late;
+        }
+    }
+}
+
+impl Membership {
+    pub(super) fn start_joining(&mut self, step: &mut Step<'_>) {
+        self.join.pending = !self.settings.seeds.is_empty();
+        if self.join.pending {
+            self.join.retry = Some(step.now);
+        } else {
+            step.out.push(Effect::Joined);
+        }
+    }
+
+    pub(super) fn tick_join(&mut self, step: &mut Step<'_>) {
+        if self.join.retry.is_some_and(|at| at <= step.now) {
+            self.join.retry = self.join.pending.then(|| step.now + RETRY);
+            if self.join.pending {
+                for seed in &self.settings.seeds {
+                    step.out.push(Effect::Dial { addr: *seed, expect: None });
+                }
+            }
+        }
+        while let Some(at) = self.join.waiting.iter().position(|n| n.deadline <= step.now) {
+            let newcomer = self.join.waiting.swap_remove(at);
+            self.replace(step, &newcomer);
+        }
+    }
+
+    /// A link to a seed, or to somebody who was gone, is up.
+    pub(super) fn ask_to_join(&mut self, step: &mut Step<'_>, peer: &Peer, addr: SocketAddr) {
+        let own = self.own_record();
+        let fresh = self.table.len() == 0;
+        self.send_records(step, peer, addr, Frame::Join { fresh }, &[own]);
+    }
+
+    pub(super) fn on_join(
+        &mut self,
+        step: &mut Step<'_>,
+        from: Peer,
+        fresh: bool,
+        updates: Vec<Record>,
+    ) {
+        // The link says who it is; a frame that says otherwise is no honest mistake.
+        let Some(record) =
+            updates.into_iter().find(|r| r.peer() == from && r.state == State::Alive)
+        else {
+            self.counters.frames_bad += 1;
+            return;
+        };
+        if self.own.state == State::Left {
+            return;
+        }
+        if from.id == self.own.peer.id {
+            // Its admission would be our own replacement.
+            return self.send_records(step, &from, record.addr, Frame::Refused, &[]);
+        }
+        let known = self.table.get(&from.id);
+        let old = known.filter(|e| e.member.instance != from.instance && e.member.state.is_live());
+        match old.map(|e| (e.member.peer(), e.member.addr)) {
+            None => self.admit(step, &from, fresh, record),
+            Some((old, addr)) => self.check_old_instance(step, old, addr, from, fresh, record),
+        }
+    }
+
+    fn check_old_instance(
+        &mut self,
+        step: &mut Step<'_>,
+        old: Peer,
+        addr: SocketAddr,
+        peer: Peer,
+        fresh: bool,
+        record: Record,
+    ) {
+        if self.join.waiting.iter().any(|n| n.peer == peer)
+            || self.join.waiting.len() >= WAITING_MAX
+        {
+            return;
+        }
+        let same_socket = addr == record.addr;
+        let ping = if same_socket { 0 } else { self.ping_old_instance(step, &old, addr) };
+        let deadline = step.now + OLD_INSTANCE_WITHIN;
+        let newcomer = Newcomer { peer, fresh, record, old, ping, deadline };
+        if same_socket {
+            // Two processes cannot listen on one address: the old one is gone.
+            self.replace(step, &newcomer);
+        } else {
+            self.join.waiting.push(newcomer);
+        }
+    }
+
+    /// An answer that belongs to no probe: perhaps of a process that a newcomer would replace.
+    pub(super) fn old_instance_answered(&mut self, step: &mut Step<'_>, from: &Peer, seq: u64) {
+        while let Some(at) = self.join.waiting.iter().position(|n| n.old == *from && n.ping == seq)
+        {
+            let newcomer = self.join.waiting.swap_remove(at);
+            step.event(EventKind::NameConflict { id: from.id.clone() });
+            self.send_records(step, &newcomer.peer, newcomer.record.addr, Frame::Refused, &[]);
+        }
+    }
+
+    /// The old process under a newcomer's id is gone.
+    fn replace(&mut self, step: &mut Step<'_>, newcomer: &Newcomer) {
+        let same = self.table.get(&newcomer.old.id).filter(|e| e.member.peer() == newcomer.old);
+        if let Some(entry) = same.filter(|e| e.member.state.is_live()) {
+            let mut record = entry.record(step.now);
+            record.state = State::Failed;
+            record.observers = vec![self.own.peer.id.clone()];
+            record.dead_for_ms = 0;
+            self.fail_as_replaced(step, record);
+        }
+        self.admit(step, &newcomer.peer, newcomer.fresh, newcomer.record.clone());
+    }
+
+    fn admit(&mut self, step: &mut Step<'_>, peer: &Peer, fresh: bool, record: Record) {
+        let addr = record.addr;
+        self.apply(step, record);
+        if fresh {
+            let own = self.own_record();
+            let others =
+                self.table.iter().filter(|e| e.member.peer() != *peer).map(|e| e.record(step.now));
+            let all: Vec<_> = std::iter::once(own).chain(others).collect();
+            self.send_records(step, peer, addr, Frame::Welcome, &all);
+        } else {
+            let own = self.own_record();
+            self.send_records(step, peer, addr, Frame::Welcome, &[own]);
+            self.send_summaries(step, peer, addr);
+        }
+        self.table.set_linked(&peer.id, true);
+    }
+
+    pub(super) fn on_welcome(&mut self, step: &mut Step<'_>, from: &Peer, updates: Vec<Record>) {
+        self.apply_from_sync(step, updates);
+        self.table.set_linked(&from.id, true);
+        if self.join.pending {
+            self.join.pending = false;
+            self.join.retry = None;
+            step.out.push(Effect::Joined);
+            self.sync_soon(step);
+        }
+        // Whoever admitted us may have known us dead, and we now stand above that.
+        let own = self.own_record();
+        self.announce(step, Priority::Medium);
+        if let Some(addr) = self.addr_of(from) {
+            self.send_records(step, from, addr, Frame::Gossip, &[own]);
+        }
+    }
+
+    pub(super) fn on_refused(&mut self, step: &mut Step<'_>) {
+        // Only a newcomer can be refused; a member settles it by age.
+        if self.join.pending {
+            self.yield_id(step);
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! Membership: the protocol as a pure state machine.
+//!
+//! [`Membership`] takes `(now, input)` and yields effects: frames to send, links to open or
+//! close, events, and when it wants to be called next. It has no clock, socket, task or
+//! randomness of its own; the tokio driver and the simulator are its only two callers.
+//!
+//! The protocol is SWIM (Das et al. 2002) with Lifeguard's three parts (Dadgar et al. 2017).
+//! Rules it never breaks, asserted by the simulator after every step:
+//!
+//! 1. Only a member raises its own incarnation. A suspicion never does.
+//! 2. Records of one id are ordered by (incarnation, state); see [`State`](crate::State).
+//! 3. A node never believes that it is itself suspect or failed: it refutes.
+//! 4. Every member that is up is eventually alive everywhere; every one that is gone eventually
+//!    failed or left everywhere, and later forgotten.
+//! 5. Every queue, table and message has a limit.
+//! 6. `left` is not `failed`: no alarm, no suspicion, no resurrection.
+
+mod apply;
+mod gossip;
+mod heal;
+mod health;
+mod identity;
+mod join;
+mod outbound;
+mod probe;
+mod settings;
+mod suspicion;
+mod sync;
+mod table;
+mod time;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rand::{SeedableRng, rngs::StdRng};
+
+use crate::{
+    event::EventKind,
+    member::{Instance, Member, NodeId, Peer, State, Tags},
+    wire::{self, DecodeError, Frame, Message, Record},
+};
+
+pub use gossip::{DATAGRAM_BYTES_MAX, STREAM_BYTES_MAX, UPDATES_MAX};
+pub use settings::Settings;
+pub use suspicion::Suspicion;
+pub use table::Entry;
+pub use time::Time;
+
+/// How a frame is to travel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// As a datagram: fast, may be lost.
+    Datagram,
+    /// On a stream: arrives unless the link dies.
+    Stream,
+}
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum Input {
+    /// The first input of all.
+    Start,
+    /// The deadline that [`Membership::deadline`] named has come, or any later time.
+    Tick,
+    /// A frame arrived on a link that leads to `from`.
+    Frame {
+        /// Who the link says it is.
+        from: Peer,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// A link is up.
+    LinkUp {
+        /// Where it leads.
+        peer: Peer,
+        /// Where the peer listens.
+        addr: SocketAddr,
+        /// The address that was dialed, if we did.
+        dialed: Option<SocketAddr>,
+    },
+    /// The last link to a peer is gone.
+    LinkDown {
+        /// Where it led.
+        peer: Peer,
+        /// It broke, as opposed to being closed for good reason by either side.
+        broken: bool,
+    },
+    /// A link looks as if the peer did not answer.
+    LinkTrouble {
+        /// Where it leads.
+        peer: Peer,
+    },
+    /// Announce these tags.
+    SetTags(Tags),
+    /// Announce that we go.
+    Leave,
+}
+
+/// What is to be done outside.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a frame; dial the address if there is no link. Best effort.
+    Send {
+        /// Exactly this process.
+        to: Peer,
+        /// Where it listens.
+        addr: SocketAddr,
+        /// How.
+        class: Class,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// Make a link; answered by [`Input::LinkUp`] if it succeeds.
+    Dial {
+        /// Where to.
+        addr: SocketAddr,
+        /// Who is to answer there; anybody of the cluster if `None`.
+        expect: Option<NodeId>,
+    },
+    /// Close the link to a process that is no member any more.
+    Close {
+        /// Where it leads.
+        peer: Peer,
+    },
+    /// Tell the subscribers.
+    Event(EventKind),
+    /// A seed admitted us, or there is none to ask.
+    Joined,
+    /// The announcement that we go has spread as far as it will.
+    LeaveSpread,
+    /// Another living process has our id and is to stay: this node must stop.
+    Stop,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Direct probes sent.
+    pub probes: u64,
+    /// Probes that nobody answered, not even through others.
+    pub probes_failed: u64,
+    /// Direct probes that went unanswered and were followed by indirect ones.
+    pub probes_indirect: u64,
+    /// Probes made on behalf of others.
+    pub probes_relayed: u64,
+    /// Suspicions about ourselves that we refuted.
+    pub refutations: u64,
+    /// Frames that did not decode or that no honest peer sends.
+    pub frames_bad: u64,
+    /// Frames of a kind that this version does not know.
+    pub frames_unknown: u64,
+    /// Newcomers that the full table had no room for.
+    pub members_refused: u64,
+    /// Whole-table comparisons that were answered.
+    pub syncs: u64,
+    /// Whole-table comparisons that were refused because there were too many.
+    pub syncs_refused: u64,
+}
+
+/// What this node says about itself.
+#[derive(Debug)]
+struct Own {
+    peer: Peer,
+    addr: SocketAddr,
+    incarnation: u64,
+    state: State,
+    tags: Tags,
+}
+
+/// One call of [`Membership::handle`]: the time, and where effects go.
+struct Step<'a> {
+    now: Time,
+    out: &'a mut Vec<Effect>,
+}
+
+impl Step<'_> {
+    fn event(&mut self, kind: EventKind) {
+        self.out.push(Effect::Event(kind));
+    }
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Membership {
+    settings: Settings,
+    rng: StdRng,
+    own: Own,
+    table: table::Table,
+    gossip: gossip::Gossip,
+    health: health::LocalHealth,
+    probes: probe::Probes,
+    join: join::Join,
+    conflict: Option<identity::Conflict>,
+    sync: sync::Sync,
+    heal: heal::Heal,
+    started: Time,
+    stopped: bool,
+    leave_announced: bool,
+    /// When the gossip tick is due, while the queue is not empty.
+    gossip_at: Option<Time>,
+    gossip_last: Time,
+    /// What the caller was told last; a call much later than that means that we were paused.
+    deadline_told: Option<Time>,
+    version: u64,
+    counters: Counters,
+}
+
+/// A tick this much later than asked for is a pause of ours: others had no chance to be heard.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+
+impl Membership {
+    /// A node with an empty table. The same seed and the same inputs give the same effects.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        let own = Own {
+            peer: settings.me.clone(),
+            addr: settings.addr,
+            incarnation: 1,
+            state: State::Alive,
+            tags: settings.tags.clone(),
+        };
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            own,
+            table: table::Table::default(),
+            gossip: gossip::Gossip::default(),
+            health: health::LocalHealth::default(),
+            probes: probe::Probes::default(),
+            join: join::Join::new(!settings.seeds.is_empty()),
+            conflict: None,
+            sync: sync::Sync::default(),
+            heal: heal::Heal::default(),
+            started: Time::default(),
+            stopped: false,
+            leave_announced: false,
+            gossip_at: None,
+            gossip_last: Time::default(),
+            deadline_told: None,
+            version: 0,
+            counters: Counters::default(),
+            settings,
+        }
+    }
+
+    /// The one entry: what happened, when. Effects are appended in the order in which they are
+    /// to be done. `now` must not go backwards.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Effect>) {
+        if self.stopped {
+            return;
+        }
+        let step = &mut Step { now, out };
+        self.notice_own_pause(step);
+        match input {
+            Input::Start => self.start(step),
+            Input::Tick => {}
+            Input::Frame { from, bytes } => self.frame(step, from, &bytes),
+            Input::LinkUp { peer, addr, dialed } => self.link_up(step, peer, addr, dialed),
+            Input::LinkDown { peer, broken } => self.link_down(step, &peer, broken),
+            Input::LinkTrouble { peer } => self.probe_at_once(step, &peer),
+            Input::SetTags(tags) => self.set_tags(step, tags),
+            Input::Leave => self.leave(step),
+        }
+        self.tick(step);
+        self.deadline_told = self.deadline();
+    }
+
+    /// When [`Input::Tick`] is due next; `None` if never.
+    pub fn deadline(&self) -> Option<Time> {
+        if self.stopped {
+            return None;
+        }
+        let busy = [self.gossip_at, self.probes.deadline(), self.join.deadline()];
+        let conflict = self.conflict.as_ref().map(|c| c.deadline);
+        if self.own.state == State::Left {
+            return busy[0];
+        }
+        let suspicion = self.first_suspicion();
+        busy.into_iter()
+            .chain([conflict, suspicion, self.sync.deadline(), self.heal.deadline()])
+            .flatten()
+            .min()
+    }
+
+    /// Rises whenever [`Membership::members`] would differ.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All members in order of their ids, ourselves included.
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        let mut all: Vec<_> = self.table.iter().map(|e| e.member.clone()).collect();
+        let at = all.partition_point(|m| m.id < self.own.peer.id);
+        all.insert(at, Arc::new(self.own_member()));
+        all
+    }
+
+    /// What is believed about another node.
+    pub fn entry(&self, id: &NodeId) -> Option<&Entry> {
+        self.table.get(id)
+    }
+
+    /// All others that are known, in order of their ids.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.table.iter()
+    }
+
+    /// What this node says about itself.
+    pub fn own_record(&self) -> Record {
+        Record {
+            id: self.own.peer.id.clone(),
+            instance: self.own.peer.instance,
+            incarnation: self.own.incarnation,
+            state: self.own.state,
+            addr: self.own.addr,
+            tags: self.own.tags.clone(),
+            observers: Vec::new(),
+            dead_for_ms: 0,
+        }
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How many updates wait to be spread.
+    pub fn gossip_len(&self) -> usize {
+        self.gossip.len()
+    }
+
+    /// How many probes, on our own behalf and others', are under way.
+    pub fn probes_len(&self) -> usize {
+        self.probes.len()
+    }
+
+    /// The score of our own health, 0 to 8.
+    pub fn health_score(&self) -> u32 {
+        self.health.score()
+    }
+
+    /// Whether a seed has admitted us, or there was none to ask.
+    pub fn is_joined(&self) -> bool {
+        !self.join.pending()
+    }
+
+    fn own_member(&self) -> Member {
+        Member {
+            id: self.own.peer.id.clone(),
+            instance: self.own.peer.instance,
+            incarnation: self.own.incarnation,
+            state: self.own.state,
+            addr: self.own.addr,
+            tags: self.own.tags.clone(),
+            rtt: None,
+        }
+    }
+
+    fn start(&mut self, step: &mut Step<'_>) {
+        self.started = step.now;
+        self.gossip_last = step.now;
+        self.start_probing(step);
+        self.start_syncing(step);
+        self.start_healing(step);
+        self.start_joining(step);
+    }
+
+    /// Everything that is due.
+    fn tick(&mut self, step: &mut Step<'_>) {
+        if self.own.state != State::Left {
+            self.tick_join(step);
+            self.tick_conflict(step);
+            self.tick_probes(step);
+            self.tick_suspicions(step);
+            self.tick_sync(step);
+            self.tick_heal(step);
+        }
+        self.tick_gossip(step);
+    }
+
+    fn frame(&mut self, step: &mut Step<'_>, from: Peer, bytes: &[u8]) {
+        let Message { frame, updates } = match wire::decode(bytes) {
+            Ok(message) => message,
+            Err(DecodeError::UnknownKind(_)) => return self.counters.frames_unknown += 1,
+            Err(_) => return self.counters.frames_bad += 1,
+        };
+        match frame {
+            Frame::Gossip => self.apply_all(step, updates),
+            Frame::Ping { seq, target, reliable } => {
+                self.apply_all(step, updates);
+                self.on_ping(step, &from, seq, &target, reliable);
+            }
+            Frame::Ack { seq } => {
+                self.apply_all(step, updates);
+                self.on_ack(step, &from, seq);
+            }
+            Frame::PingReq { seq, target, addr } => {
+                self.apply_all(step, updates);
+                self.on_ping_req(step, from, seq, target, addr);
+            }
+            Frame::Nack { seq } => {
+                self.apply_all(step, updates);
+                self.probes.on_nack(&from, seq);
+            }
+            Frame::Join { fresh } => self.on_join(step, from, fresh, updates),
+            Frame::Welcome => self.on_welcome(step, &from, updates),
+            Frame::Refused => self.on_refused(step),
+            Frame::Digest { hash } => self.on_digest(step, &from, hash),
+            Frame::Summaries { after, upto, list } => {
+                self.on_summaries(step, &from, after, upto, list)
+            }
+            Frame::Records { want } => self.on_records(step, &from, want, updates),
+            Frame::Conflict { uptime_ms } => self.on_conflict(step, &from, uptime_ms),
+        }
+    }
+
+    fn link_up(
+        &mut self,
+        step: &mut Step<'_>,
+        peer: Peer,
+        addr: SocketAddr,
+        dialed: Option<SocketAddr>,
+    ) {
+        if peer == self.own.peer {
+            return; // a seed that was ourselves under another address
+        }
+        let live = match self.table.get(&peer.id) {
+            Some(e) if e.member.instance == peer.instance => {
+                let live = e.member.state.is_live();
+                self.table.set_linked(&peer.id, true);
+                live
+            }
+            _ => false,
+        };
+        let seed = dialed.is_some_and(|a| self.settings.seeds.contains(&a));
+        if dialed.is_some()
+            && (!live || (self.join.pending() && seed))
+            && self.own.state != State::Left
+        {
+            self.ask_to_join(step, &peer, addr);
+        }
+    }
+
+    fn link_down(&mut self, step: &mut Step<'_>, peer: &Peer, broken: bool) {
+        if self.table.get(&peer.id).is_some_and(|e| e.member.instance == peer.instance) {
+            self.table.set_linked(&peer.id, false);
+            if broken {
+                self.probe_at_once(step, peer);
+            }
+        }
+    }
+
+    fn set_tags(&mut self, step: &mut Step<'_>, tags: Tags) {
+        if self.own.state == State::Left || *self.own.tags == *tags {
+            return;
+        }
+        self.own.tags = tags;
+        self.raise_incarnation(step, self.own.incarnation, gossip::Priority::Low);
+    }
+
+    fn leave(&mut self, step: &mut Step<'_>) {
+        if self.own.state == State::Left {
+            return;
+        }
+        self.own.state = State::Left;
+        self.version += 1;
+        self.leave_announced = true;
+        self.announce(step, gossip::Priority::Critical);
+        // The nearest are told over a stream besides, so that a lossy path does not turn the
+        // leave into a death.
+        let record = self.own_record();
+        for member in self.table.pick(&mut self.rng, UPDATES_MAX, |e| e.linked) {
+            self.send_records(
+                step,
+                &member.peer(),
+                member.addr,
+                Frame::Gossip,
+                std::slice::from_ref(&record),
+            );
+        }
+    }
+
+    /// When our own clock tick comes late (starvation, suspend, a debugger) nobody could be
+    /// heard meanwhile: everything that others had to do in time gets that much more.
+    fn notice_own_pause(&mut self, step: &mut Step<'_>) {
+        let Some(told) = self.deadline_told else { return };
+        let late = step.now.since(told);
+        if late < PAUSE_MIN {
+            return;
+        }
+        if late >= self.settings.dead_retention {
+            // Others have forgotten who died meanwhile, so what we remember may be of the dead.
+            let ids: Vec<_> = self.table.iter().map(|e| e.member.id.clone()).collect();
+            for id in ids {
+                self.forget(&id);
+            }
+            self.start_joining(step);
+            return;
+        }
+        self.probes.grant(late);
+        self.join.grant(late);
+        self.table.grant_suspicions(late);
+        if let Some(conflict) = &mut self.conflict {
+            conflict.deadline = conflict.deadline + late;
+        }
+    }
+
+    fn forget(&mut self, id: &NodeId) {
+        if self.table.remove(id).is_some() {
+            self.gossip.remove(id);
+            self.version += 1;
+        }
+    }
+
+    fn is_me(&self, peer: &Peer) -> bool {
+        *peer == self.own.peer
+    }
+}
+
+/// A process start's random number, from the driver's own randomness.
+pub fn instance_from(random: u64) -> Instance {
+    Instance(random)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Sending: every frame takes waiting gossip along, within the limits of its way.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::{
+    Class, DATAGRAM_BYTES_MAX, Effect, Membership, STREAM_BYTES_MAX, Step, UPDATES_MAX,
+    gossip::Priority,
+};
+use crate::{
+    member::{Member, Peer, State},
+    wire::{self, Frame, Record},
+};
+
+/// Live members we hold a link to are preferred as gossip partners once there are this many.
+const LINKED_ENOUGH: usize = 20;
+/// How many bytes of records one frame of a sync carries.
+const SYNC_BYTES_MAX: usize = 256 << 10;
+
+impl Membership {
+    /// Sends a frame with what gossip fits. A member that we do not hold alive is told so first,
+    /// so that it can refute (Lifeguard's buddy system).
+    pub(super) fn send(
+        &mut self,
+        step: &mut Step<'_>,
+        to: &Peer,
+        addr: SocketAddr,
+        class: Class,
+        frame: &Frame,
+    ) {
+        let room = match class {
+            Class::Datagram => DATAGRAM_BYTES_MAX,
+            Class::Stream => STREAM_BYTES_MAX,
+        };
+        let mut updates = Vec::new();
+        if let Some(e) = self.table.get(&to.id)
+            && matches!(e.member.state, State::Suspect | State::Failed)
+            && e.member.instance == to.instance
+        {
+            let about = wire::update(&e.record(step.now));
+            if about.len() <= room {
+                updates.push(about);
+            }
+        }
+        let used: usize = updates.iter().map(Bytes::len).sum();
+        let sends_max = self.sends_max();
+        updates.extend(self.gossip.take(room - used, sends_max, Some(&to.id)));
+        // One more for the suspect itself would be one over the limit.
+        updates.truncate(UPDATES_MAX);
+        let bytes = wire::encode(frame, &updates);
+        step.out.push(Effect::Send { to: to.clone(), addr, class, bytes });
+    }
+
+    /// Sends a frame on a stream with exactly these records, in several frames where they are
+    /// too many for one; the frames after the first are plain records.
+    pub(super) fn send_records(
+        &mut self,
+        step: &mut Step<'_>,
+        to: &Peer,
+        addr: SocketAddr,
+        frame: Frame,
+        records: &[Record],
+    ) {
+        let mut frame = frame;
+        let mut updates = Vec::new();
+        let mut size = 0;
+        for record in records {
+            let update = wire::update(record);
+            if size + update.len() > SYNC_BYTES_MAX {
+                self.send_exactly(step, to, addr, &frame, &updates);
+                frame = Frame::Records { want: Vec::new() };
+                updates.clear();
+                size = 0;
+            }
+            size += update.len();
+            updates.push(update);
+        }
+        self.send_exactly(step, to, addr, &frame, &updates);
+    }
+
+    fn send_exactly(
+        &mut self,
+        step: &mut Step<'_>,
+        to: &Peer,
+        addr: SocketAddr,
+        frame: &Frame,
+        updates: &[Bytes],
+    ) {
+        let bytes = wire::encode(frame, updates);
+        step.out.push(Effect::Send { to: to.clone(), addr, class: Class::Stream, bytes });
+    }
+
+    /// Where a peer listens, as far as the table knows.
+    pub(super) fn addr_of(&self, peer: &Peer) -> Option<SocketAddr> {
+        self.table
+            .get(&peer.id)
+            .filter(|e| e.member.instance == peer.instance)
+            .map(|e| e.member.addr)
+    }
+
+    /// Queues an update and makes sure that a gossip tick is due.
+    pub(super) fn spread(&mut self, step: &Step<'_>, record: &Record, priority: Priority) {
+        self.gossip.push(record.id.clone(), priority, wire::update(record));
+        if self.gossip_at.is_none() {
+            self.gossip_at = Some(step.now.max(self.gossip_last + self.settings.gossip_interval));
+        }
+    }
+
+    /// Queues our own record.
+    pub(super) fn announce(&mut self, step: &Step<'_>, priority: Priority) {
+        let record = self.own_record();
+        self.spread(step, &record, priority);
+    }
+
+    pub(super) fn tick_gossip(&mut self, step: &mut Step<'_>) {
+        if self.gossip_at.is_some_and(|at| at <= step.now) {
+            self.gossip_last = step.now;
+            for member in self.gossip_partners() {
+                if self.gossip.is_empty() {
+                    break;
+                }
+                self.gossip_to(step, &member);
+            }
+            if self.table.live_len() == 0 {
+                // Nobody to tell: whoever comes gets the whole table.
+                self.gossip = super::gossip::Gossip::default();
+            }
+            self.gossip_at =
+                (!self.gossip.is_empty()).then(|| step.now + self.settings.gossip_interval);
+        }
+        if self.leave_announced && !self.gossip.contains(&self.own.peer.id) {
+            self.leave_announced = false;
+            step.out.push(Effect::LeaveSpread);
+        }
+    }
+
+    fn gossip_to(&mut self, step: &mut Step<'_>, member: &Member) {
+        let class = if self.gossip.has_large() { Class::Stream } else { Class::Datagram };
+        self.send(step, &member.peer(), member.addr, class, &Frame::Gossip);
+    }
+
+    fn gossip_partners(&mut self) -> Vec<std::sync::Arc<Member>> {
+        let enough = self.table.linked_len() >= LINKED_ENOUGH.min(self.table.live_len());
+        self.table.pick(&mut self.rng, self.settings.gossip_fanout, |e| !enough || e.linked)
+    }
+
+    /// Each update is sent 3·⌈log2(N + 1)⌉ times at most.
+    fn sends_max(&self) -> u32 {
+        let n = self.table.live_len() + 1;
+        3 * (n + 1).next_power_of_two().trailing_zeros()
+    }
+}

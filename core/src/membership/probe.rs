@@ -1,0 +1,357 @@
+//! Probing (SWIM): each protocol period one member is pinged; if it does not answer in time, a
+//! few others are asked to ping it, and it gets a ping over a stream besides, so that a path
+//! hostile to datagrams is not taken for a death. Whoever answers nobody becomes a suspect.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use rand::{Rng, seq::SliceRandom};
+
+use super::{Class, Membership, Step, Time};
+use crate::{
+    event::EventKind,
+    member::{NodeId, Peer, State},
+    wire::{Frame, Record},
+};
+
+/// The most probes of our own under way; one a period, the rest are prompted by lost links and
+/// by suspicions that others raised.
+const PROBES_MAX: usize = 64;
+/// The most probes under way on behalf of others; further requests are dropped, and the asking
+/// side takes the missing `Nack` for bad health of ours, which it is.
+const RELAYS_MAX: usize = 256;
+/// About how many members probe a suspect at once when they hear of it. In a cluster of
+/// thousands not everybody may.
+const CORROBORATORS: f64 = 5.0;
+
+#[derive(Debug)]
+struct Probe {
+    target: Peer,
+    addr: SocketAddr,
+    sent: Time,
+    deadline: Time,
+    /// Whom we asked; empty while the probe is direct.
+    helpers: Vec<Peer>,
+    indirect: bool,
+    nacks: u32,
+}
+
+#[derive(Debug)]
+struct Relay {
+    origin: Peer,
+    origin_seq: u64,
+    target: Peer,
+    nack_at: Time,
+}
+
+/// The rotation, and what is under way.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    /// Round robin over all live members, shuffled anew after each round, so that the time to
+    /// a member's next probe has a bound.
+    rotation: Vec<NodeId>,
+    at: usize,
+    next: Option<Time>,
+    seq: u64,
+    own: BTreeMap<u64, Probe>,
+    relayed: BTreeMap<u64, Relay>,
+}
+
+impl Probes {
+    pub(super) fn len(&self) -> usize {
+        self.own.len() + self.relayed.len()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let own = self.own.values().map(|p| p.deadline);
+        own.chain(self.relayed.values().map(|r| r.nack_at)).chain(self.next).min()
+    }
+
+    /// Gives everything under way more time.
+    pub(super) fn grant(&mut self, late: Duration) {
+        for probe in self.own.values_mut() {
+            probe.deadline = probe.deadline + late;
+        }
+    }
+
+    /// A helper is well but had no answer either.
+    pub(super) fn on_nack(&mut self, from: &Peer, seq: u64) {
+        if let Some(probe) = self.own.get_mut(&seq)
+            && probe.helpers.contains(from)
+        {
+            probe.nacks += 1;
+        }
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+}
+
+impl Membership {
+    pub(super) fn start_probing(&mut self, step: &Step<'_>) {
+        // Nodes that start together must not probe in step.
+        let phase = self.rng.random_range(0.0..1.0);
+        self.probes.next = Some(step.now + self.settings.probe_interval.mul_f64(phase));
+    }
+
+    /// A new member enters the round at a random place.
+    pub(super) fn enter_rotation(&mut self, id: &NodeId) {
+        if !self.probes.rotation.contains(id) {
+            let at = self.rng.random_range(0..=self.probes.rotation.len());
+            self.probes.rotation.insert(at, id.clone());
+        }
+    }
+
+    pub(super) fn tick_probes(&mut self, step: &mut Step<'_>) {
+        self.send_nacks(step);
+        self.judge_probes(step);
+        if self.probes.next.is_some_and(|at| at <= step.now) {
+            self.probes.next = Some(step.now + self.health.scale(self.settings.probe_interval));
+            if let Some(id) = self.next_in_rotation() {
+                self.probe(step, &id);
+            }
+        }
+    }
+
+    /// A lost or troubled link: is its member still there?
+    pub(super) fn probe_at_once(&mut self, step: &mut Step<'_>, peer: &Peer) {
+        let known = self.table.get(&peer.id);
+        if known
+            .is_some_and(|e| e.member.instance == peer.instance && e.member.state == State::Alive)
+        {
+            self.probe(step, &peer.id);
+        }
+    }
+
+    /// A suspicion that somebody else raised: a few see for themselves, so that it is confirmed
+    /// soon, or not at all.
+    pub(super) fn corroborate(&mut self, step: &mut Step<'_>, record: &Record) {
+        let by_us = record.observers.contains(&self.own.peer.id);
+        if record.state != State::Suspect || by_us || self.own.state == State::Left {
+            return;
+        }
+        let chance = (CORROBORATORS / (self.table.live_len().max(1) as f64)).min(1.0);
+        if self.rng.random_bool(chance) {
+            self.probe(step, &record.id);
+        }
+    }
+
+    fn probe(&mut self, step: &mut Step<'_>, id: &NodeId) {
+        let Some(entry) = self.table.get(id).filter(|e| e.member.state.is_live()) else { return };
+        let (target, addr) = (entry.member.peer(), entry.member.addr);
+        let under_way = self.probes.own.values().any(|p| p.target == target);
+        if under_way || self.probes.own.len() >= PROBES_MAX || self.own.state == State::Left {
+            return;
+        }
+        let seq = self.probes.next_seq();
+        let deadline = step.now + self.health.scale(self.settings.probe_timeout);
+        let probe = Probe {
+            target: target.clone(),
+            addr,
+            sent: step.now,
+            deadline,
+            helpers: Vec::new(),
+            indirect: false,
+            nacks: 0,
+        };
+        self.probes.own.insert(seq, probe);
+        self.counters.probes += 1;
+        let ping = Frame::Ping { seq, target: target.clone(), reliable: false };
+        self.send(step, &target, addr, Class::Datagram, &ping);
+    }
+
+    fn next_in_rotation(&mut self) -> Option<NodeId> {
+        // Each turn either finds a member or removes one that is gone.
+        while !self.probes.rotation.is_empty() {
+            if self.probes.at >= self.probes.rotation.len() {
+                self.probes.at = 0;
+                self.probes.rotation.shuffle(&mut self.rng);
+            }
+            let id = self.probes.rotation[self.probes.at].clone();
+            if self.table.get(&id).is_some_and(|e| e.member.state.is_live()) {
+                self.probes.at += 1;
+                return Some(id);
+            }
+            self.probes.rotation.remove(self.probes.at);
+        }
+        None
+    }
+
+    fn judge_probes(&mut self, step: &mut Step<'_>) {
+        let due: Vec<u64> = self
+            .probes
+            .own
+            .iter()
+            .filter(|(_, p)| p.deadline <= step.now)
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in due {
+            if self.probes.own[&seq].indirect {
+                self.probe_failed(step, seq);
+            } else {
+                self.probe_through_others(step, seq);
+            }
+        }
+    }
+
+    fn probe_through_others(&mut self, step: &mut Step<'_>, seq: u64) {
+        let (target, addr) = {
+            let probe = &self.probes.own[&seq];
+            (probe.target.clone(), probe.addr)
+        };
+        let count = self.settings.indirect_probes;
+        let helpers = self.table.pick(&mut self.rng, count, |e| {
+            e.member.id != target.id && e.member.state == State::Alive
+        });
+        for helper in &helpers {
+            let ask = Frame::PingReq { seq, target: target.clone(), addr };
+            self.send(step, &helper.peer(), helper.addr, Class::Datagram, &ask);
+        }
+        let ping = Frame::Ping { seq, target: target.clone(), reliable: true };
+        self.send(step, &target, addr, Class::Stream, &ping);
+        self.counters.probes_indirect += 1;
+        let deadline = step.now + self.health.scale(self.settings.indirect_timeout);
+        if let Some(probe) = self.probes.own.get_mut(&seq) {
+            probe.indirect = true;
+            probe.helpers = helpers.iter().map(|m| m.peer()).collect();
+            probe.deadline = deadline;
+        }
+    }
+
+    fn probe_failed(&mut self, step: &mut Step<'_>, seq: u64) {
+        let Some(probe) = self.probes.own.remove(&seq) else { return };
+        self.counters.probes_failed += 1;
+        // Helpers that said nothing at all make us doubt ourselves rather than the target; with
+        // nobody to ask there is no such doubt to take from others, so a little is our own.
+        let silent = (probe.helpers.len() as u32).saturating_sub(probe.nacks);
+        let doubt = if probe.helpers.is_empty() { 1 } else { silent };
+        self.change_health(step, |h| h.worse(doubt));
+        let same = self
+            .table
+            .get(&probe.target.id)
+            .is_some_and(|e| e.member.instance == probe.target.instance);
+        if same {
+            self.suspect(step, &probe.target.id);
+        }
+    }
+
+    pub(super) fn change_health(
+        &mut self,
+        step: &mut Step<'_>,
+        change: impl FnOnce(&mut super::health::LocalHealth),
+    ) {
+        let before = self.health.score();
+        change(&mut self.health);
+        if self.health.score() != before {
+            step.event(EventKind::LocalHealthChanged { score: self.health.score() });
+        }
+    }
+
+    pub(super) fn on_ping(
+        &mut self,
+        step: &mut Step<'_>,
+        from: &Peer,
+        seq: u64,
+        target: &Peer,
+        reliable: bool,
+    ) {
+        if !self.is_me(target) {
+            return; // meant for a process that was here before us
+        }
+        let class = if reliable { Class::Stream } else { Class::Datagram };
+        let addr = self.addr_of(from).unwrap_or(self.own.addr);
+        self.send(step, from, addr, class, &Frame::Ack { seq });
+    }
+
+    /// Counts only from the target itself, or from a helper that was asked.
+    pub(super) fn on_ack(&mut self, step: &mut Step<'_>, from: &Peer, seq: u64) {
+        if let Some(probe) = self.probes.own.get(&seq) {
+            let direct = probe.target == *from;
+            if !direct && !probe.helpers.contains(from) {
+                return;
+            }
+            if direct && !probe.indirect {
+                let rtt = step.now.since(probe.sent);
+                let id = probe.target.id.clone();
+                self.table.set_rtt(&id, rtt);
+                self.version += 1;
+            }
+            self.probes.own.remove(&seq);
+            self.change_health(step, |h| h.better());
+        } else if self.probes.relayed.get(&seq).is_some_and(|r| r.target == *from) {
+            let Some(relay) = self.probes.relayed.remove(&seq) else { return };
+            let addr = self.addr_of(&relay.origin).unwrap_or(self.own.addr);
+            self.send(
+                step,
+                &relay.origin,
+                addr,
+                Class::Datagram,
+                &Frame::Ack { seq: relay.origin_seq },
+            );
+        } else {
+            self.old_instance_answered(step, from, seq);
+        }
+    }
+
+    pub(super) fn on_ping_req(
+        &mut self,
+        step: &mut Step<'_>,
+        from: Peer,
+        seq: u64,
+        target: Peer,
+        addr: SocketAddr,
+    ) {
+        if self.is_me(&target) {
+            let back = self.addr_of(&from).unwrap_or(self.own.addr);
+            return self.send(step, &from, back, Class::Datagram, &Frame::Ack { seq });
+        }
+        if self.probes.relayed.len() >= RELAYS_MAX {
+            return;
+        }
+        let own_seq = self.probes.next_seq();
+        // The Nack must arrive before the asking side gives up.
+        let nack_at = step.now + self.settings.indirect_timeout.mul_f64(0.8);
+        let relay = Relay { origin: from, origin_seq: seq, target: target.clone(), nack_at };
+        self.probes.relayed.insert(own_seq, relay);
+        self.counters.probes_relayed += 1;
+        let ping = Frame::Ping { seq: own_seq, target: target.clone(), reliable: false };
+        self.send(step, &target, addr, Class::Datagram, &ping);
+    }
+
+    fn send_nacks(&mut self, step: &mut Step<'_>) {
+        let due: Vec<u64> = self
+            .probes
+            .relayed
+            .iter()
+            .filter(|(_, r)| r.nack_at <= step.now)
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in due {
+            let Some(relay) = self.probes.relayed.remove(&seq) else { continue };
+            let addr = self.addr_of(&relay.origin).unwrap_or(self.own.addr);
+            self.send(
+                step,
+                &relay.origin,
+                addr,
+                Class::Datagram,
+                &Frame::Nack { seq: relay.origin_seq },
+            );
+        }
+    }
+
+    /// A ping outside the rotation, for the join: over both ways, since time is short.
+    pub(super) fn ping_old_instance(
+        &mut self,
+        step: &mut Step<'_>,
+        old: &Peer,
+        addr: SocketAddr,
+    ) -> u64 {
+        let seq = self.probes.next_seq();
+        for (class, reliable) in [(Class::Datagram, false), (Class::Stream, true)] {
+            let ping = Frame::Ping { seq, target: old.clone(), reliable };
+            self.send(step, old, addr, class, &ping);
+        }
+        seq
+    }
+}

@@ -1,0 +1,56 @@
+//! The part of the configuration that the protocol needs.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    config::Config,
+    member::{Peer, Tags},
+};
+
+/// Who this node is and how it is to behave; checked already, see [`Config`] for the meanings.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each is the field of `Config` with the same name
+pub struct Settings {
+    /// This node: its stable name and its process start.
+    pub me: Peer,
+    /// Where others reach it.
+    pub addr: SocketAddr,
+    pub tags: Tags,
+    pub seeds: Vec<SocketAddr>,
+    pub probe_interval: Duration,
+    pub probe_timeout: Duration,
+    pub indirect_timeout: Duration,
+    pub indirect_probes: usize,
+    pub suspicion_min: Duration,
+    pub suspicion_max_factor: u32,
+    pub gossip_interval: Duration,
+    pub gossip_fanout: usize,
+    pub sync_interval: Duration,
+    pub heal_interval: Duration,
+    pub dead_retention: Duration,
+    pub members_max: usize,
+}
+
+impl Settings {
+    /// Takes them from a checked configuration.
+    pub fn new(me: Peer, addr: SocketAddr, config: &Config) -> Self {
+        Self {
+            me,
+            addr,
+            tags: crate::config::shared_tags(&config.tags),
+            seeds: config.seeds.iter().copied().filter(|s| *s != addr).collect(),
+            probe_interval: config.probe_interval,
+            probe_timeout: config.probe_timeout,
+            indirect_timeout: config.indirect_timeout,
+            indirect_probes: config.indirect_probes as usize,
+            suspicion_min: config.suspicion_min,
+            suspicion_max_factor: config.suspicion_max_factor,
+            gossip_interval: config.gossip_interval,
+            gossip_fanout: config.gossip_fanout as usize,
+            sync_interval: config.sync_interval,
+            heal_interval: config.heal_interval,
+            dead_retention: config.dead_retention,
+            members_max: config.members_max as usize,
+        }
+    }
+}

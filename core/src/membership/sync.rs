@@ -1,0 +1,210 @@
+//! Comparing whole tables: a fingerprint first, then summaries, then only what differs.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use rand::Rng;
+
+use super::{Class, Membership, Step, Time, table};
+use crate::{
+    member::{NodeId, Peer, State},
+    wire::{Frame, Record, Summary},
+};
+
+/// How many summaries one frame holds; at the longest names some 40 KiB.
+const SUMMARIES_MAX: usize = 256;
+/// Whole-table answers in any one second; more are refused, and the asking side comes again.
+const SYNCS_PER_S_MAX: u32 = 16;
+/// After a join the table is compared soon, since gossip that went round meanwhile was missed.
+const AFTER_JOIN: Duration = Duration::from_millis(1500);
+
+/// When to compare next, and how many comparisons were answered lately.
+#[derive(Debug, Default)]
+pub(super) struct Sync {
+    next: Option<Time>,
+    second: u64,
+    answered: u32,
+}
+
+impl Sync {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.next
+    }
+}
+
+impl Membership {
+    pub(super) fn start_syncing(&mut self, step: &Step<'_>) {
+        let jitter = self.rng.random_range(0.5..1.0);
+        self.sync.next = Some(step.now + self.settings.sync_interval.mul_f64(jitter));
+    }
+
+    pub(super) fn sync_soon(&mut self, step: &Step<'_>) {
+        let jitter = self.rng.random_range(0.5..1.0);
+        self.sync.next = Some(step.now + AFTER_JOIN.mul_f64(jitter));
+    }
+
+    pub(super) fn tick_sync(&mut self, step: &mut Step<'_>) {
+        if self.sync.next.is_some_and(|at| at <= step.now) {
+            let jitter = self.rng.random_range(0.9..1.1);
+            self.sync.next = Some(step.now + self.settings.sync_interval.mul_f64(jitter));
+            let hash = self.table.hash(&self.own_summary());
+            if let Some(member) =
+                self.table.pick(&mut self.rng, 1, |e| e.member.state == State::Alive).pop()
+            {
+                self.send(
+                    step,
+                    &member.peer(),
+                    member.addr,
+                    Class::Stream,
+                    &Frame::Digest { hash },
+                );
+            }
+        }
+    }
+
+    pub(super) fn on_digest(&mut self, step: &mut Step<'_>, from: &Peer, hash: u64) {
+        if hash == self.table.hash(&self.own_summary()) || self.own.state == State::Left {
+            return;
+        }
+        if let Some(addr) = self.addr_of(from) {
+            self.send_summaries(step, from, addr);
+        }
+    }
+
+    pub(super) fn send_summaries(&mut self, step: &mut Step<'_>, to: &Peer, addr: SocketAddr) {
+        if !self.may_answer(step.now) {
+            self.counters.syncs_refused += 1;
+            return;
+        }
+        self.counters.syncs += 1;
+        let mut all: Vec<Summary> = self.table.iter().map(|e| table::summary(&e.member)).collect();
+        let own = self.own_summary();
+        let at = all.partition_point(|s| s.id < own.id);
+        all.insert(at, own);
+        let mut after = None;
+        let mut chunks = all.chunks(SUMMARIES_MAX).peekable();
+        while let Some(chunk) = chunks.next() {
+            let last = chunk.last().map(|s| s.id.clone());
+            let upto = if chunks.peek().is_some() { last } else { None };
+            let frame = Frame::Summaries { after, upto: upto.clone(), list: chunk.to_vec() };
+            self.send_records(step, to, addr, frame, &[]);
+            after = upto;
+        }
+    }
+
+    fn may_answer(&mut self, now: Time) -> bool {
+        let second = now.0 / 1_000_000;
+        if second != self.sync.second {
+            self.sync.second = second;
+            self.sync.answered = 0;
+        }
+        self.sync.answered += 1;
+        self.sync.answered <= SYNCS_PER_S_MAX
+    }
+
+    /// Their table in short: ask for what is newer there, send what is newer here.
+    pub(super) fn on_summaries(
+        &mut self,
+        step: &mut Step<'_>,
+        from: &Peer,
+        after: Option<NodeId>,
+        upto: Option<NodeId>,
+        list: Vec<Summary>,
+    ) {
+        let Some(addr) = self.addr_of(from) else { return };
+        let theirs: BTreeMap<&NodeId, &Summary> = list.iter().map(|s| (&s.id, s)).collect();
+        let mut want = Vec::new();
+        let mut send = Vec::new();
+        for s in &list {
+            let rank = (s.incarnation, s.state);
+            if s.id == self.own.peer.id {
+                if s.instance == self.own.peer.instance
+                    && rank < (self.own.incarnation, self.own.state)
+                {
+                    send.push(self.own_record());
+                } else if rank != (self.own.incarnation, self.own.state)
+                    || s.instance != self.own.peer.instance
+                {
+                    want.push(s.id.clone());
+                }
+                continue;
+            }
+            match self.table.get(&s.id) {
+                None if s.state.is_live() => want.push(s.id.clone()),
+                None => {}
+                Some(e) if e.rank() < rank => want.push(s.id.clone()),
+                Some(e) if e.rank() > rank => send.push(e.record(step.now)),
+                Some(_) => {}
+            }
+        }
+        let missing = self.table.range(after.as_ref(), upto.as_ref());
+        let missing =
+            missing.filter(|e| e.member.state.is_live() && !theirs.contains_key(&e.member.id));
+        send.extend(missing.map(|e| e.record(step.now)));
+        let own = &self.own.peer.id;
+        let in_range =
+            after.as_ref().is_none_or(|a| own > a) && upto.as_ref().is_none_or(|u| own <= u);
+        if in_range && !theirs.contains_key(own) {
+            send.push(self.own_record());
+        }
+        if !want.is_empty() || !send.is_empty() {
+            self.send_records(step, from, addr, Frame::Records { want }, &send);
+        }
+    }
+
+    pub(super) fn on_records(
+        &mut self,
+        step: &mut Step<'_>,
+        from: &Peer,
+        want: Vec<NodeId>,
+        updates: Vec<Record>,
+    ) {
+        self.apply_from_sync(step, updates);
+        let Some(addr) = self.addr_of(from) else { return };
+        let mut send = Vec::new();
+        // Asked of a table, so never more than the table has; names we lack cost a look-up each.
+        for id in want.iter().take(SUMMARIES_MAX) {
+            if *id == self.own.peer.id {
+                send.push(self.own_record());
+            } else if let Some(e) = self.table.get(id) {
+                send.push(e.record(step.now));
+            }
+        }
+        if !send.is_empty() {
+            self.send_records(step, from, addr, Frame::Records { want: Vec::new() }, &send);
+        }
+    }
+
+    /// What another table holds, perhaps that of the other half of a cut: whom it declared dead
+    /// while we hear it is not failed here, but told of it, so that it refutes; and probed.
+    pub(super) fn apply_from_sync(&mut self, step: &mut Step<'_>, records: Vec<Record>) {
+        for record in records {
+            let heard = self.table.get(&record.id).is_some_and(|e| {
+                e.member.state == State::Alive
+                    && e.member.instance == record.instance
+                    && record.rank() > e.rank()
+            });
+            if heard && record.state == State::Failed {
+                self.tell_of_own_death(step, &record);
+            } else {
+                self.apply(step, record);
+            }
+        }
+    }
+
+    fn tell_of_own_death(&mut self, step: &mut Step<'_>, record: &Record) {
+        let peer = record.peer();
+        if let Some(addr) = self.addr_of(&peer) {
+            self.send_records(step, &peer, addr, Frame::Gossip, std::slice::from_ref(record));
+            self.probe_at_once(step, &peer);
+        }
+    }
+
+    fn own_summary(&self) -> Summary {
+        Summary {
+            id: self.own.peer.id.clone(),
+            instance: self.own.peer.instance,
+            incarnation: self.own.incarnation,
+            state: self.own.state,
+        }
+    }
+}

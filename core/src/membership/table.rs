@@ -1,0 +1,248 @@
+//! The table: what this node believes about every other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::{Rng, rngs::StdRng};
+
+use super::{Suspicion, Time};
+use crate::{
+    member::{Member, NodeId, State},
+    wire::{Record, Summary},
+};
+
+/// What is believed about one other node.
+#[derive(Debug)]
+pub struct Entry {
+    /// As users see it.
+    pub member: Arc<Member>,
+    /// Runs while the state is suspect.
+    pub suspicion: Option<Suspicion>,
+    /// Who could not reach it, when it failed.
+    pub observers: Vec<NodeId>,
+    /// Since when it is failed or left.
+    pub dead_since: Option<Time>,
+    /// Whether the transport holds a link to exactly this process.
+    pub linked: bool,
+    /// Its place in `Table::live`.
+    live_at: Option<usize>,
+}
+
+impl Entry {
+    /// The order of rule 2.
+    pub fn rank(&self) -> (u64, State) {
+        (self.member.incarnation, self.member.state)
+    }
+
+    /// The whole record, as it is passed on.
+    pub fn record(&self, now: Time) -> Record {
+        let m = &self.member;
+        Record {
+            id: m.id.clone(),
+            instance: m.instance,
+            incarnation: m.incarnation,
+            state: m.state,
+            addr: m.addr,
+            tags: m.tags.clone(),
+            observers: self.suspicion.as_ref().map_or(&self.observers, |s| &s.observers).clone(),
+            dead_for_ms: self.dead_since.map_or(0, |since| now.since(since).as_millis() as u64),
+        }
+    }
+}
+
+/// All other nodes that are known, the dead included until they are forgotten.
+#[derive(Debug, Default)]
+pub struct Table {
+    entries: BTreeMap<NodeId, Entry>,
+    /// Alive and suspect members, in no order that matters: for picking at random.
+    live: Vec<NodeId>,
+    linked: usize,
+    /// Those with a running suspicion.
+    suspected: BTreeSet<NodeId>,
+    /// XOR of the fingerprints of all live records.
+    hash: u64,
+}
+
+impl Table {
+    /// What is known about a node.
+    pub fn get(&self, id: &NodeId) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
+    /// For what is not part of the record: suspicion and observers.
+    pub fn get_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
+        self.entries.get_mut(id)
+    }
+
+    /// All entries in order of their ids.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The entries with ids in (`after`, `upto`].
+    pub fn range(
+        &self,
+        after: Option<&NodeId>,
+        upto: Option<&NodeId>,
+    ) -> impl Iterator<Item = &Entry> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let from = after.map_or(Unbounded, |id| Excluded(id.clone()));
+        // An inverted range would panic; a peer can send one.
+        let inverted = matches!((after, upto), (Some(a), Some(u)) if a >= u);
+        let to = upto.map_or(Unbounded, |id| Included(id.clone()));
+        let all = (!inverted).then(|| self.entries.range((from, to)));
+        all.into_iter().flatten().map(|(_, e)| e)
+    }
+
+    /// All that are known, the dead included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many are alive or suspect.
+    pub fn live_len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// How many live members we hold a link to.
+    pub fn linked_len(&self) -> usize {
+        self.linked
+    }
+
+    /// The fingerprint of the live records; `own` is ours. Equal tables have equal ones. The dead
+    /// do not count: one node may have forgotten them already.
+    pub fn hash(&self, own: &Summary) -> u64 {
+        self.hash ^ fingerprint(own)
+    }
+
+    /// Inserts or replaces what is believed about a node.
+    pub fn put(
+        &mut self,
+        member: Arc<Member>,
+        suspicion: Option<Suspicion>,
+        observers: Vec<NodeId>,
+        dead_since: Option<Time>,
+    ) {
+        let id = member.id.clone();
+        let old = self.remove(&id);
+        let same_process = old.as_ref().is_some_and(|e| e.member.instance == member.instance);
+        let linked = same_process && old.is_some_and(|e| e.linked);
+        let mut entry = Entry { member, suspicion, observers, dead_since, linked, live_at: None };
+        if entry.member.state.is_live() {
+            entry.live_at = Some(self.live.len());
+            self.live.push(id.clone());
+            self.linked += usize::from(linked);
+            self.hash ^= fingerprint(&summary(&entry.member));
+        }
+        if entry.suspicion.is_some() {
+            self.suspected.insert(id.clone());
+        }
+        self.entries.insert(id, entry);
+    }
+
+    /// Forgets a node.
+    pub fn remove(&mut self, id: &NodeId) -> Option<Entry> {
+        let entry = self.entries.remove(id)?;
+        self.suspected.remove(id);
+        if let Some(at) = entry.live_at {
+            self.hash ^= fingerprint(&summary(&entry.member));
+            self.linked -= usize::from(entry.linked);
+            self.live.swap_remove(at);
+            if let Some(moved) = self.live.get(at) {
+                let moved = self.entries.get_mut(moved).expect("every live id has an entry");
+                moved.live_at = Some(at);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Notes whether the transport holds a link to the member.
+    pub fn set_linked(&mut self, id: &NodeId, linked: bool) {
+        if let Some(e) = self.entries.get_mut(id)
+            && e.linked != linked
+        {
+            e.linked = linked;
+            if e.live_at.is_some() {
+                self.linked = if linked { self.linked + 1 } else { self.linked - 1 };
+            }
+        }
+    }
+
+    /// Notes a measured round trip.
+    pub fn set_rtt(&mut self, id: &NodeId, sample: Duration) {
+        if let Some(e) = self.entries.get_mut(id) {
+            let member = Arc::make_mut(&mut e.member);
+            // The smoothing of TCP (RFC 6298): seven eighths of the old.
+            member.rtt = Some(member.rtt.map_or(sample, |old| (old * 7 + sample) / 8));
+        }
+    }
+
+    /// Up to `count` distinct live members at random that pass the filter.
+    pub fn pick(
+        &self,
+        rng: &mut StdRng,
+        count: usize,
+        accept: impl Fn(&Entry) -> bool,
+    ) -> Vec<Arc<Member>> {
+        let mut chosen: Vec<Arc<Member>> = Vec::with_capacity(count);
+        if self.live.is_empty() {
+            return chosen;
+        }
+        // A random start and a walk from there would favour neighbours; draws are enough while
+        // most pass, and a scan from a random place finds the rest.
+        for _ in 0..4 * count {
+            let id = &self.live[rng.random_range(0..self.live.len())];
+            self.choose(id, &accept, &mut chosen);
+            if chosen.len() == count {
+                return chosen;
+            }
+        }
+        let start = rng.random_range(0..self.live.len());
+        for i in 0..self.live.len() {
+            if chosen.len() == count {
+                break;
+            }
+            self.choose(&self.live[(start + i) % self.live.len()], &accept, &mut chosen);
+        }
+        chosen
+    }
+
+    fn choose(&self, id: &NodeId, accept: &impl Fn(&Entry) -> bool, chosen: &mut Vec<Arc<Member>>) {
+        let entry = &self.entries[id];
+        if accept(entry) && !chosen.iter().any(|m| m.id == *id) {
+            chosen.push(entry.member.clone());
+        }
+    }
+
+    /// The running suspicions.
+    pub fn suspicions(&self) -> impl Iterator<Item = (&NodeId, &Suspicion)> {
+        self.suspected.iter().filter_map(|id| Some((id, self.entries[id].suspicion.as_ref()?)))
+    }
+
+    /// Gives every suspect more time.
+    pub fn grant_suspicions(&mut self, late: Duration) {
+        for id in &self.suspected {
+            if let Some(s) = self.entries.get_mut(id).and_then(|e| e.suspicion.as_mut()) {
+                s.deadline = s.deadline + late;
+            }
+        }
+    }
+}
+
+/// A record in short.
+pub fn summary(m: &Member) -> Summary {
+    Summary { id: m.id.clone(), instance: m.instance, incarnation: m.incarnation, state: m.state }
+}
+
+/// FNV-1a, 64 bit, of the record in short; spread by a last multiplication since it is XORed.
+fn fingerprint(s: &Summary) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let numbers = [s.instance.0.to_le_bytes(), s.incarnation.to_le_bytes()];
+    for byte in s.id.as_str().bytes().chain(numbers.into_iter().flatten()).chain([s.state as u8]) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

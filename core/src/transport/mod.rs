@@ -1,0 +1,3 @@
+//! The QUIC endpoint, links, the pool, TLS and identity.
+
+pub mod secret;
