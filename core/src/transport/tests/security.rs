@@ -146,6 +146,7 @@ async fn a_certificate_for_another_id_is_refused_at_start_and_by_peers() {
     let mut b = TestNode::with(pki.options("b", "b")).await;
     let error = b.dial(liar.local_addr(), None).await.unwrap_err();
     assert_eq!(error.code(), Code::WrongNode, "as dialer: {error}");
+    until("the refusal is heard", || liar.links().is_empty()).await;
     liar.dial(b.addr(), None);
     let error = loop {
         match timeout(PATIENCE, events.recv()).await.unwrap().unwrap() {
