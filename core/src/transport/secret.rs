@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
 use crate::error::{Error, Result};
 
 /// The shortest secret that is accepted. Whoever reaches a port can fetch a certificate and guess
@@ -19,22 +21,20 @@ pub struct Secret(Arc<[u8]>);
 impl Secret {
     /// A new secret of 32 random bytes.
     pub fn generate() -> Self {
-        Self(rand::random::<[u8; 32]>().as_slice().into())
+        Self(StdRng::from_os_rng().random::<[u8; 32]>().as_slice().into())
     }
 
     /// Takes the text form of a generated secret, or any other text of 16 to 1024 bytes.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let bytes = match text.strip_prefix(PREFIX) {
-            Some(hex) => from_hex(hex).ok_or_else(|| {
-                refused(text.len(), format!("must be hexadecimal after {PREFIX:?}"))
-            })?,
+            Some(hex) => {
+                from_hex(hex).ok_or_else(|| refused(text.len(), format!("must be hexadecimal after {PREFIX:?}")))?
+            }
             None => text.as_bytes().to_vec(),
         };
         if !(BYTES_MIN..=BYTES_MAX).contains(&bytes.len()) {
-            let expected = format!(
-                "must have {BYTES_MIN} to {BYTES_MAX} bytes; make one with Secret::generate"
-            );
+            let expected = format!("must have {BYTES_MIN} to {BYTES_MAX} bytes; make one with Secret::generate");
             return Err(refused(bytes.len(), expected));
         }
         Ok(Self(bytes.into()))
@@ -65,10 +65,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
-        .collect()
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }
 
 impl fmt::Debug for Secret {
@@ -90,9 +87,7 @@ mod tests {
 
     #[test]
     fn short_or_broken_secrets_are_refused() {
-        for text in
-            ["", "fifteen bytes..", "peerage-secret-00ff", "peerage-secret-zz", "peerage-secret-é"]
-        {
+        for text in ["", "fifteen bytes..", "peerage-secret-00ff", "peerage-secret-zz", "peerage-secret-é"] {
             let Err(error) = Secret::parse(text) else { panic!("{text:?} was accepted") };
             assert_eq!(error.code(), crate::Code::Argument);
         }

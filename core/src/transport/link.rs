@@ -1,0 +1,295 @@
+//! One link: an authenticated QUIC connection to one peer, shared by any number of users.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use s2n_quic::{
+    application,
+    connection::{self, Handle, StreamAcceptor},
+    stream::{PeerStream, ReceiveStream},
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    Class, TransportEvent,
+    datagram::{Incoming, Outgoing},
+    health::Health,
+    node::Node,
+    panics::caught,
+    request::{self, Reader},
+};
+use crate::member::Peer;
+
+/// The largest membership frame on a stream.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// How many membership frames one link may send, and receive, on streams at once.
+const FRAMES_AT_ONCE: usize = 32;
+/// How long a link must not have served the peer before it may be evicted: the last answer may
+/// still be on its way.
+const SERVED_QUIET: Duration = Duration::from_millis(500);
+
+/// Why a connection was closed by us; the other side reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    /// The node shuts down.
+    Shutdown = 1,
+    /// Another link to the same peer stays.
+    Duplicate = 2,
+    /// Nothing was under way on it, for a while or when room was needed. Whoever used it at that
+    /// very moment was not heard and may use another link.
+    Unused = 3,
+    /// The hello was refused.
+    Refused = 4,
+    /// The owner of the transport said so.
+    Closed = 5,
+}
+
+impl From<Code> for application::Error {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// An established link.
+pub(super) struct Link {
+    pub(super) peer: Peer,
+    /// Where the peer listens.
+    pub(super) addr: SocketAddr,
+    /// Whether we dialed it.
+    pub(super) dialed: bool,
+    /// Which of several links between the same two stays: the greatest, at both ends alike.
+    pub(super) rank: (bool, u64),
+    pub(super) handle: Handle,
+    pub(super) health: Arc<Health>,
+    pub(super) outgoing: Arc<Outgoing>,
+    /// Our requests under way.
+    pub(super) leases: AtomicUsize,
+    /// The peer's requests under way.
+    pub(super) serving: AtomicUsize,
+    pub(super) pinned: AtomicBool,
+    used_millis: AtomicU64,
+    served_millis: AtomicU64,
+    began: Instant,
+    frames_out: Arc<Semaphore>,
+    frames_in: Semaphore,
+}
+
+/// What a new link is made from.
+pub(super) struct Parts {
+    pub(super) peer: Peer,
+    pub(super) addr: SocketAddr,
+    pub(super) dialed: bool,
+    pub(super) rank: (bool, u64),
+    pub(super) handle: Handle,
+    pub(super) health: Arc<Health>,
+    pub(super) outgoing: Arc<Outgoing>,
+}
+
+impl Link {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { peer, addr, dialed, rank, handle, health, outgoing } = parts;
+        Self {
+            peer,
+            addr,
+            dialed,
+            rank,
+            handle,
+            health,
+            outgoing,
+            leases: AtomicUsize::new(0),
+            serving: AtomicUsize::new(0),
+            pinned: AtomicBool::new(false),
+            used_millis: AtomicU64::new(0),
+            served_millis: AtomicU64::new(0),
+            began: Instant::now(),
+            frames_out: Arc::new(Semaphore::new(FRAMES_AT_ONCE)),
+            frames_in: Semaphore::new(FRAMES_AT_ONCE),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes a use.
+    pub(super) fn touch(&self) {
+        self.used_millis.store(self.millis(), Relaxed);
+    }
+
+    /// Notes that a request of the peer's has been dealt with.
+    pub(super) fn served(&self) {
+        self.served_millis.store(self.millis().max(1), Relaxed);
+        self.touch();
+    }
+
+    /// How long nobody has used it.
+    pub(super) fn unused(&self) -> Duration {
+        Duration::from_millis(self.millis().saturating_sub(self.used_millis.load(Relaxed)))
+    }
+
+    /// The moment of the last use.
+    pub(super) fn last_use(&self) -> Instant {
+        self.began + Duration::from_millis(self.used_millis.load(Relaxed))
+    }
+
+    /// Whether nothing is under way on it, in either direction.
+    pub(super) fn quiet(&self) -> bool {
+        self.leases.load(Relaxed) == 0 && self.serving.load(Relaxed) == 0
+    }
+
+    /// Whether it may be closed to make room.
+    pub(super) fn evictable(&self) -> bool {
+        let served = self.served_millis.load(Relaxed);
+        let settled = served == 0 || self.millis().saturating_sub(served) >= SERVED_QUIET.as_millis() as u64;
+        self.quiet() && settled && !self.pinned.load(Relaxed)
+    }
+
+    /// Closes the connection; whoever uses it gets an error at once.
+    pub(super) fn close(&self, code: Code) {
+        self.handle.close(code.into());
+    }
+
+    /// Sends a membership frame, best effort.
+    pub(super) fn send_frame(self: &Arc<Self>, node: &Arc<Node>, class: Class, bytes: Bytes) {
+        self.touch();
+        if class == Class::Datagram && self.outgoing.fits(bytes.len()) {
+            return self.outgoing.push(bytes);
+        }
+        let permit = self.frames_out.clone().try_acquire_owned();
+        let (Ok(permit), true) = (permit, bytes.len() <= FRAME_BYTES_MAX) else {
+            return node.stats.frames_dropped.up();
+        };
+        let (link, inner) = (self.clone(), node.clone());
+        node.spawn("frame", async move {
+            let _permit = permit;
+            match link.stream_frame(bytes).await {
+                Ok(()) => inner.stats.frames_sent.up(),
+                Err(_) => inner.stats.frames_dropped.up(), // the link's own end is reported elsewhere
+            }
+        });
+    }
+
+    async fn stream_frame(&self, bytes: Bytes) -> s2n_quic::stream::Result<()> {
+        let mut stream = self.handle.clone().open_send_stream().await?;
+        stream.send_vectored(&mut [Bytes::from_static(&[request::KIND_FRAME]), bytes]).await?;
+        // Waits until the peer has it all: the permit bounds what is under way.
+        stream.close().await
+    }
+}
+
+/// Serves a link until it ends, and says why it did.
+pub(super) async fn run(
+    node: &Arc<Node>,
+    link: &Arc<Link>,
+    mut acceptor: StreamAcceptor,
+    incoming: Arc<Incoming>,
+) -> String {
+    let mut stopped = std::pin::pin!(node.stop.cancelled());
+    loop {
+        tokio::select! {
+            () = &mut stopped => return "this node closed it".into(),
+            bytes = incoming.next() => {
+                link.touch();
+                node.frame(link.peer.clone(), bytes);
+            }
+            stream = acceptor.accept() => match stream {
+                Ok(Some(PeerStream::Bidirectional(stream))) => request::serve(node, link, stream),
+                Ok(Some(PeerStream::Receive(stream))) => receive(node, link, stream),
+                // Not only a clean close: also an idle timeout ends this way.
+                Ok(None) => return "it closed or fell silent".into(),
+                Err(error) => return describe(&error),
+            }
+        }
+    }
+}
+
+/// Takes a unidirectional stream: a membership frame or a message.
+fn receive(node: &Arc<Node>, link: &Arc<Link>, stream: ReceiveStream) {
+    let (inner, link) = (node.clone(), link.clone());
+    node.spawn("stream", async move {
+        let mut reader = Reader::new(stream);
+        match reader.exact(1).await.as_deref() {
+            Ok([request::KIND_FRAME]) => receive_frame(&inner, &link, reader).await,
+            Ok([request::KIND_MESSAGE]) => request::receive_message(&inner, &link, reader).await,
+            // Unknown kinds are of later versions; dropping the stream tells the peer to stop.
+            _ => {}
+        }
+    });
+}
+
+async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader<ReceiveStream>) {
+    let Ok(_permit) = link.frames_in.acquire().await else { return };
+    match reader.rest(FRAME_BYTES_MAX).await {
+        Ok(bytes) => {
+            link.touch();
+            node.stats.frames_received.up();
+            node.frame(link.peer.clone(), bytes);
+        }
+        Err(_) => node.stats.frames_dropped.up(),
+    }
+}
+
+impl Node {
+    /// Hands a membership frame to the driver, or drops it when the driver is behind.
+    pub(super) fn frame(&self, peer: Peer, bytes: Bytes) {
+        // Some room is kept for what must not be lost.
+        if self.events.capacity() <= super::EVENTS_RESERVED
+            || self.events.try_send(TransportEvent::Frame { peer, bytes }).is_err()
+        {
+            self.stats.frames_dropped.up();
+        }
+    }
+
+    /// Runs a task that ends with the transport; a panic in it is reported.
+    pub(super) fn spawn<F>(self: &Arc<Self>, what: &'static str, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let node = self.clone();
+        self.tasks.spawn_on(
+            async move {
+                if let Err(message) = caught(future).await {
+                    node.emit(TransportEvent::Panic { what, message });
+                }
+            },
+            &self.runtime,
+        );
+    }
+}
+
+/// The code with which the peer closed a connection.
+pub(super) fn remote_code(error: &connection::Error) -> Option<u64> {
+    match error {
+        connection::Error::Application { error, initiator, .. } if initiator.is_remote() => Some(u64::from(*error)),
+        _ => None,
+    }
+}
+
+/// Why a connection ended, in words.
+pub(super) fn describe(error: &connection::Error) -> String {
+    const SHUTDOWN: u64 = Code::Shutdown as u64;
+    const DUPLICATE: u64 = Code::Duplicate as u64;
+    const UNUSED: u64 = Code::Unused as u64;
+    const REFUSED: u64 = Code::Refused as u64;
+    const CLOSED: u64 = Code::Closed as u64;
+    match (remote_code(error), error) {
+        (Some(SHUTDOWN), _) => "the peer shuts down".into(),
+        (Some(DUPLICATE), _) => "the peer keeps another link".into(),
+        (Some(UNUSED), _) => "the peer closed it unused".into(),
+        (Some(REFUSED), _) => "the peer refused it".into(),
+        (Some(CLOSED), _) => "the peer closed it".into(),
+        (_, connection::Error::Closed { .. }) => "it was closed".into(),
+        (_, connection::Error::Application { .. }) => "this node closed it".into(),
+        (_, connection::Error::StatelessReset { .. }) => "the peer does not know it any more".into(),
+        (_, connection::Error::IdleTimerExpired { .. }) => "nothing was heard from the peer".into(),
+        (_, connection::Error::MaxHandshakeDurationExceeded { .. }) => "no answer".into(),
+        (_, other) => other.to_string(),
+    }
+}

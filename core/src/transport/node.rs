@@ -1,0 +1,243 @@
+//! What all tasks of one transport share, how it is started, watched and ended.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use s2n_quic::Client;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    EVENTS_MAX, Inbound, Options, TransportEvent,
+    endpoint::{Driver, Setup},
+    hello::Hello,
+    identity::Identity,
+    link::Code,
+    pool::{Pool, RESERVE},
+    stats::Stats,
+};
+use crate::{
+    error::{Error, Result},
+    member::Peer,
+};
+
+/// How long the tasks have to end once they are told to. They are told where they wait, so this
+/// is reached only by a handler that blocks its thread.
+const TASKS_END: Duration = Duration::from_secs(2);
+/// How long closed connections may linger to repeat their farewell before the endpoints go.
+const LINGER: Duration = Duration::from_millis(250);
+/// How long answers that are finished have to leave before the links are closed.
+const FLUSH: Duration = Duration::from_millis(20);
+/// How long the stack's own tasks have to close the socket after their endpoint went.
+const SOCKET_END: Duration = Duration::from_millis(500);
+
+/// The inside of a transport.
+pub(super) struct Node {
+    pub(super) me: Peer,
+    pub(super) local: SocketAddr,
+    pub(super) advertised: SocketAddr,
+    cluster: String,
+    pub(super) connect_timeout: Duration,
+    pub(super) payload_max: u64,
+    pub(super) requests_max: usize,
+    pub(super) pool: Pool,
+    pub(super) stats: Arc<Stats>,
+    pub(super) events: mpsc::Sender<TransportEvent>,
+    pub(super) inbound: Arc<dyn Inbound>,
+    pub(super) client: Mutex<Option<Client>>,
+    pub(super) runtime: Handle,
+    pub(super) tasks: TaskTracker,
+    /// Everything ends.
+    pub(super) stop: CancellationToken,
+    /// Everything has ended.
+    pub(super) finished: CancellationToken,
+    draining: AtomicBool,
+    settled: Notify,
+    serial: AtomicU64,
+}
+
+impl Node {
+    /// Binds the sockets and starts the tasks.
+    pub(super) fn start(
+        options: Options,
+        identity: &Identity,
+        inbound: Arc<dyn Inbound>,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<TransportEvent>)> {
+        let runtime = Handle::try_current().map_err(|e| Error::Internal(e.to_string()))?;
+        let (stats, trouble) = (Arc::<Stats>::default(), Arc::<Notify>::default());
+        let setup = Setup {
+            identity,
+            connect_timeout: options.connect_timeout,
+            connections_max: options.links_max + RESERVE,
+            stats: &stats,
+            trouble: &trouble,
+        };
+        let (server, accepting, local) = setup.server(options.listen)?;
+        let (client, dialing) = setup.client(options.listen)?;
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let node = Arc::new(Self {
+            me: Peer { id: options.node_id, instance: options.instance },
+            local,
+            advertised: options.advertise.unwrap_or(local),
+            cluster: options.cluster,
+            connect_timeout: options.connect_timeout,
+            payload_max: options.payload_max,
+            requests_max: options.requests_max,
+            pool: Pool::new(options.links_max),
+            stats,
+            events,
+            inbound,
+            client: Mutex::new(Some(client)),
+            runtime,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            finished: CancellationToken::new(),
+            draining: AtomicBool::new(false),
+            settled: Notify::new(),
+            serial: AtomicU64::new(0),
+        });
+        let accept = node.clone();
+        node.spawn("accept loop", async move { accept.accept(server).await });
+        let watch = node.clone();
+        node.spawn("link watch", async move { watch.watch(&trouble, options.link_idle_timeout).await });
+        // Outlives the tasks that it waits for, so it is none of them.
+        node.runtime.spawn(node.clone().bury([accepting, dialing]));
+        Ok((node, receiver))
+    }
+
+    /// What this node says about itself on a link.
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            cluster: self.cluster.clone(),
+            id: self.me.id.clone(),
+            instance: self.me.instance,
+            listen: self.advertised,
+            expect: None,
+            serial: 0,
+        }
+    }
+
+    pub(super) fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Tells the driver what it must hear; it has room for that which frames may not take.
+    pub(super) fn emit(&self, event: TransportEvent) {
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            self.stats.events_dropped.up();
+            tracing::error!(?event, "the driver does not take its events");
+        }
+    }
+
+    pub(super) fn closed(&self) -> Error {
+        Error::Closed("its transport was shut down".into())
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Reports links in trouble as soon as the stack notices, and closes unused ones.
+    async fn watch(&self, trouble: &Notify, unused_max: Duration) {
+        let period = (unused_max / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
+        let mut sweep = interval(period);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = trouble.notified() => {
+                    for link in self.pool.links() {
+                        if link.health.trouble.swap(false, Relaxed) {
+                            self.emit(TransportEvent::LinkTrouble { peer: link.peer.clone() });
+                        }
+                    }
+                }
+                _ = sweep.tick() => {
+                    for link in self.pool.links() {
+                        if link.unused() >= unused_max {
+                            self.close_unused(&link);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// How much is under way, in both directions.
+    fn under_way(&self) -> u64 {
+        self.stats.requests_in.get() + self.stats.requests_out.get()
+    }
+
+    /// Something that was under way has ended.
+    pub(super) fn settled(&self) {
+        if self.is_draining() {
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Lets what is under way finish, takes nothing new, and ends everything. Returns how much
+    /// was cut off.
+    pub(super) async fn shutdown(&self, drain: Duration) -> usize {
+        self.draining.store(true, Relaxed);
+        self.pool.stir();
+        let until = Instant::now() + drain;
+        loop {
+            let mut settled = std::pin::pin!(self.settled.notified());
+            settled.as_mut().enable(); // before the look, so that no wake is missed
+            if self.under_way() == 0 || timeout_at(until, settled).await.is_err() {
+                break;
+            }
+        }
+        let cut = self.under_way();
+        if self.stats.requests_handled.get() > 0 {
+            sleep(FLUSH).await;
+        }
+        self.abort();
+        self.finished.cancelled().await;
+        usize::try_from(cut).unwrap_or(usize::MAX)
+    }
+
+    /// Ends everything without waiting for it.
+    pub(super) fn abort(&self) {
+        self.draining.store(true, Relaxed);
+        for link in self.close_pool("this node shuts down") {
+            link.close(Code::Shutdown);
+        }
+        self.stop.cancel();
+        self.tasks.close();
+    }
+
+    /// Waits for the end, then sees to it that nothing is left.
+    async fn bury(self: Arc<Self>, drivers: [Driver; 2]) {
+        self.stop.cancelled().await;
+        self.client.lock().take(); // the dialing endpoint ends with its last handle and connection
+        if timeout(TASKS_END, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "tasks of the transport do not end");
+        }
+        let until = Instant::now() + LINGER;
+        for mut driver in drivers {
+            if timeout_at(until, &mut driver).await.is_err() {
+                driver.abort();
+                let _ = driver.await; // cancelled, as told
+            }
+        }
+        // The stack's receiving and sending tasks end when they see that their endpoint is gone,
+        // and offer nothing to wait on; the port tells.
+        let until = Instant::now() + SOCKET_END;
+        while UdpSocket::bind(self.local).is_err() && Instant::now() < until {
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.finished.cancel();
+    }
+}

@@ -1,0 +1,185 @@
+//! Links, the pool and membership frames.
+
+use super::*;
+use crate::error::Code;
+
+#[tokio::test]
+async fn frames_of_both_classes_arrive_with_their_sender() {
+    let (a, mut b) = (TestNode::start("a").await, TestNode::start("b").await);
+    let large = Bytes::from(vec![9; 100_000]);
+    let cases = [
+        (Class::Datagram, Bytes::from_static(b"small")),
+        (Class::Stream, Bytes::from_static(b"sure")),
+        (Class::Datagram, Bytes::from(vec![1; DATAGRAM_BYTES_MAX])),
+        (Class::Datagram, large.clone()),
+        (Class::Stream, large),
+    ];
+    for (class, frame) in cases {
+        // The first goes out when the link is up.
+        a.transport.send_frame(&b.peer, b.addr(), class, frame.clone());
+        let got = loop {
+            match b.event().await {
+                TransportEvent::Frame { peer, bytes } => break (peer, bytes),
+                event => assert!(matches!(event, TransportEvent::LinkUp { .. }), "{event:?}"),
+            }
+        };
+        assert_eq!(got, (a.peer.clone(), frame));
+    }
+    let stats = a.transport.stats();
+    assert_eq!((stats.datagrams_sent, stats.dials, stats.frames_dropped), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_dial_says_where_the_peer_listens_and_repeats_itself_when_asked() {
+    let (mut a, mut b) = (TestNode::start("a").await, TestNode::start("b").await);
+    assert_eq!(a.dial(b.addr(), None).await.unwrap(), b.peer);
+    let TransportEvent::LinkUp { peer, addr, dialed } = b.event().await else { panic!() };
+    assert_eq!((peer, addr, dialed), (a.peer.clone(), a.addr(), None));
+    assert_eq!(a.dial(b.addr(), Some("b")).await.unwrap(), b.peer);
+    assert_eq!(a.transport.stats().dials, 1);
+    assert!(b.events.try_recv().is_err(), "the other side hears of it once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_dials_leave_one_link() {
+    for round in 0..20 {
+        let (mut a, mut b) = (TestNode::start("a").await, TestNode::start("b").await);
+        a.transport.dial(b.addr(), Some(b.peer.id.clone()));
+        b.transport.dial(a.addr(), None);
+        let (link_a, link_b) = (a.event().await, b.event().await);
+        assert!(matches!(link_a, TransportEvent::LinkUp { .. }), "{link_a:?}");
+        assert!(matches!(link_b, TransportEvent::LinkUp { .. }), "{link_b:?}");
+        until("both dials end", || {
+            let (a, b) = (a.transport.stats(), b.transport.stats());
+            a.accepted + b.accepted == a.dials + b.dials
+        })
+        .await;
+        // The surplus link is closed in the end, and nobody mistakes that for the end of the other.
+        assert_eq!(a.transport.links().len(), 1, "round {round}");
+        assert_eq!(b.transport.links().len(), 1, "round {round}");
+        if a.transport.stats().dials + b.transport.stats().dials == 2 && a.transport.stats().accepted == 1 {
+            until("the smaller's stays", || a.transport.links()[0].dialed && !b.transport.links()[0].dialed).await;
+        }
+        assert!(a.request(&b, "echo", "x").await.is_ok());
+        assert!(b.request(&a, "echo", "x").await.is_ok());
+        if round == 0 {
+            until("the surplus is closed", || a.transport.node().tasks.len() + b.transport.node().tasks.len() <= 6)
+                .await;
+            assert!(a.transport.has_link(&b.peer) && b.transport.has_link(&a.peer));
+        }
+        for node in [&mut a, &mut b] {
+            while let Ok(event) = node.events.try_recv() {
+                assert!(matches!(event, TransportEvent::LinkUp { dialed: Some(_), .. }), "{event:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_closed_link_is_reported_once_at_each_end() {
+    let (mut a, mut b) = (TestNode::start("a").await, TestNode::start("b").await);
+    a.dial(b.addr(), None).await.unwrap();
+    let TransportEvent::LinkUp { .. } = b.event().await else { panic!() };
+    a.transport.close_link(&b.peer, "as asked");
+    let TransportEvent::LinkDown { peer, reason } = a.event().await else { panic!() };
+    assert_eq!((peer, reason.as_str()), (b.peer.clone(), "as asked"));
+    let TransportEvent::LinkDown { peer, reason } = b.event().await else { panic!() };
+    assert_eq!((peer, reason.as_str()), (a.peer.clone(), "the peer closed it"));
+    until("links end", || a.transport.node().tasks.len() == 2 && b.transport.node().tasks.len() == 2).await;
+    assert!(a.events.try_recv().is_err() && b.events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn the_least_recently_used_idle_link_makes_room() {
+    let mut small = options("a");
+    small.links_max = 2;
+    let a = TestNode::with(small).await;
+    let (b, c, d) = (TestNode::start("b").await, TestNode::start("c").await, TestNode::start("d").await);
+    a.request(&b, "echo", "").await.unwrap();
+    a.request(&c, "echo", "").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2)).await; // uses are told apart by the millisecond
+    a.request(&b, "echo", "").await.unwrap();
+    a.request(&d, "echo", "").await.unwrap();
+    assert!(a.transport.has_link(&b.peer) && a.transport.has_link(&d.peer) && !a.transport.has_link(&c.peer));
+    assert_eq!(a.transport.stats().evicted, 1);
+    // A pin outweighs the order of use.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    a.request(&d, "echo", "").await.unwrap();
+    a.transport.pin(&b.peer, true);
+    a.request(&c, "echo", "").await.unwrap();
+    assert!(a.transport.has_link(&b.peer) && a.transport.has_link(&c.peer));
+}
+
+#[tokio::test]
+async fn a_pool_in_use_makes_callers_wait_until_their_deadline() {
+    let mut small = options("a");
+    small.links_max = 1;
+    let a = Arc::new(TestNode::with(small).await);
+    let (b, c) = (Arc::new(TestNode::start("b").await), TestNode::start("c").await);
+    let hanging = tokio::spawn({
+        let (a, b) = (a.clone(), b.clone());
+        async move { a.request(&b, "hang", "").await }
+    });
+    b.handler.arrived.acquire().await.unwrap().forget();
+    let short = Duration::from_millis(50);
+    let error = a.transport.request(&c.peer, c.addr(), "echo", Bytes::new(), short).await.unwrap_err();
+    assert!(matches!(error, Error::PoolFull { current: 1, max: 1 }), "{error:?}");
+    let waiting = a.request(&c, "echo", "now");
+    let release = async {
+        tokio::task::yield_now().await;
+        hanging.abort();
+    };
+    let (answer, ()) = tokio::join!(waiting, release);
+    assert_eq!(answer.unwrap(), "now");
+    assert!(!a.transport.has_link(&b.peer));
+}
+
+#[tokio::test]
+async fn unused_links_are_closed_and_used_ones_are_not() {
+    let mut idle = options("a");
+    idle.link_idle_timeout = Duration::from_millis(300);
+    let mut a = TestNode::with(idle).await;
+    let (b, c) = (TestNode::start("b").await, TestNode::start("c").await);
+    a.dial(b.addr(), None).await.unwrap();
+    a.dial(c.addr(), None).await.unwrap();
+    a.transport.pin(&c.peer, true);
+    let TransportEvent::LinkDown { peer, .. } = a.event().await else { panic!() };
+    assert_eq!(peer, b.peer);
+    assert!(a.transport.has_link(&c.peer));
+    assert_eq!(a.transport.stats().idled, 1);
+    until("the other end hears", || !b.transport.has_link(&a.peer)).await;
+    assert!(b.request(&a, "echo", "").await.is_ok(), "a link is made anew when needed");
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_trouble_before_its_link_is_down() {
+    // The peer runs on a runtime of its own, which stops being driven once the link is up.
+    let (told, hear) = oneshot::channel();
+    let (up, is_up) = oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let frozen = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let b = frozen.block_on(async {
+            let b = TestNode::start("b").await;
+            told.send((b.addr(), b.peer.clone())).unwrap();
+            is_up.await.unwrap();
+            b
+        });
+        (frozen, b)
+    });
+    let (addr, id) = hear.await.unwrap();
+    let mut a = TestNode::start("a").await;
+    a.dial(addr, None).await.unwrap();
+    up.send(()).unwrap();
+    let kept = thread.join().unwrap();
+    for _ in 0..3 {
+        a.transport.send_frame(&id, addr, Class::Datagram, Bytes::from_static(b"anybody?"));
+    }
+    let TransportEvent::LinkTrouble { peer } = a.event().await else { panic!() };
+    assert_eq!(peer, id);
+    let TransportEvent::LinkDown { peer, .. } = a.event().await else { panic!() };
+    assert_eq!(peer, id);
+    let short = Duration::from_millis(100);
+    let error = a.transport.request(&id, addr, "echo", Bytes::new(), short).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unreachable, "{error}");
+    tokio::task::spawn_blocking(move || drop(kept)).await.unwrap();
+}

@@ -1,0 +1,156 @@
+//! The transport over real loopback sockets. Nothing here sleeps for luck: every wait is for a
+//! condition, under a deadline.
+
+mod lifetime;
+mod links;
+mod requests;
+mod security;
+
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A transport with its events.
+struct TestNode {
+    transport: Transport,
+    events: mpsc::Receiver<TransportEvent>,
+    peer: Peer,
+    handler: Arc<Handler>,
+}
+
+/// Answers a few topics.
+struct Handler {
+    /// Fires when a hanging request is dropped.
+    dropped: parking_lot::Mutex<Option<oneshot::Sender<()>>>,
+    /// Fires when a hanging request arrives.
+    arrived: Semaphore,
+    messages: parking_lot::Mutex<Option<mpsc::Sender<(Peer, String, Bytes)>>>,
+}
+
+
+struct Shared(Arc<Handler>);
+
+struct OnDrop(Option<oneshot::Sender<()>>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(());
+        }
+    }
+}
+
+impl Inbound for Shared {
+    fn request(
+        &self,
+        from: Peer,
+        topic: String,
+        payload: Bytes,
+        _: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>> {
+        let handler = self.0.clone();
+        Box::pin(async move {
+            match topic.as_str() {
+                "echo" => Ok(payload),
+                "who" => Ok(from.id.to_string().into()),
+                "fail" => Err(Refusal::Handler("as asked".into())),
+                "panic" => panic!("on purpose"),
+                "hang" => {
+                    let _on_drop = OnDrop(handler.dropped.lock().take());
+                    handler.arrived.add_permits(1);
+                    std::future::pending().await
+                }
+                _ => Err(Refusal::UnknownTopic),
+            }
+        })
+    }
+
+    fn message(&self, from: Peer, topic: String, payload: Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let sender = self.0.messages.lock().clone();
+        Box::pin(async move {
+            if let Some(sender) = sender {
+                let _ = sender.send((from, topic, payload)).await;
+            }
+        })
+    }
+}
+
+fn options(id: &str) -> Options {
+    Options {
+        cluster: "test".into(),
+        node_id: NodeId::new(id).unwrap(),
+        instance: Instance(rand::Rng::random(&mut <rand::rngs::StdRng as rand::SeedableRng>::from_os_rng())),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        advertise: None,
+        security: Security::Insecure,
+        links_max: 50,
+        link_idle_timeout: Duration::from_secs(60),
+        connect_timeout: Duration::from_secs(5),
+        payload_max: 64 << 20,
+        requests_max: 1024,
+    }
+}
+
+impl TestNode {
+    async fn start(id: &str) -> Self {
+        Self::with(options(id)).await
+    }
+
+    async fn with(options: Options) -> Self {
+        let peer = Peer { id: options.node_id.clone(), instance: options.instance };
+        let handler = Arc::new(Handler { dropped: None.into(), arrived: Semaphore::new(0), messages: None.into() });
+        let (transport, events) = Transport::bind(options, Arc::new(Shared(handler.clone()))).await.unwrap();
+        Self { transport, events, peer, handler }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.transport.local_addr()
+    }
+
+    /// The next event.
+    async fn event(&mut self) -> TransportEvent {
+        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("the transport runs")
+    }
+
+    async fn request(&self, to: &TestNode, topic: &str, payload: impl Into<Bytes>) -> Result<Bytes> {
+        self.transport.request(&to.peer, to.addr(), topic, payload.into(), PATIENCE).await
+    }
+
+    /// Dials and returns how that ended.
+    async fn dial(&mut self, addr: SocketAddr, expect: Option<&str>) -> Result<Peer> {
+        self.transport.dial(addr, expect.map(|id| NodeId::new(id).unwrap()));
+        loop {
+            match self.event().await {
+                TransportEvent::LinkUp { peer, dialed: Some(dialed), .. } if dialed == addr => return Ok(peer),
+                TransportEvent::DialFailed { addr: failed, error, .. } if failed == addr => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Asserts that nobody got a link to this node.
+    fn assert_no_link(&mut self) {
+        assert!(self.transport.links().is_empty());
+        while let Ok(event) = self.events.try_recv() {
+            assert!(!matches!(event, TransportEvent::LinkUp { .. }), "{event:?}");
+        }
+    }
+}
+
+/// Waits until a condition holds.
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come about"));
+}

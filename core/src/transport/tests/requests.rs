@@ -1,0 +1,163 @@
+//! Requests and messages.
+
+use super::*;
+use crate::error::Code;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn echo_of_nothing_and_of_ten_mebibytes() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    assert!(a.request(&b, "echo", Bytes::new()).await.unwrap().is_empty());
+    for size in [1, 1024, 1025, 70_000, 10 << 20] {
+        let payload: Bytes = (0..size).map(|i: usize| (i * 31 >> 3) as u8).collect::<Vec<_>>().into();
+        assert_eq!(a.request(&b, "echo", payload.clone()).await.unwrap(), payload, "{size} bytes");
+    }
+    assert_eq!(b.request(&a, "who", "").await.unwrap(), "b", "the same link serves the other way");
+    assert_eq!(b.transport.stats().dials, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_share_one_dial_and_one_link() {
+    let (a, b) = (Arc::new(TestNode::start("a").await), Arc::new(TestNode::start("b").await));
+    let mut all = tokio::task::JoinSet::new();
+    for worker in 0..128u64 {
+        let (a, b) = (a.clone(), b.clone());
+        all.spawn(async move {
+            for round in 0..20u64 {
+                let payload = (worker * 1000 + round).to_be_bytes().to_vec();
+                assert_eq!(a.request(&b, "echo", payload.clone()).await.unwrap(), payload);
+            }
+        });
+    }
+    while let Some(result) = all.join_next().await {
+        result.unwrap();
+    }
+    assert_eq!(a.transport.stats().dials, 1);
+    assert_eq!(a.transport.links().len(), 1);
+    assert_eq!(a.transport.stats().requests_out, 0);
+    until("handled", || b.transport.stats().requests_handled == 128 * 20).await;
+    until("settled", || b.transport.stats().requests_in == 0).await;
+}
+
+#[tokio::test]
+async fn refusals_say_what_they_are() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    let Err(Error::UnknownTopic { target, topic }) = a.request(&b, "nothing", "x").await else { panic!() };
+    assert_eq!((target.as_str(), topic.as_str()), ("b", "nothing"));
+    let Err(Error::Handler { message, .. }) = a.request(&b, "fail", "x").await else { panic!() };
+    assert_eq!(message, "as asked");
+    let Err(Error::Handler { message, .. }) = a.request(&b, "panic", "x").await else { panic!() };
+    assert!(message.contains("on purpose"), "{message}");
+    let long = "t".repeat(TOPIC_BYTES_MAX + 1);
+    assert_eq!(a.request(&b, &long, "").await.unwrap_err().code(), Code::Argument);
+    assert_eq!(a.request(&b, "echo", "still alive").await.unwrap(), "still alive");
+}
+
+#[tokio::test]
+async fn payloads_over_a_limit_are_refused_on_either_side() {
+    let mut small = options("b");
+    small.payload_max = 1024;
+    let (a, b) = (TestNode::start("a").await, TestNode::with(small).await);
+    let error = a.request(&b, "echo", vec![0; 3 << 20]).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { bytes: 3_145_728, max: 1024 }), "{error:?}");
+    let error = b.request(&a, "echo", vec![0; 1025]).await.unwrap_err();
+    assert_eq!(error.code(), Code::TooLarge);
+    let error = a.transport.message(&b.peer, b.addr(), "m", vec![0; 3 << 20].into(), PATIENCE).await.unwrap_err();
+    assert_eq!(error.code(), Code::TooLarge, "{error}");
+}
+
+#[tokio::test]
+async fn too_many_at_once_are_refused() {
+    let mut one = options("b");
+    one.requests_max = 1;
+    let (a, b) = (TestNode::start("a").await, TestNode::with(one).await);
+    let (a, b) = (Arc::new(a), Arc::new(b));
+    let hanging = tokio::spawn({
+        let (a, b) = (a.clone(), b.clone());
+        async move { a.request(&b, "hang", "").await }
+    });
+    b.handler.arrived.acquire().await.unwrap().forget();
+    let error = a.request(&b, "echo", "").await.unwrap_err();
+    assert!(matches!(error, Error::Busy { max: 1, .. }), "{error:?}");
+    hanging.abort();
+    until("room again", || b.transport.stats().requests_in == 0).await;
+    assert!(a.request(&b, "echo", "").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_cancelled_request_frees_its_lease_and_its_handler() {
+    let (a, b) = (Arc::new(TestNode::start("a").await), Arc::new(TestNode::start("b").await));
+    let (dropped, was_dropped) = oneshot::channel();
+    *b.handler.dropped.lock() = Some(dropped);
+    let hanging = tokio::spawn({
+        let (a, b) = (a.clone(), b.clone());
+        async move { a.request(&b, "hang", "").await }
+    });
+    b.handler.arrived.acquire().await.unwrap().forget();
+    assert_eq!(a.transport.links()[0].in_flight, 1);
+    hanging.abort();
+    timeout(PATIENCE, was_dropped).await.expect("the handler is dropped in time").unwrap();
+    assert_eq!(a.transport.links()[0].in_flight, 0);
+    assert_eq!(a.transport.stats().requests_out, 0);
+    until("abandoned", || b.transport.stats().requests_abandoned == 1).await;
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_and_frees_the_handler() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    let after = Duration::from_millis(200);
+    let error = a.transport.request(&b.peer, b.addr(), "hang", Bytes::new(), after).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { after: said, .. } if said == after), "{error:?}");
+    until("abandoned", || b.transport.stats().requests_in == 0).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_fails_its_requests_at_once() {
+    let a = TestNode::start("a").await;
+    let b = TestNode::start("b").await;
+    let (peer, addr) = (b.peer.clone(), b.addr());
+    let request = a.transport.request(&peer, addr, "hang", Bytes::new(), Duration::from_secs(60));
+    let end = async {
+        b.handler.arrived.acquire().await.unwrap().forget();
+        drop(b);
+    };
+    let (result, ()) = timeout(PATIENCE, async { tokio::join!(request, end) }).await.expect("at once");
+    assert_eq!(result.unwrap_err().code(), Code::LinkLost);
+}
+
+#[tokio::test]
+async fn nobody_there_is_unreachable_in_time() {
+    let mut quick = options("a");
+    quick.connect_timeout = Duration::from_millis(300);
+    let a = TestNode::with(quick).await;
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = Peer { id: NodeId::new("nobody").unwrap(), instance: Instance(1) };
+    for deadline in [PATIENCE, Duration::from_millis(100)] {
+        let addr = silent.local_addr().unwrap();
+        let began = Instant::now();
+        let error = a.transport.request(&nobody, addr, "echo", Bytes::new(), deadline).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unreachable, "{error}");
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[tokio::test]
+async fn another_process_under_the_same_id_gets_no_request() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    let old = Peer { id: b.peer.id.clone(), instance: Instance(b.peer.instance.0 ^ 1) };
+    let error = a.transport.request(&old, b.addr(), "echo", Bytes::new(), PATIENCE).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unreachable);
+    assert!(a.transport.has_link(&b.peer));
+}
+
+#[tokio::test]
+async fn messages_arrive_with_their_sender() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    let (sender, mut messages) = mpsc::channel(4);
+    *b.handler.messages.lock() = Some(sender);
+    for size in [0, 5, 300_000] {
+        let payload = Bytes::from(vec![7; size]);
+        a.transport.message(&b.peer, b.addr(), "m", payload.clone(), PATIENCE).await.unwrap();
+        let got = timeout(PATIENCE, messages.recv()).await.unwrap().unwrap();
+        assert_eq!(got, (a.peer.clone(), "m".to_owned(), payload));
+    }
+}
