@@ -362,6 +362,12 @@ impl Builder {
     pub fn config(&self) -> &Config {
         &self.0
     }
+
+    /// Checks the configuration, binds the socket and starts the node. Does not wait for a seed
+    /// to answer: [`Cluster::join`](crate::Cluster::join) does.
+    pub async fn start(self) -> Result<crate::Cluster> {
+        crate::Cluster::start(self.0).await
+    }
 }
 
 impl From<Config> for Builder {

@@ -1,5 +1,7 @@
 //! Peerage: cluster membership and messaging that a program embeds.
 //!
+//! A program starts a [`Cluster`], joins others through a seed, and from then on knows who is
+//! there, who is not, and why; it sends requests to other members over mutually authenticated
 //! QUIC links. There is no agent beside the program and no broker.
 //!
 //! The rooms, and which way they depend on one another (never back):
@@ -7,8 +9,10 @@
 //! * plain data: [`member`], [`event`], [`config`], [`error`] and the wire format;
 //! * [`membership`]: the protocol as a pure state machine, without clock, socket or task;
 //! * `transport`: the QUIC endpoint, links, the pool, TLS and identity;
+//! * `cluster`: the driver that ties the two, and the public [`Cluster`] handle.
 #![deny(unsafe_code)]
 
+mod cluster;
 pub mod config;
 pub mod error;
 pub mod event;
@@ -20,6 +24,7 @@ pub mod transport;
 #[doc(hidden)]
 pub mod wire;
 
+pub use cluster::{Cluster, Events, LeaveReport, Phase, Request, Stats};
 pub use config::{Builder, Config, Security};
 pub use error::{Code, Error, FieldError, Result};
 pub use event::{Event, EventKind};

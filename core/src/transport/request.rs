@@ -73,17 +73,29 @@ mod gave_up {
 
 /// Where a stream's chunks come from; both kinds of stream can be read.
 pub(super) trait Source {
-    fn poll_chunk(&mut self, into: &mut [Bytes], cx: &mut Context<'_>) -> Poll<stream::Result<(usize, bool)>>;
+    fn poll_chunk(
+        &mut self,
+        into: &mut [Bytes],
+        cx: &mut Context<'_>,
+    ) -> Poll<stream::Result<(usize, bool)>>;
 }
 
 impl Source for ReceiveStream {
-    fn poll_chunk(&mut self, into: &mut [Bytes], cx: &mut Context<'_>) -> Poll<stream::Result<(usize, bool)>> {
+    fn poll_chunk(
+        &mut self,
+        into: &mut [Bytes],
+        cx: &mut Context<'_>,
+    ) -> Poll<stream::Result<(usize, bool)>> {
         self.poll_receive_vectored(into, cx)
     }
 }
 
 impl Source for BidirectionalStream {
-    fn poll_chunk(&mut self, into: &mut [Bytes], cx: &mut Context<'_>) -> Poll<stream::Result<(usize, bool)>> {
+    fn poll_chunk(
+        &mut self,
+        into: &mut [Bytes],
+        cx: &mut Context<'_>,
+    ) -> Poll<stream::Result<(usize, bool)>> {
         self.poll_receive_vectored(into, cx)
     }
 }
@@ -238,7 +250,11 @@ impl Call<'_> {
 }
 
 /// Sends a request and waits for its answer.
-pub(super) async fn request(node: &Arc<Node>, call: Call<'_>, addr: std::net::SocketAddr) -> Result<Bytes> {
+pub(super) async fn request(
+    node: &Arc<Node>,
+    call: Call<'_>,
+    addr: std::net::SocketAddr,
+) -> Result<Bytes> {
     call.check(node.payload_max)?;
     for attempt in 1.. {
         let lease = node.lease(call.peer, addr, call.until).await?;
@@ -253,7 +269,11 @@ pub(super) async fn request(node: &Arc<Node>, call: Call<'_>, addr: std::net::So
 }
 
 /// Sends a message and waits until the peer's stack has all of it.
-pub(super) async fn message(node: &Arc<Node>, call: Call<'_>, addr: std::net::SocketAddr) -> Result<()> {
+pub(super) async fn message(
+    node: &Arc<Node>,
+    call: Call<'_>,
+    addr: std::net::SocketAddr,
+) -> Result<()> {
     call.check(node.payload_max)?;
     for attempt in 1.. {
         let lease = node.lease(call.peer, addr, call.until).await?;
@@ -268,7 +288,13 @@ pub(super) async fn message(node: &Arc<Node>, call: Call<'_>, addr: std::net::So
 }
 
 /// Lets go of a link that turned out to be closed, so that another one is made.
-fn again(node: &Arc<Node>, lease: Lease, call: &Call<'_>, attempt: usize, error: stream::Error) -> Result<()> {
+fn again(
+    node: &Arc<Node>,
+    lease: Lease,
+    call: &Call<'_>,
+    attempt: usize,
+    error: stream::Error,
+) -> Result<()> {
     node.drop_link(&lease.link, "the peer closed it unused");
     if attempt < TRIES {
         return Ok(());
@@ -294,10 +320,8 @@ impl Drop for Exchange {
 
 async fn exchange(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<Bytes, Failed> {
     let mut handle = lease.link.handle.clone();
-    let stream = handle
-        .open_bidirectional_stream()
-        .await
-        .map_err(|error| call.failed(error.into()))?;
+    let stream =
+        handle.open_bidirectional_stream().await.map_err(|error| call.failed(error.into()))?;
     let mut exchange = Exchange { reader: Reader::new(stream), done: false };
     let stream = &mut exchange.reader.stream;
     let mut parts = call.encode(None);
@@ -320,9 +344,10 @@ async fn read_answer(
 ) -> Result<Result<Bytes>, Failed> {
     let lost = |error| match error {
         ReadError::Stream(error) => call.failed(error),
-        ReadError::Ended | ReadError::TooLong => {
-            Failed::Error(Error::LinkLost { target: call.target(), reason: "the answer ends early".into() })
-        }
+        ReadError::Ended | ReadError::TooLong => Failed::Error(Error::LinkLost {
+            target: call.target(),
+            reason: "the answer ends early".into(),
+        }),
     };
     let mut head = reader.exact(ANSWER_HEAD).await.map_err(lost)?;
     let (status, length) = (head.get_u8(), head.get_u64());
@@ -334,7 +359,9 @@ async fn read_answer(
     let mut number = || if payload.len() >= 8 { payload.get_u64() } else { 0 };
     Ok(Err(match status {
         status::DONE => return Ok(Ok(payload)),
-        status::UNKNOWN_TOPIC => Error::UnknownTopic { target: call.target(), topic: call.topic.into() },
+        status::UNKNOWN_TOPIC => {
+            Error::UnknownTopic { target: call.target(), topic: call.topic.into() }
+        }
         status::HANDLER => Error::Handler {
             target: call.target(),
             topic: call.topic.into(),
@@ -343,7 +370,10 @@ async fn read_answer(
         status::BUSY => Error::Busy { what: "requests at the peer", max: number() as usize },
         status::CLOSED => shutting_down(call),
         status::TOO_LARGE => Error::TooLarge { bytes: number(), max: number() },
-        _ => Error::LinkLost { target: call.target(), reason: "its answer has an unknown status".into() },
+        _ => Error::LinkLost {
+            target: call.target(),
+            reason: "its answer has an unknown status".into(),
+        },
     }))
 }
 
@@ -353,12 +383,19 @@ fn shutting_down(call: &Call<'_>) -> Error {
 
 async fn hand_over(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<(), Failed> {
     let refused = |error| match error {
-        stream::Error::StreamReset { error: code, .. } => Failed::Error(match u64::from(code) as u8 {
-            gave_up::BUSY => Error::Busy { what: "messages at the peer", max: 0 },
-            gave_up::TOO_LARGE => Error::TooLarge { bytes: call.payload.len() as u64, max: payload_max },
-            gave_up::CLOSED => shutting_down(call),
-            _ => Error::LinkLost { target: call.target(), reason: "the peer gave the message up".into() },
-        }),
+        stream::Error::StreamReset { error: code, .. } => {
+            Failed::Error(match u64::from(code) as u8 {
+                gave_up::BUSY => Error::Busy { what: "messages at the peer", max: 0 },
+                gave_up::TOO_LARGE => {
+                    Error::TooLarge { bytes: call.payload.len() as u64, max: payload_max }
+                }
+                gave_up::CLOSED => shutting_down(call),
+                _ => Error::LinkLost {
+                    target: call.target(),
+                    reason: "the peer gave the message up".into(),
+                },
+            })
+        }
         other => call.failed(other),
     };
     let mut handle = lease.link.handle.clone();
@@ -409,7 +446,11 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let stats = &self.node.stats;
-        if self.settled { stats.requests_handled.up() } else { stats.requests_abandoned.up() }
+        if self.settled {
+            stats.requests_handled.up()
+        } else {
+            stats.requests_abandoned.up()
+        }
         stats.requests_in.down();
         self.link.served();
         self.link.serving.fetch_sub(1, Relaxed);
@@ -474,8 +515,12 @@ async fn handle(
     }
     let payload = timeout_at(head.until, reader.exact(head.bytes as usize)).await.ok()?.ok()?;
     reader.end().await;
-    let work = caught(async { node.inbound.request(link.peer.clone(), head.topic, payload, head.deadline).await });
-    let outcome = attended(node, work, head.until, |cx| matches!(send.poll_send_ready(cx), Poll::Ready(Err(_))));
+    let work = caught(async {
+        node.inbound.request(link.peer.clone(), head.topic, payload, head.deadline).await
+    });
+    let outcome = attended(node, work, head.until, |cx| {
+        matches!(send.poll_send_ready(cx), Poll::Ready(Err(_)))
+    });
     Some(match outcome.await? {
         Ok(result) => result,
         Err(panic) => Err(Refusal::Handler(format!("panicked: {panic}"))),
@@ -505,8 +550,13 @@ async fn attended<F: Future>(
     }
 }
 
-async fn respond(send: &mut SendStream, answer: Result<Bytes, Refusal>, payload_max: u64) -> stream::Result<()> {
-    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<_>>().into();
+async fn respond(
+    send: &mut SendStream,
+    answer: Result<Bytes, Refusal>,
+    payload_max: u64,
+) -> stream::Result<()> {
+    let numbers =
+        |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<_>>().into();
     let (status, payload): (u8, Bytes) = match answer {
         Ok(payload) if payload.len() as u64 > payload_max => {
             (status::TOO_LARGE, numbers(&[payload.len() as u64, payload_max]))
@@ -536,21 +586,31 @@ async fn respond(send: &mut SendStream, answer: Result<Bytes, Refusal>, payload_
 }
 
 /// Takes a peer's message whose kind byte has been read.
-pub(super) async fn receive_message(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader<ReceiveStream>) {
+pub(super) async fn receive_message(
+    node: &Arc<Node>,
+    link: &Arc<Link>,
+    mut reader: Reader<ReceiveStream>,
+) {
     let mut serving = match Serving::admit(node, link) {
         Ok(serving) => serving,
         Err(refusal) => {
-            let code = if matches!(refusal, Refusal::Closed) { gave_up::CLOSED } else { gave_up::BUSY };
+            let code =
+                if matches!(refusal, Refusal::Closed) { gave_up::CLOSED } else { gave_up::BUSY };
             let _ = reader.stream.stop_sending(code.into()); // an error means that it ended
             return;
         }
     };
-    let Ok(Some(head)) = timeout_at(Instant::now() + HEAD_TIMEOUT, read_head(&mut reader)).await else { return };
+    let Ok(Some(head)) = timeout_at(Instant::now() + HEAD_TIMEOUT, read_head(&mut reader)).await
+    else {
+        return;
+    };
     if head.bytes > node.payload_max {
         let _ = reader.stream.stop_sending(gave_up::TOO_LARGE.into()); // likewise
         return;
     }
-    let Ok(Ok(payload)) = timeout_at(head.until, reader.exact(head.bytes as usize)).await else { return };
+    let Ok(Ok(payload)) = timeout_at(head.until, reader.exact(head.bytes as usize)).await else {
+        return;
+    };
     reader.end().await;
     let work = caught(async { node.inbound.message(link.peer.clone(), head.topic, payload).await });
     // The sender does not wait for the handler, so only the end of the node cuts it off.

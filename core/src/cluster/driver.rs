@@ -1,0 +1,257 @@
+//! The driver: one task that owns the machine, feeds it what happens and does what it says.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    shared::{Shared, View},
+    stats::Status,
+};
+use crate::{
+    error::Error,
+    event::EventKind,
+    member::Tags,
+    membership::{Class, Effect, Input, Membership, Time},
+    transport::{self, Transport, TransportEvent},
+};
+
+/// What the handle asks for.
+pub(super) enum Command {
+    SetTags(Tags, oneshot::Sender<()>),
+    Leave,
+    /// For the test that a panic here ends the node loudly.
+    #[cfg(test)]
+    Panic,
+}
+
+/// Why the driver ended.
+pub(super) enum Ending {
+    /// The leave was announced; whether it spread in time.
+    Left { spread: bool, took: Duration },
+    /// Told to stop, or nobody holds a handle any more.
+    Cancelled,
+    /// Something went wrong that the node cannot live with.
+    Failed(Error),
+}
+
+pub(super) struct Driver {
+    pub(super) machine: Membership,
+    pub(super) transport: Transport,
+    pub(super) inbox: mpsc::Receiver<TransportEvent>,
+    pub(super) orders: mpsc::Receiver<Command>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) cancel: CancellationToken,
+    pub(super) started: Instant,
+    pub(super) seeds: Vec<SocketAddr>,
+    pub(super) leave_timeout: Duration,
+}
+
+/// How many transport events are taken before effects that need the outside are looked at again.
+const BATCH_MAX: usize = 64;
+
+impl Driver {
+    /// Runs in a task of its own.
+    pub(super) fn begin(self) -> JoinHandle<Ending> {
+        let mut run = Run { driver: self, effects: Vec::new(), version: None, leaving: None };
+        let first = run.step(Input::Start);
+        tokio::spawn(async move {
+            match first {
+                Some(ending) => ending,
+                None => run.until_it_ends().await,
+            }
+        })
+    }
+
+    fn now(&self) -> Time {
+        Time::default() + self.started.elapsed()
+    }
+}
+
+struct Run {
+    driver: Driver,
+    effects: Vec<Effect>,
+    /// The machine's version that the view shows.
+    version: Option<u64>,
+    /// Since when we are leaving.
+    leaving: Option<Instant>,
+}
+
+impl Run {
+    async fn until_it_ends(mut self) -> Ending {
+        loop {
+            let wake = self.wake_at();
+            let ending = tokio::select! {
+                // Orders first: they are few, and a flood of frames must not keep a leave waiting.
+                biased;
+                () = self.driver.cancel.cancelled() => Some(Ending::Cancelled),
+                order = self.driver.orders.recv() => match order {
+                    Some(order) => self.obey(order),
+                    None => Some(Ending::Cancelled),
+                },
+                event = self.driver.inbox.recv() => match event {
+                    Some(event) => self.take_in(event),
+                    None => Some(Ending::Failed(Error::Internal("the transport ended".into()))),
+                },
+                () = tokio::time::sleep_until(wake.into()) => self.step(Input::Tick),
+            };
+            if let Some(ending) = ending {
+                return ending;
+            }
+            if let Some(since) = self.leaving
+                && since.elapsed() >= self.driver.leave_timeout
+            {
+                return Ending::Left { spread: false, took: since.elapsed() };
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        // Without a deadline once an hour does no harm.
+        let tick =
+            self.driver.machine.deadline().unwrap_or(Time::default() + Duration::from_secs(3600));
+        let tick = self.driver.started + Duration::from_micros(tick.0);
+        match self.leaving {
+            Some(since) => tick.min(since + self.driver.leave_timeout),
+            None => tick,
+        }
+    }
+
+    fn obey(&mut self, order: Command) -> Option<Ending> {
+        match order {
+            Command::SetTags(tags, done) => {
+                let ending = self.step(Input::SetTags(tags));
+                // A caller that has gone does not want to know.
+                let _ = done.send(());
+                ending
+            }
+            Command::Leave => {
+                self.leaving.get_or_insert_with(Instant::now);
+                self.step(Input::Leave)
+            }
+            #[cfg(test)]
+            Command::Panic => panic!("asked to"),
+        }
+    }
+
+    /// One event and those that wait behind it, then one look at what changed.
+    fn take_in(&mut self, event: TransportEvent) -> Option<Ending> {
+        let mut ending = self.translate(event);
+        for _ in 1..BATCH_MAX {
+            if ending.is_some() {
+                break;
+            }
+            match self.driver.inbox.try_recv() {
+                Ok(event) => ending = self.translate(event),
+                Err(_) => break,
+            }
+        }
+        let done = self.perform();
+        ending.or(done)
+    }
+
+    fn translate(&mut self, event: TransportEvent) -> Option<Ending> {
+        let input = match event {
+            TransportEvent::LinkUp { peer, addr, dialed } => Input::LinkUp { peer, addr, dialed },
+            TransportEvent::LinkDown { peer, reason } => {
+                tracing::debug!(?peer, reason, "link down");
+                Input::LinkDown { peer, broken: !reason.contains("unused") }
+            }
+            TransportEvent::LinkTrouble { peer } => Input::LinkTrouble { peer },
+            TransportEvent::Frame { peer, bytes } => Input::Frame { from: peer, bytes },
+            TransportEvent::DialFailed { addr, expect, error } => {
+                tracing::debug!(%addr, ?expect, %error, "dial failed");
+                self.note_seed(addr, error);
+                return None;
+            }
+            TransportEvent::Panic { what, message } => {
+                return Some(Ending::Failed(Error::Internal(format!(
+                    "{what} panicked: {message}"
+                ))));
+            }
+        };
+        let now = self.driver.now();
+        self.driver.machine.handle(now, input, &mut self.effects);
+        None
+    }
+
+    fn note_seed(&mut self, addr: SocketAddr, error: Error) {
+        if self.driver.seeds.contains(&addr) {
+            self.driver.shared.join.send_if_modified(|state| {
+                let seed = state.seeds.iter_mut().find(|(a, _)| *a == addr);
+                let changed = seed.is_some() && !state.joined;
+                if let Some((_, slot)) = state.seeds.iter_mut().find(|(a, _)| *a == addr) {
+                    *slot = Some(error);
+                }
+                changed
+            });
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Option<Ending> {
+        let now = self.driver.now();
+        self.driver.machine.handle(now, input, &mut self.effects);
+        self.perform()
+    }
+
+    /// Does what the machine said, in its order; the view is swapped in before the events go out,
+    /// so that whoever hears of something finds it there.
+    fn perform(&mut self) -> Option<Ending> {
+        let mut ending = None;
+        let mut events = Vec::new();
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Send { to, addr, class, bytes } => {
+                    let class = match class {
+                        Class::Datagram => transport::Class::Datagram,
+                        Class::Stream => transport::Class::Stream,
+                    };
+                    self.driver.transport.send_frame(&to, addr, class, bytes);
+                }
+                Effect::Dial { addr, expect } => self.driver.transport.dial(addr, expect),
+                Effect::Close { peer } => {
+                    self.driver.transport.close_link(&peer, "no member any more")
+                }
+                Effect::Event(kind) => events.push(kind),
+                Effect::Joined => self.driver.shared.join.send_modify(|s| s.joined = true),
+                Effect::LeaveSpread => {
+                    let took = self.leaving.map_or(Duration::ZERO, |since| since.elapsed());
+                    ending = Some(Ending::Left { spread: true, took });
+                }
+                Effect::Stop => {
+                    let id = self.driver.shared.me.id.clone();
+                    ending = Some(Ending::Failed(Error::NameConflict(id)));
+                }
+            }
+        }
+        self.show(events);
+        ending
+    }
+
+    fn show(&mut self, events: Vec<EventKind>) {
+        let machine = &self.driver.machine;
+        let shared = &self.driver.shared;
+        if self.version != Some(machine.version()) || !events.is_empty() {
+            self.version = Some(machine.version());
+            let members: super::hub::Members = machine.members().into();
+            shared.view.store(Arc::new(View { members: members.clone() }));
+            for kind in &events {
+                tracing::info!(node = %shared.me.id, event = kind.name(), member = ?kind.member().map(|m| &m.id));
+            }
+            shared.hub.publish(events, members);
+        }
+        *shared.status.lock() = Status {
+            counters: machine.counters(),
+            gossip_waiting: machine.gossip_len(),
+            health_score: machine.health_score(),
+        };
+    }
+}

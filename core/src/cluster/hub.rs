@@ -1,0 +1,207 @@
+//! Events to any number of subscribers, each behind a bounded queue.
+//!
+//! A subscriber that falls behind loses what was queued for it and gets, in its place, one
+//! `EventsDropped` with the members as of that very point in the order of events: so it is never
+//! wrong for longer than it is slow, and costs no more memory than its queue.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+use parking_lot::Mutex;
+
+use crate::{
+    event::{Event, EventKind},
+    member::Member,
+};
+
+/// All members in order of their ids.
+pub(super) type Members = Arc<[Arc<Member>]>;
+
+/// The publisher's side.
+pub(super) struct Hub(Arc<Mutex<State>>);
+
+struct State {
+    queue_max: usize,
+    seq: u64,
+    /// As of the last published event.
+    members: Members,
+    next_subscriber: u64,
+    subscribers: BTreeMap<u64, Subscriber>,
+    closed: bool,
+    dropped: u64,
+}
+
+#[derive(Default)]
+struct Subscriber {
+    queue: VecDeque<Event>,
+    /// Events lost since it was last right; nothing is queued while this is not zero.
+    lost: u64,
+    waker: Option<Waker>,
+}
+
+impl Hub {
+    pub(super) fn new(queue_max: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            queue_max,
+            seq: 0,
+            members: Arc::from([]),
+            next_subscriber: 0,
+            subscribers: BTreeMap::new(),
+            closed: false,
+            dropped: 0,
+        })))
+    }
+
+    pub(super) fn subscribe(&self) -> Events {
+        let mut state = self.0.lock();
+        let id = state.next_subscriber;
+        state.next_subscriber += 1;
+        state.subscribers.insert(id, Subscriber::default());
+        Events { hub: self.0.clone(), id }
+    }
+
+    /// Appends events; `members` is how things stand after them.
+    pub(super) fn publish(&self, kinds: Vec<EventKind>, members: Members) {
+        let mut wake = Vec::new();
+        {
+            let state = &mut *self.0.lock();
+            state.members = members;
+            for kind in kinds {
+                state.seq += 1;
+                let event = Event { seq: state.seq, kind };
+                for subscriber in state.subscribers.values_mut() {
+                    state.dropped += subscriber.push(&event, state.queue_max);
+                }
+            }
+            wake.extend(state.subscribers.values_mut().filter_map(|s| s.waker.take()));
+        }
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends every stream after what is queued.
+    pub(super) fn close(&self) {
+        let wakers: Vec<Waker> = {
+            let mut state = self.0.lock();
+            state.closed = true;
+            state.subscribers.values_mut().filter_map(|s| s.waker.take()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Events published, events dropped for slow subscribers, subscribers.
+    pub(super) fn stats(&self) -> (u64, u64, usize) {
+        let state = self.0.lock();
+        (state.seq, state.dropped, state.subscribers.len())
+    }
+}
+
+impl Subscriber {
+    /// Queues an event; how many were lost by it.
+    fn push(&mut self, event: &Event, queue_max: usize) -> u64 {
+        if self.lost == 0 && self.queue.len() < queue_max {
+            self.queue.push_back(event.clone());
+            return 0;
+        }
+        let lost = self.queue.len() as u64 + 1;
+        self.queue.clear();
+        self.lost += lost;
+        lost
+    }
+}
+
+/// A subscription: a [`Stream`] of events that ends when the node does. Dropping it ends it.
+pub struct Events {
+    hub: Arc<Mutex<State>>,
+    id: u64,
+}
+
+impl Events {
+    /// The next event; `None` once the node has ended and everything was taken. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// The next event if one waits.
+    pub fn try_next(&mut self) -> Option<Event> {
+        take(&mut self.hub.lock(), self.id)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut state = self.hub.lock();
+        if let Some(event) = take(&mut state, self.id) {
+            return Poll::Ready(Some(event));
+        }
+        if state.closed {
+            return Poll::Ready(None);
+        }
+        if let Some(subscriber) = state.subscribers.get_mut(&self.id) {
+            subscriber.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+fn take(state: &mut State, id: u64) -> Option<Event> {
+    let subscriber = state.subscribers.get_mut(&id)?;
+    if subscriber.lost > 0 {
+        let count = std::mem::take(&mut subscriber.lost);
+        let kind = EventKind::EventsDropped { count, members: state.members.clone() };
+        return Some(Event { seq: state.seq, kind });
+    }
+    subscriber.queue.pop_front()
+}
+
+impl Stream for Events {
+    type Item = Event;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.get_mut().poll(cx)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.hub.lock().subscribers.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(n: u32) -> Vec<EventKind> {
+        (0..n).map(|score| EventKind::LocalHealthChanged { score }).collect()
+    }
+
+    #[test]
+    fn a_slow_subscriber_gets_events_dropped_with_a_snapshot_and_is_right_again() {
+        let hub = Hub::new(4);
+        let mut slow = hub.subscribe();
+        hub.publish(events(4), Arc::from([]));
+        hub.publish(events(3), Arc::from([]));
+        let event = slow.try_next().unwrap();
+        assert_eq!(event.seq, 7);
+        let EventKind::EventsDropped { count, .. } = event.kind else { panic!("{event:?}") };
+        assert_eq!(count, 7);
+        assert_eq!(slow.try_next(), None);
+        hub.publish(events(1), Arc::from([]));
+        assert_eq!(slow.try_next().unwrap().seq, 8);
+        assert_eq!(hub.stats().1, 7);
+    }
+
+    #[test]
+    fn one_slow_subscriber_costs_the_others_nothing() {
+        let hub = Hub::new(2);
+        let _slow = hub.subscribe();
+        let mut quick = hub.subscribe();
+        for seq in 1..=100 {
+            hub.publish(events(1), Arc::from([]));
+            assert_eq!(quick.try_next().unwrap().seq, seq);
+        }
+    }
+}

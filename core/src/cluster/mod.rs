@@ -1,0 +1,360 @@
+//! A running node: the public handle, and the driver that ties the protocol to the network.
+
+mod driver;
+mod hub;
+mod leave;
+mod runtime;
+mod shared;
+mod stats;
+mod topics;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Builder, Config},
+    error::{Code, Error, Result},
+    member::{self, Instance, Member, NodeId, Peer, State},
+    membership::{Membership, Settings},
+    transport::{Options, Transport},
+};
+
+pub use hub::Events;
+pub use leave::{LeaveReport, Phase};
+pub use stats::Stats;
+pub use topics::Request;
+
+use driver::{Command, Driver};
+use shared::Shared;
+
+/// The longest topic, in bytes.
+const TOPIC_BYTES_MAX: usize = 256;
+/// The longest time that a request may be given.
+const DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// Commands that wait for the driver; a caller past that waits.
+const COMMANDS_MAX: usize = 256;
+
+/// A running node. Clones are handles to the same node; dropping the last one stops it without
+/// waiting and without a goodbye (others will find it failed). Use [`Cluster::leave`] to go
+/// properly. All methods may be called from any thread; the asynchronous ones need a tokio
+/// runtime with time enabled around them, any one will do.
+#[derive(Clone)]
+pub struct Cluster(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    transport: Transport,
+    commands: mpsc::Sender<Command>,
+    /// Ends the node when the last handle goes.
+    cancel: CancellationToken,
+    ended: watch::Receiver<Option<Arc<LeaveReport>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let local = self.local();
+        f.debug_struct("Cluster")
+            .field("id", &local.id)
+            .field("addr", &local.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// A configuration to start from, for a node of the given cluster and name.
+    pub fn builder(cluster: impl Into<String>, node_id: impl Into<String>) -> Builder {
+        Builder::new(cluster, node_id)
+    }
+
+    /// Checks the configuration, binds the socket and starts the node, which begins to join its
+    /// seeds at once; [`Cluster::join`] waits for that. On an error nothing is left behind.
+    pub async fn start(config: Config) -> Result<Cluster> {
+        config.validate()?;
+        let runtime = runtime::Runtime::shared()?;
+        let handle = runtime.handle();
+        // On our own runtime, whose threads no user code can occupy all of.
+        let started = handle.spawn(Self::start_here(config, runtime));
+        started.await.map_err(|e| Error::Internal(format!("start: {e}")))?
+    }
+
+    async fn start_here(config: Config, runtime: Arc<runtime::Runtime>) -> Result<Cluster> {
+        let id = NodeId::new(&config.node_id).map_err(|expected| Error::Argument {
+            field: "node_id",
+            value: config.node_id.clone(),
+            expected,
+        })?;
+        let me = Peer { id, instance: Instance(rand::random()) };
+        let shared = Arc::new(Shared::new(&config, me.clone()));
+        let (transport, inbox) = Transport::bind(options(&config, &me)?, shared.clone()).await?;
+        let settings = Settings::new(me, transport.advertised(), &config);
+        let machine = Membership::new(settings, rand::random());
+        let (commands, orders) = mpsc::channel(COMMANDS_MAX);
+        let cancel = CancellationToken::new();
+        let driver = Driver {
+            machine,
+            transport: transport.clone(),
+            inbox,
+            orders,
+            shared: shared.clone(),
+            cancel: cancel.clone(),
+            started: Instant::now(),
+            seeds: config.seeds.clone(),
+            leave_timeout: config.leave_timeout,
+        };
+        // The first snapshot is there before anybody can ask.
+        let driver = driver.begin();
+        let ended = leave::supervise(
+            driver,
+            transport.clone(),
+            shared.clone(),
+            config.drain_timeout,
+            runtime,
+        );
+        Ok(Cluster(Arc::new(Handle { shared, transport, commands, cancel, ended })))
+    }
+
+    /// Waits until one of the configured seeds has admitted us; at once without seeds. Fails
+    /// early when every seed refuses us for good (wrong secret, wrong cluster, name conflict),
+    /// else with [`Error::JoinFailed`] at the deadline; the node runs on and keeps trying.
+    pub async fn join(&self, deadline: Duration) -> Result<()> {
+        let mut progress = self.0.shared.join.subscribe();
+        let wait = async {
+            loop {
+                {
+                    let state = progress.borrow_and_update();
+                    if state.joined {
+                        return Ok(());
+                    }
+                    if let Some(error) = state.hopeless() {
+                        return Err(error);
+                    }
+                }
+                self.0.shared.check_open()?;
+                if progress.changed().await.is_err() {
+                    return Err(self.0.shared.closed_error());
+                }
+            }
+        };
+        match tokio::time::timeout(deadline, wait).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::JoinFailed(self.0.shared.join.borrow().described())),
+        }
+    }
+
+    /// This node as the others see it.
+    pub fn local(&self) -> Arc<Member> {
+        let view = self.0.shared.view.load();
+        let id = &self.0.shared.me.id;
+        let at = view.members.partition_point(|m| m.id < *id);
+        view.members[at].clone()
+    }
+
+    /// The address that is announced to others.
+    pub fn addr(&self) -> SocketAddr {
+        self.0.transport.advertised()
+    }
+
+    /// All members in order of their ids: ourselves, the live, and the dead until they are
+    /// forgotten. Never waits.
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.0.shared.view.load().members.to_vec()
+    }
+
+    /// What is known about one node. Never waits.
+    pub fn get(&self, id: &str) -> Option<Arc<Member>> {
+        self.0.shared.get(id)
+    }
+
+    /// The alive members that announce all the given tags with exactly these values. Never waits.
+    pub fn members_with<K: AsRef<str>, V: AsRef<str>>(&self, tags: &[(K, V)]) -> Vec<Arc<Member>> {
+        let view = self.0.shared.view.load();
+        let fits = |m: &&Arc<Member>| m.state == State::Alive && m.has_tags(tags);
+        view.members.iter().filter(fits).cloned().collect()
+    }
+
+    /// Announces these tags in place of the present ones; returns when our own view has them.
+    pub async fn set_tags(&self, tags: BTreeMap<String, String>) -> Result<()> {
+        if let Err(expected) = member::check_tags(&tags) {
+            return Err(Error::Argument {
+                field: "tags",
+                value: format!("{} tags", tags.len()),
+                expected,
+            });
+        }
+        let (done, wait) = oneshot::channel();
+        self.command(Command::SetTags(Arc::new(tags), done)).await?;
+        wait.await.map_err(|_| self.0.shared.closed_error())
+    }
+
+    /// Asks a live member and waits for its handler's answer. The deadline (1 ms to 1 h) covers
+    /// everything, the making of a link included. Dropping the future cancels the request on
+    /// both sides.
+    pub async fn request(
+        &self,
+        target: &str,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        deadline: Duration,
+    ) -> Result<Bytes> {
+        let payload = payload.into();
+        check_topic(topic)?;
+        check_deadline(deadline)?;
+        let member = self.0.shared.live(target)?;
+        self.0.shared.check_payload(&payload)?;
+        if member.instance == self.0.shared.me.instance {
+            return self.0.shared.request_ourselves(topic, payload, deadline).await;
+        }
+        self.0.transport.request(&member.peer(), member.addr, topic, payload, deadline).await
+    }
+
+    /// Sends a live member a message that its handler gets like a request, without an answer.
+    /// Returns when the link has taken the message whole; nobody says whether it was handled.
+    pub async fn send(&self, target: &str, topic: &str, payload: impl Into<Bytes>) -> Result<()> {
+        let payload = payload.into();
+        check_topic(topic)?;
+        let member = self.0.shared.live(target)?;
+        self.0.shared.check_payload(&payload)?;
+        if member.instance == self.0.shared.me.instance {
+            return self.0.shared.request_ourselves(topic, payload, SEND_WITHIN).await.map(drop);
+        }
+        self.0.transport.message(&member.peer(), member.addr, topic, payload, SEND_WITHIN).await
+    }
+
+    /// Handles requests and messages for a topic (1 to 256 bytes), each in a task of its own on
+    /// our runtime: do not block in it. An `Err` reaches the caller as [`Error::Handler`], as
+    /// does a panic. A topic has one handler; a second one is refused.
+    pub fn handle<F, Fut>(&self, topic: &str, handler: F) -> Result<()>
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, String>> + Send + 'static,
+    {
+        check_topic(topic)?;
+        self.0.shared.check_open()?;
+        self.0.shared.topics.add(topic, Arc::new(move |request| Box::pin(handler(request))))
+    }
+
+    /// Stops handling a topic; requests under way are finished. Whether it was handled.
+    pub fn unhandle(&self, topic: &str) -> bool {
+        self.0.shared.topics.remove(topic)
+    }
+
+    /// Everything that happens from now on. Take it before [`Cluster::members`] so that nothing
+    /// falls between.
+    pub fn events(&self) -> Events {
+        self.0.shared.hub.subscribe()
+    }
+
+    /// Counters and gauges. Never waits.
+    pub fn stats(&self) -> Stats {
+        let shared = &self.0.shared;
+        Stats::new(
+            &shared.view.load().members,
+            *shared.status.lock(),
+            self.0.transport.stats(),
+            shared.hub.stats(),
+        )
+    }
+
+    /// Leaves: announces it and waits until that has spread (at most `leave_timeout`), lets
+    /// requests under way finish (at most `drain_timeout`), closes everything. The report says
+    /// how each phase went. Goes on to its end even if the future is dropped; a second call gets
+    /// the same report.
+    pub async fn leave(&self) -> Result<Arc<LeaveReport>> {
+        // A node that has ended has dropped its orders; the report is there then.
+        let _ = self.0.commands.send(Command::Leave).await;
+        self.ended().await
+    }
+
+    /// Stops at once, without a goodbye and without waiting for requests. Returns when no task
+    /// and no socket of this node is left.
+    pub async fn shutdown_now(&self) -> Result<Arc<LeaveReport>> {
+        self.0.cancel.cancel();
+        self.ended().await
+    }
+
+    /// Why the node ended, once it has: it left, it was stopped, another process has its id, or
+    /// a part of it panicked.
+    pub fn closed(&self) -> Option<Error> {
+        self.0.shared.check_open().err()
+    }
+
+    async fn ended(&self) -> Result<Arc<LeaveReport>> {
+        let mut ended = self.0.ended.clone();
+        let report = ended.wait_for(Option::is_some).await;
+        let report = report.ok().and_then(|r| r.clone());
+        match report {
+            // A node that failed did not leave.
+            Some(_) if self.0.shared.check_open().is_err_and(|e| e.code() != Code::Closed) => {
+                Err(self.0.shared.closed_error())
+            }
+            Some(report) => Ok(report),
+            None => Err(self.0.shared.closed_error()),
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<()> {
+        self.0.shared.check_open()?;
+        self.0.commands.send(command).await.map_err(|_| self.0.shared.closed_error())
+    }
+}
+
+/// How long a message may wait for a link and for the peer to take it.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+
+fn check_topic(topic: &str) -> Result<()> {
+    if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX {
+        let shown = topic.chars().take(64).collect();
+        let expected = format!("must have 1 to {TOPIC_BYTES_MAX} bytes, has {}", topic.len());
+        return Err(Error::Argument { field: "topic", value: shown, expected });
+    }
+    Ok(())
+}
+
+fn check_deadline(deadline: Duration) -> Result<()> {
+    if deadline < Duration::from_millis(1) || deadline > DEADLINE_MAX {
+        let expected = format!("must be 1ms to {DEADLINE_MAX:?}");
+        return Err(Error::Argument {
+            field: "deadline",
+            value: format!("{deadline:?}"),
+            expected,
+        });
+    }
+    Ok(())
+}
+
+fn options(config: &Config, me: &Peer) -> Result<Options> {
+    let Some(security) = config.security.clone() else {
+        return Err(Error::Internal("configuration was not validated".into()));
+    };
+    Ok(Options {
+        cluster: config.cluster.clone(),
+        node_id: me.id.clone(),
+        instance: me.instance,
+        listen: config.listen,
+        advertise: config.advertise,
+        security,
+        links_max: config.links_max as usize,
+        link_idle_timeout: config.link_idle_timeout,
+        connect_timeout: config.connect_timeout,
+        payload_max: config.payload_max,
+        requests_max: config.requests_max as usize,
+    })
+}
+
+#[cfg(test)]
+mod tests;
