@@ -65,8 +65,9 @@ fn parse_tag(text: &str) -> Result<(String, String), String> {
 }
 
 fn secret_from_environment() -> Result<Secret, AnyError> {
-    let text = env::var(SECRET_VARIABLE)
-        .map_err(|_| format!("set {SECRET_VARIABLE} to the secret that all nodes of the cluster share"))?;
+    let text = env::var(SECRET_VARIABLE).map_err(|_| {
+        format!("set {SECRET_VARIABLE} to the secret that all nodes of the cluster share")
+    })?;
     Ok(Secret::parse(&text)?)
 }
 

@@ -88,7 +88,10 @@ impl Report {
 
     /// The node listens and can be joined through.
     pub fn ready(&self, cluster: &Cluster) {
-        self.line(&Line::Ready { id: cluster.local().id.as_str(), addr: cluster.addr().to_string() });
+        self.line(&Line::Ready {
+            id: cluster.local().id.as_str(),
+            addr: cluster.addr().to_string(),
+        });
     }
 
     /// What the director has done so far.

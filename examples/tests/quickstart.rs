@@ -4,9 +4,15 @@ use std::{path::Path, process::Command};
 
 #[test]
 fn the_quickstart_does_what_it_says() {
-    let output = Command::new(env!("CARGO_BIN_EXE_quickstart")).output().expect("it can be started");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_quickstart")).output().expect("it can be started");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(text.contains("bob heard: hello bob, this is alice"), "{text}");
     assert!(text.contains(r#"alice saw: MemberJoined bob {"role": "guest"}"#), "{text}");
     assert!(text.contains("alice saw: MemberLeft bob"), "{text}");
@@ -15,7 +21,8 @@ fn the_quickstart_does_what_it_says() {
 
 #[test]
 fn the_readme_shows_the_program_that_runs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
     let read = |path: &str| {
         let text = std::fs::read_to_string(root.join(path)).expect("it can be read");
         text.replace("\r\n", "\n")
@@ -24,7 +31,10 @@ fn the_readme_shows_the_program_that_runs() {
     let program = read("examples/src/bin/quickstart.rs");
     let shown = between(&readme, "<!-- quickstart -->\n```rust\n", "```\n<!-- /quickstart -->");
     let runs = between(&program, "// [quickstart]\n", "// [/quickstart]");
-    assert_eq!(shown, runs, "copy the marked part of examples/src/bin/quickstart.rs into README.md");
+    assert_eq!(
+        shown, runs,
+        "copy the marked part of examples/src/bin/quickstart.rs into README.md"
+    );
 }
 
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {

@@ -16,8 +16,8 @@ use std::{
 use clap::Parser;
 use peerage::Cluster;
 use peerage_examples::{
-    AnyError, JOIN_DEADLINE, NodeArgs, Report, Requests, TOPIC, checksum, log_to_stderr, report_views,
-    told_to_leave,
+    AnyError, JOIN_DEADLINE, NodeArgs, Report, Requests, TOPIC, checksum, log_to_stderr,
+    report_views, told_to_leave,
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::MissedTickBehavior};
 
@@ -111,7 +111,12 @@ struct Director {
 
 impl Director {
     fn new(cluster: Cluster) -> Self {
-        Self { cluster, turn: AtomicUsize::new(0), serial: AtomicU64::new(0), figures: Mutex::default() }
+        Self {
+            cluster,
+            turn: AtomicUsize::new(0),
+            serial: AtomicU64::new(0),
+            figures: Mutex::default(),
+        }
     }
 
     fn figures(&self) -> Requests {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use clap::Parser;
 use peerage::Request;
 use peerage_examples::{
-    AnyError, JOIN_DEADLINE, NodeArgs, Report, TOPIC, checksum, log_to_stderr, report_views, told_to_leave,
+    AnyError, JOIN_DEADLINE, NodeArgs, Report, TOPIC, checksum, log_to_stderr, report_views,
+    told_to_leave,
 };
 
 /// A worker of the Peerage example cluster.
