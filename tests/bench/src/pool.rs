@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 
-use contest::{Peerage, Requester};
+use contest::Peerage;
 
 /// Bytes of a request and of its answer.
 const PAYLOAD: usize = 128;
@@ -108,6 +108,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_answer() {
+        use contest::{Ask, Requester};
         let round = Duration::from_millis(50);
         let raw = raw::Raw::start().await.expect("raw starts");
         assert!(contest::round(&raw, 4, round).await.expect("raw answers") > 0.0);

@@ -1,7 +1,15 @@
 //! Raw s2n-quic, used as well as it can be with one connection.
 
+use std::{sync::Arc, time::Duration};
+
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::PrivatePkcs8KeyDer,
+    version::TLS13,
+};
 use s2n_quic::{
     Client, Server,
     client::Connect,
@@ -12,12 +20,12 @@ use s2n_quic::{
     },
     stream::BidirectionalStream,
 };
-use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::contest::{Ask, Requester};
 
 const NAME: &str = "localhost";
+const ALPN: &[u8] = b"echo";
 
 /// A server, and a connection to it.
 pub(crate) struct Raw {
@@ -30,10 +38,14 @@ pub(crate) struct Raw {
 impl Raw {
     pub(crate) async fn start() -> Result<Self> {
         let certified = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
-        let certificate = certified.cert.pem();
-        let key = certified.signing_key.serialize_pem();
-        let tls =
-            ServerTls::builder().with_certificate(certificate.as_str(), key.as_str())?.build()?;
+        let certificate = certified.cert.der().clone();
+        let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+        let mut tls = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key.into())?;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let tls = ServerTls::from(tls);
         let mut server = Server::builder()
             .with_tls(tls)?
             .with_limits(limits()?)?
@@ -51,7 +63,14 @@ impl Raw {
             }
         });
 
-        let tls = ClientTls::builder().with_certificate(certificate.as_str())?.build()?;
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate)?;
+        let mut tls = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let tls = ClientTls::from(tls);
         let client = Client::builder()
             .with_tls(tls)?
             .with_limits(limits()?)?
@@ -70,11 +89,18 @@ impl Drop for Raw {
     }
 }
 
+/// The cryptography of Peerage's transport, and so the same cipher: it decides how fast raw is.
+fn provider() -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+    Arc::new(provider)
+}
+
 /// The limits of Peerage's transport.
 fn limits() -> Result<Limits> {
-    const CONNECTION_WINDOW: u64 = 1 << 20;
-    const STREAM_WINDOW: u64 = 256 << 10;
-    const STREAMS: u64 = 1024;
+    const CONNECTION_WINDOW: u64 = 4 << 20;
+    const STREAM_WINDOW: u64 = 1 << 20;
+    const STREAMS: u64 = 4096;
     Ok(Limits::new()
         .with_data_window(CONNECTION_WINDOW)?
         .with_bidirectional_local_data_window(STREAM_WINDOW)?

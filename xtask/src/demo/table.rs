@@ -92,25 +92,34 @@ fn figures(world: &World) -> Paragraph<'_> {
     Paragraph::new(text).wrap(Wrap { trim: true }).block(Block::bordered().title(" requests "))
 }
 
-/// The same as plain text.
+/// The same as plain text, each column as wide as it must be.
 pub(super) fn text(world: &World) -> String {
-    let mut text = format!("{:<10}{:<14}", "member", "tags");
-    for id in world.nodes.keys() {
-        let _ = write!(text, "{:<18}", format!("{id} sees"));
-    }
-    text.truncate(text.trim_end().len());
-    for member in members(world) {
-        let _ = write!(text, "\n{member:<10}{:<14}", tags(world, member));
-        for node in world.nodes.values() {
-            let cell = node.view.get(member).map_or_else(
+    let mut columns = vec![vec!["member".to_owned()], vec!["tags".to_owned()]];
+    columns.extend(world.nodes.keys().map(|id| vec![format!("{id} sees")]));
+    let members = members(world);
+    for member in &members {
+        columns[0].push((*member).to_owned());
+        columns[1].push(tags(world, member));
+        for (column, node) in columns[2..].iter_mut().zip(world.nodes.values()) {
+            column.push(node.view.get(*member).map_or_else(
                 || "·".to_owned(),
-                |row| format!("{} i{} {}", row.state, row.incarnation, rtt(row)),
-            );
-            let _ = write!(text, "{cell:<18}");
+                |row| {
+                    format!("{} i{} {}", row.state, row.incarnation, rtt(row)).trim_end().to_owned()
+                },
+            ));
         }
-        text.truncate(text.trim_end().len());
     }
-    text.push('\n');
+    let width =
+        |column: &Vec<String>| column.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for line in 0..=members.len() {
+        let start = text.len();
+        for column in &columns {
+            let _ = write!(text, "{:<1$}  ", column[line], width(column));
+        }
+        text.truncate(start + text[start..].trim_end().len());
+        text.push('\n');
+    }
     text
 }
 
