@@ -1,0 +1,17 @@
+//! Peerage beside raw s2n-quic: a program of its own (`tests/bench`), so that these commands need
+//! neither cryptography nor an async runtime.
+
+use anyhow::Result;
+
+use crate::cargo;
+
+pub(super) fn run(rounds: u32, json: bool) -> Result<bool> {
+    cargo::need_build_tools()?;
+    let mut command = cargo::cargo();
+    command.args(["run", "--release", "--package", "peerage-bench", "--bin", "pool", "--"]);
+    command.args(["--rounds", &rounds.to_string()]);
+    if json {
+        command.arg("--json");
+    }
+    cargo::succeeds(&mut command)
+}

@@ -1,0 +1,122 @@
+//! Running cargo so that its progress shows, and saying what is missing on this machine.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    // At run time where cargo says it, so that a moved checkout still works.
+    let here =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&here).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// The cargo that runs us, in the root of the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command with its output shown; whether it succeeded.
+pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
+    let status = command.status().with_context(|| format!("cannot run {}", shown(command)))?;
+    Ok(status.success())
+}
+
+/// Whether a command can be run at all and succeeds, in silence.
+pub(crate) fn works(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn shown(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+/// Says in one line what of cargo and a C compiler is missing.
+pub(crate) fn need_build_tools() -> Result<()> {
+    let mut missing = Vec::new();
+    if !works(cargo().arg("--version")) {
+        missing.push(
+            "cargo (install a Rust toolchain, for example from https://rustup.rs)".to_owned(),
+        );
+    }
+    // The name and the override that the `cc` crate takes, which builds the cryptography.
+    let compiler = env::var_os("CC").unwrap_or_else(|| OsString::from("cc"));
+    let name = compiler.to_string_lossy().into_owned();
+    let mut words = name.split_whitespace();
+    let found = cfg!(windows)
+        || words
+            .next()
+            .is_some_and(|program| works(Command::new(program).args(words).arg("--version")));
+    if !found {
+        missing
+            .push(format!("a C compiler (`{name}` does not run; install gcc or clang, or set CC)"));
+    }
+    if missing.is_empty() { Ok(()) } else { bail!("missing: {}", missing.join(", and ")) }
+}
+
+/// Builds programs in the release profile, cargo's progress on standard error, and says where
+/// they are.
+pub(crate) fn build_programs(
+    package: &str,
+    programs: &[&str],
+) -> Result<BTreeMap<String, PathBuf>> {
+    #[derive(Deserialize)]
+    struct Message {
+        target: Option<Target>,
+        executable: Option<PathBuf>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+    }
+
+    let mut command = cargo();
+    command.args([
+        "build",
+        "--release",
+        "--message-format=json-render-diagnostics",
+        "--package",
+        package,
+    ]);
+    for program in programs {
+        command.args(["--bin", program]);
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let out = child.stdout.take().context("cargo has no standard output")?;
+    let mut found = BTreeMap::new();
+    for line in BufReader::new(out).lines() {
+        let line = line.context("cannot read what cargo says")?;
+        // Other kinds of messages have neither field.
+        let Ok(Message { target: Some(target), executable: Some(path) }) =
+            serde_json::from_str(&line)
+        else {
+            continue;
+        };
+        found.insert(target.name, path);
+    }
+    if !child.wait().context("cannot wait for cargo")?.success() {
+        bail!("{package} could not be built (see above)");
+    }
+    for program in programs {
+        if !found.contains_key(*program) {
+            bail!("cargo built {package} but named no executable for {program}");
+        }
+    }
+    Ok(found)
+}

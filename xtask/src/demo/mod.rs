@@ -1,0 +1,58 @@
+//! `cargo xtask demo`: six processes as one cluster, on loopback. One is killed and started
+//! again, one leaves, and the demo succeeds only if everybody noticed and no request was lost.
+
+mod process;
+mod report;
+pub(crate) mod screen;
+mod story;
+mod table;
+mod world;
+
+use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::cargo;
+pub(crate) use report::Summary;
+use screen::Screen;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Print one JSON object as the last line of standard output; the rest goes to standard error.
+    #[arg(long)]
+    json: bool,
+    /// Plain lines even on a terminal.
+    #[arg(long)]
+    plain: bool,
+}
+
+/// The programs that the demo starts.
+pub(crate) type Programs = BTreeMap<String, PathBuf>;
+
+pub(crate) fn command(options: &Options) -> Result<bool> {
+    let programs = build()?;
+    let screen = match options {
+        Options { json: true, .. } => Screen::lines_to_stderr(),
+        Options { plain: false, .. } if std::io::stdout().is_terminal() => Screen::live()?,
+        _ => Screen::lines_to_stdout(),
+    };
+    let summary = tell(&programs, screen)?;
+    if options.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        print!("\n{summary}");
+    }
+    Ok(summary.ok)
+}
+
+/// Checks the tools and builds what the demo starts.
+pub(crate) fn build() -> Result<Programs> {
+    cargo::need_build_tools()?;
+    cargo::build_programs("peerage-examples", &["director", "worker", "secret"])
+}
+
+/// Runs the story once. An error is about the demo itself; what the cluster did wrong is in the
+/// summary.
+pub(crate) fn tell(programs: &Programs, screen: Screen) -> Result<Summary> {
+    story::Story::new(programs, screen)?.tell()
+}

@@ -1,0 +1,152 @@
+//! `cargo xtask test`: every test, and one line that counts them.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result};
+
+use crate::cargo;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Print the counts as one JSON object instead.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn command(options: &Options) -> Result<bool> {
+    cargo::need_build_tools()?;
+    let mut child = cargo::cargo()
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let out = child.stdout.take().context("cargo has no standard output")?;
+    let mut count = Count::default();
+    for line in BufReader::new(out).split(b'\n') {
+        let line = line.context("cannot read what the tests say")?;
+        let line = String::from_utf8_lossy(&line);
+        count.line(&line);
+        if options.json {
+            eprintln!("{line}");
+        } else {
+            println!("{line}");
+        }
+    }
+    let success = child.wait().context("cannot wait for cargo")?.success();
+    let total = count.total(success);
+    let ok = total.failed == 0 && total.passed > 0;
+    if !ok && total.failed == 0 {
+        eprintln!("error: there was no test to run");
+    }
+    std::io::stderr().flush().ok();
+    if options.json {
+        let Total { passed, failed, skipped } = total;
+        println!(
+            "{}",
+            serde_json::json!({"ok": ok, "passed": passed, "failed": failed, "skipped": skipped})
+        );
+    } else {
+        println!("{total}");
+    }
+    Ok(ok)
+}
+
+/// Reads what libtest prints.
+#[derive(Default)]
+struct Count {
+    total: Total,
+    /// Test programs that have begun and not ended yet.
+    running: u64,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+struct Total {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl std::fmt::Display for Total {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
+impl Count {
+    fn line(&mut self, line: &str) {
+        let line = line.trim_end();
+        if let Some(rest) = line.strip_prefix("running ") {
+            if rest
+                .strip_suffix(" tests")
+                .or(rest.strip_suffix(" test"))
+                .is_some_and(|n| n.parse::<u64>().is_ok())
+            {
+                self.running += 1;
+            }
+        } else if let Some(rest) = line.strip_prefix("test result: ") {
+            self.running = self.running.saturating_sub(1);
+            // "ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s"
+            for part in rest.split(['.', ';']) {
+                let Some((number, word)) = part.trim().split_once(' ') else { continue };
+                let Ok(number) = number.parse::<u64>() else { continue };
+                match word {
+                    "passed" => self.total.passed += number,
+                    "failed" => self.total.failed += number,
+                    "ignored" => self.total.skipped += number,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A test program that began and never came to its result crashed, and whatever else made
+    /// cargo fail (a compile error, say) counts as one failure as well.
+    fn total(self, success: bool) -> Total {
+        let mut total = self.total;
+        total.failed += self.running;
+        if !success && total.failed == 0 {
+            total.failed = 1;
+        }
+        total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(text: &str, success: bool) -> Total {
+        let mut count = Count::default();
+        text.lines().for_each(|line| count.line(line));
+        count.total(success)
+    }
+
+    #[test]
+    fn results_of_all_programs_add_up() {
+        let text = "\nrunning 2 tests\ntest a ... ok\n\
+            test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.10s\n\
+            running 1 test\n\
+            test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.23s";
+        let total = count(text, false);
+        assert_eq!(total, Total { passed: 2, failed: 1, skipped: 1 });
+        assert_eq!(total.to_string(), "2 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_crash_and_a_compile_error_are_failures() {
+        assert_eq!(count("running 3 tests\ntest a ... ok", false).failed, 1);
+        assert_eq!(count("", false).to_string(), "0 passed, 1 failed");
+    }
+
+    #[test]
+    fn a_test_that_prints_running_is_no_test_program() {
+        assert_eq!(count("running late\nrunning some tests", true).failed, 0);
+    }
+}
