@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use s2n_quic::{
     connection,
     provider::datagram::{
-        ConnectionInfo, Endpoint, Packet, PreConnectionInfo, ReceiveContext, Receiver, Sender, WriteError,
+        ConnectionInfo, Endpoint, Packet, PreConnectionInfo, ReceiveContext, Receiver, Sender,
+        WriteError,
     },
 };
 use tokio::sync::Notify;
@@ -45,7 +46,11 @@ impl Endpoint for Datagrams {
             bytes_max: usize::try_from(info.max_datagram_payload).unwrap_or(usize::MAX),
             stats: self.stats.clone(),
         });
-        let incoming = Arc::new(Incoming { queue: Mutex::default(), arrived: Notify::new(), stats: self.stats.clone() });
+        let incoming = Arc::new(Incoming {
+            queue: Mutex::default(),
+            arrived: Notify::new(),
+            stats: self.stats.clone(),
+        });
         (Outbox { outgoing, misses: 0 }, Inbox { incoming })
     }
 

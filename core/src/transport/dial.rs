@@ -2,10 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use s2n_quic::{Connection, Server, client::Connect, connection, connection::StreamAcceptor, stream};
+use s2n_quic::{
+    Connection, Server, client::Connect, connection, connection::StreamAcceptor, stream,
+};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
+    TransportEvent,
     datagram::{Inbox, Incoming, Outbox},
     health::Health,
     hello::{self, Answer, Failure, Hello},
@@ -48,7 +51,8 @@ impl Fresh {
         let health = handle.query_event_context(|health: &Arc<Health>| health.clone()).ok()?;
         let outgoing = handle.datagram_mut(|outbox: &mut Outbox| outbox.outgoing()).ok()?;
         let incoming = handle.datagram_mut(|inbox: &mut Inbox| inbox.incoming()).ok()?;
-        let ids = health.leaf.lock().take().map(|leaf| identity::node_ids(&leaf)).unwrap_or_default();
+        let ids =
+            health.leaf.lock().take().map(|leaf| identity::node_ids(&leaf)).unwrap_or_default();
         Some(Self { handle, acceptor, health, outgoing, incoming, ids })
     }
 }
@@ -63,22 +67,29 @@ impl Node {
             let reason = format!("no answer within {limit:?}");
             Err(Error::Unreachable { target: addr.to_string(), reason })
         })?;
-        self.establish(fresh, theirs, Some(*addr), serial)
-            .ok_or_else(|| self.closed())
+        self.establish(fresh, theirs, Some(*addr), serial).ok_or_else(|| self.closed())
     }
 
-    async fn connect(&self, addr: SocketAddr, expect: Option<NodeId>) -> Result<(Fresh, Hello, u64)> {
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        expect: Option<NodeId>,
+    ) -> Result<(Fresh, Hello, u64)> {
         let serial = self.next_serial();
         let ours = Hello { expect, serial, ..self.hello() };
         let client = self.client.lock().clone().ok_or_else(|| self.closed())?;
         let attempt = client.connect(Connect::new(addr).with_server_name(tls::SERVER_NAME));
         drop(client); // a handle held over the wait would keep the endpoint open
         let connection = attempt.await.map_err(|error| not_connected(addr, &error))?;
-        let gone = || Error::Unreachable { target: addr.to_string(), reason: "it closed the connection".into() };
+        let gone = || Error::Unreachable {
+            target: addr.to_string(),
+            reason: "it closed the connection".into(),
+        };
         let mut fresh = Fresh::new(connection).ok_or_else(gone)?;
         let refuse = RefuseOnDrop(Some(fresh.handle.clone()));
         let answer: Answer = async {
-            let stream = fresh.handle.open_bidirectional_stream().await.map_err(stream::Error::from)?;
+            let stream =
+                fresh.handle.open_bidirectional_stream().await.map_err(stream::Error::from)?;
             let (mut receive, mut send) = stream.split();
             hello::send(&mut send, &ours).await?;
             hello::receive(&mut receive).await
@@ -99,7 +110,8 @@ impl Node {
                 connection = server.accept() => connection,
             };
             let Some(connection) = connection else {
-                return; // the endpoint has ended; so will the transport
+                let message = "it ended by itself".into();
+                return self.emit(TransportEvent::Panic { what: "endpoint", message });
             };
             let Ok(permit) = hellos.clone().try_acquire_owned() else {
                 connection.close(Code::Refused.into());
@@ -136,7 +148,9 @@ impl Node {
             Ok(theirs) => match hello::judge(&self.hello(), &theirs, &fresh.ids) {
                 Some(refusal) => (refusal, None),
                 None if self.is_draining() => (Answer::Closing, None),
-                None if !self.admit_link(&theirs.peer()) => (Answer::Full(self.pool.max as u32), None),
+                None if !self.admit_link(&theirs.peer()) => {
+                    (Answer::Full(self.pool.max as u32), None)
+                }
                 None => (Answer::Welcome(self.hello()), Some(theirs)),
             },
             Err(Failure::Versions(..)) => {
@@ -251,9 +265,13 @@ fn not_connected(addr: SocketAddr, error: &connection::Error) -> Error {
 fn hello_failed(addr: SocketAddr, failure: Failure) -> Error {
     let unreachable = |reason: String| Error::Unreachable { target: addr.to_string(), reason };
     match failure {
-        Failure::Stream(stream::Error::ConnectionError { error, .. }) => not_connected(addr, &error),
+        Failure::Stream(stream::Error::ConnectionError { error, .. }) => {
+            not_connected(addr, &error)
+        }
         Failure::Stream(error) => unreachable(error.to_string()),
-        Failure::Nonsense(why) => unreachable(format!("its answer to the hello makes no sense: {why}")),
+        Failure::Nonsense(why) => {
+            unreachable(format!("its answer to the hello makes no sense: {why}"))
+        }
         Failure::Versions(min, max) => hello::wrong_version(addr, min, max),
     }
 }

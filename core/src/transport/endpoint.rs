@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use s2n_quic::{
     Client, Server,
     provider::{
@@ -18,7 +19,6 @@ use s2n_quic::{
     },
 };
 use s2n_quic_core::{endpoint::Endpoint, inet::SocketAddress};
-use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{datagram::Datagrams, health::Observer, identity::Identity, stats::Stats, tls};
@@ -103,7 +103,9 @@ impl Setup<'_> {
         Observer { stats: self.stats.clone(), accepts, trouble: self.trouble.clone() }
     }
 
-    fn limits(&self) -> std::result::Result<Limits, s2n_quic_core::connection::limits::ValidationError> {
+    fn limits(
+        &self,
+    ) -> std::result::Result<Limits, s2n_quic_core::connection::limits::ValidationError> {
         Limits::new()
             .with_max_idle_timeout(IDLE_TIMEOUT)?
             .with_max_keep_alive_period(KEEP_ALIVE)?

@@ -62,19 +62,37 @@ impl Subscriber for Observer {
         Arc::default()
     }
 
-    fn on_tls_exporter_ready(&mut self, health: &mut Arc<Health>, _: &ConnectionMeta, event: &TlsExporterReady) {
-        let leaf = event.session.peer_cert_chain_der().ok().and_then(|chain| chain.into_iter().next());
+    fn on_tls_exporter_ready(
+        &mut self,
+        health: &mut Arc<Health>,
+        _: &ConnectionMeta,
+        event: &TlsExporterReady,
+    ) {
+        let leaf =
+            event.session.peer_cert_chain_der().ok().and_then(|chain| chain.into_iter().next());
         *health.leaf.lock() = leaf;
     }
 
-    fn on_tls_handshake_failed(&mut self, _: &mut Arc<Health>, _: &ConnectionMeta, _: &TlsHandshakeFailed) {
+    fn on_tls_handshake_failed(
+        &mut self,
+        _: &mut Arc<Health>,
+        _: &ConnectionMeta,
+        _: &TlsHandshakeFailed,
+    ) {
         if self.accepts {
             self.stats.unauthenticated.up();
         }
     }
 
-    fn on_recovery_metrics(&mut self, health: &mut Arc<Health>, _: &ConnectionMeta, event: &RecoveryMetrics) {
-        health.rtt_micros.store(u64::try_from(event.smoothed_rtt.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    fn on_recovery_metrics(
+        &mut self,
+        health: &mut Arc<Health>,
+        _: &ConnectionMeta,
+        event: &RecoveryMetrics,
+    ) {
+        health
+            .rtt_micros
+            .store(u64::try_from(event.smoothed_rtt.as_micros()).unwrap_or(u64::MAX), Relaxed);
         if event.pto_count >= TROUBLE_PTO {
             if !health.in_trouble.swap(true, Relaxed) {
                 health.trouble.store(true, Relaxed);

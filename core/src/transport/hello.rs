@@ -95,9 +95,12 @@ pub(super) async fn receive<T: DeserializeOwned>(stream: &mut ReceiveStream) -> 
     let mut bytes = BytesMut::new();
     loop {
         if let Some(body) = body(&bytes)? {
-            return postcard::from_bytes(&body).map_err(|_| Failure::Nonsense("its fields do not decode"));
+            return postcard::from_bytes(&body)
+                .map_err(|_| Failure::Nonsense("its fields do not decode"));
         }
-        let Some(chunk) = stream.receive().await? else { return Err(Failure::Nonsense("it ends early")) };
+        let Some(chunk) = stream.receive().await? else {
+            return Err(Failure::Nonsense("it ends early"));
+        };
         if bytes.len() + chunk.len() > HEAD + BYTES_MAX {
             return Err(Failure::Nonsense("it is too long"));
         }
@@ -106,8 +109,10 @@ pub(super) async fn receive<T: DeserializeOwned>(stream: &mut ReceiveStream) -> 
 }
 
 fn encode<T: Serialize>(versions: (u16, u16), what: &T) -> Result<Bytes, Failure> {
-    let body = postcard::to_stdvec(what).map_err(|_| Failure::Nonsense("our fields do not encode"))?;
-    let length = u16::try_from(body.len()).map_err(|_| Failure::Nonsense("our fields are too long"))?;
+    let body =
+        postcard::to_stdvec(what).map_err(|_| Failure::Nonsense("our fields do not encode"))?;
+    let length =
+        u16::try_from(body.len()).map_err(|_| Failure::Nonsense("our fields are too long"))?;
     let mut bytes = BytesMut::with_capacity(HEAD + body.len());
     bytes.put_slice(&MAGIC);
     bytes.put_u16(versions.0);
@@ -160,19 +165,35 @@ pub(super) fn judge(ours: &Hello, theirs: &Hello, ids: &[NodeId]) -> Option<Answ
 
 /// Turns the answer into the peer's own words, or into the error that it stands for. Believes
 /// nothing that the peer's certificate does not bear out.
-pub(super) fn accept(ours: &Hello, addr: SocketAddr, answer: Answer, ids: &[NodeId]) -> Result<Hello, Error> {
-    let expected = || ours.expect.as_ref().map_or_else(|| "another node".to_owned(), ToString::to_string);
+pub(super) fn accept(
+    ours: &Hello,
+    addr: SocketAddr,
+    answer: Answer,
+    ids: &[NodeId],
+) -> Result<Hello, Error> {
+    let expected =
+        || ours.expect.as_ref().map_or_else(|| "another node".to_owned(), ToString::to_string);
     let wrong_node = |expected: String, found: String| Error::WrongNode { addr, expected, found };
-    let unreachable = |reason: &str| Error::Unreachable { target: addr.to_string(), reason: reason.into() };
+    let unreachable =
+        |reason: &str| Error::Unreachable { target: addr.to_string(), reason: reason.into() };
     let theirs = match answer {
         Answer::Welcome(theirs) => theirs,
-        Answer::WrongCluster => return Err(Error::WrongCluster { addr, ours: ours.cluster.clone() }),
-        Answer::NotYourCertificate => {
-            return Err(wrong_node(ours.id.to_string(), "our certificate is not for that id".into()));
+        Answer::WrongCluster => {
+            return Err(Error::WrongCluster { addr, ours: ours.cluster.clone() });
         }
-        Answer::WrongNode(found) => return Err(wrong_node(expected(), format!("node {found:?} answers"))),
+        Answer::NotYourCertificate => {
+            return Err(wrong_node(
+                ours.id.to_string(),
+                "our certificate is not for that id".into(),
+            ));
+        }
+        Answer::WrongNode(found) => {
+            return Err(wrong_node(expected(), format!("node {found:?} answers")));
+        }
         Answer::WrongVersion(min, max) => return Err(wrong_version(addr, min, max)),
-        Answer::Full(max) => return Err(Error::Busy { what: "links at the peer", max: max as usize }),
+        Answer::Full(max) => {
+            return Err(Error::Busy { what: "links at the peer", max: max as usize });
+        }
         Answer::Yourself => return Err(wrong_node(expected(), "this node itself answers".into())),
         Answer::Closing => return Err(unreachable("it is shutting down")),
     };

@@ -4,8 +4,8 @@ use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use aws_lc_rs::hkdf;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ED25519, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType, SerialNumber,
 };
 use rustls::{
     RootCertStore,
@@ -43,7 +43,8 @@ impl Identity {
                 let identity = Self::from_pem(ca, cert, key)?;
                 let found = identity.chain.first().map(|leaf| node_ids(leaf)).unwrap_or_default();
                 if !found.contains(id) {
-                    let expected = format!("must hold the URI {:?} in its subject alternative names", uri(id));
+                    let expected =
+                        format!("must hold the URI {:?} in its subject alternative names", uri(id));
                     return Err(wrong_file(cert, expected));
                 }
                 Ok(identity)
@@ -112,9 +113,13 @@ fn authority_key(secret: &Secret) -> std::result::Result<KeyPair, String> {
         .and_then(|okm| okm.fill(&mut seed))
         .map_err(|_| "key derivation failed")?;
     // PKCS #8 version 1 around an Ed25519 seed (RFC 8410, section 7).
-    let mut pkcs8 = vec![0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+    let mut pkcs8 = vec![
+        0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04,
+        0x20,
+    ];
     pkcs8.extend_from_slice(&seed);
-    KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), &PKCS_ED25519).map_err(|e| e.to_string())
+    KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), &PKCS_ED25519)
+        .map_err(|e| e.to_string())
 }
 
 /// A validity from 1975 to 9999, so that nobody's clock matters.
@@ -138,9 +143,11 @@ fn authority_params() -> CertificateParams {
 
 fn leaf_params(id: &NodeId) -> std::result::Result<CertificateParams, rcgen::Error> {
     let mut params = timeless("Peerage node");
-    params.subject_alt_names = vec![SanType::URI(uri(id).try_into()?), SanType::DnsName("peerage".try_into()?)];
+    params.subject_alt_names =
+        vec![SanType::URI(uri(id).try_into()?), SanType::DnsName("peerage".try_into()?)];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     Ok(params)
 }
 
@@ -159,7 +166,9 @@ pub(super) fn uri(id: &NodeId) -> String {
 
 /// The node ids that a certificate speaks for. Whatever cannot be parsed speaks for nobody.
 pub(super) fn node_ids(leaf: &[u8]) -> Vec<NodeId> {
-    let Ok((_, cert)) = x509_parser::certificate::X509Certificate::from_der(leaf) else { return Vec::new() };
+    let Ok((_, cert)) = x509_parser::certificate::X509Certificate::from_der(leaf) else {
+        return Vec::new();
+    };
     let Ok(Some(names)) = cert.subject_alternative_name() else { return Vec::new() };
     let uris = names.value.general_names.iter().filter_map(|name| match name {
         GeneralName::URI(uri) => uri.strip_prefix(SCHEME),
@@ -202,7 +211,8 @@ mod tests {
         let secret = Secret::generate();
         let make = || authority_params().self_signed(&authority_key(&secret).unwrap()).unwrap();
         assert_eq!(make().der(), make().der());
-        let other = authority_params().self_signed(&authority_key(&Secret::generate()).unwrap()).unwrap();
+        let other =
+            authority_params().self_signed(&authority_key(&Secret::generate()).unwrap()).unwrap();
         assert_ne!(make().der(), other.der());
     }
 

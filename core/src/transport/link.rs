@@ -23,7 +23,8 @@ use super::{
     health::Health,
     node::Node,
     panics::caught,
-    request::{self, Reader},
+    reader::Reader,
+    request,
 };
 use crate::member::Peer;
 
@@ -147,7 +148,8 @@ impl Link {
     /// Whether it may be closed to make room.
     pub(super) fn evictable(&self) -> bool {
         let served = self.served_millis.load(Relaxed);
-        let settled = served == 0 || self.millis().saturating_sub(served) >= SERVED_QUIET.as_millis() as u64;
+        let settled =
+            served == 0 || self.millis().saturating_sub(served) >= SERVED_QUIET.as_millis() as u64;
         self.quiet() && settled && !self.pinned.load(Relaxed)
     }
 
@@ -267,7 +269,9 @@ impl Node {
 /// The code with which the peer closed a connection.
 pub(super) fn remote_code(error: &connection::Error) -> Option<u64> {
     match error {
-        connection::Error::Application { error, initiator, .. } if initiator.is_remote() => Some(u64::from(*error)),
+        connection::Error::Application { error, initiator, .. } if initiator.is_remote() => {
+            Some(u64::from(*error))
+        }
         _ => None,
     }
 }
@@ -287,7 +291,9 @@ pub(super) fn describe(error: &connection::Error) -> String {
         (Some(CLOSED), _) => "the peer closed it".into(),
         (_, connection::Error::Closed { .. }) => "it was closed".into(),
         (_, connection::Error::Application { .. }) => "this node closed it".into(),
-        (_, connection::Error::StatelessReset { .. }) => "the peer does not know it any more".into(),
+        (_, connection::Error::StatelessReset { .. }) => {
+            "the peer does not know it any more".into()
+        }
         (_, connection::Error::IdleTimerExpired { .. }) => "nothing was heard from the peer".into(),
         (_, connection::Error::MaxHandshakeDurationExceeded { .. }) => "no answer".into(),
         (_, other) => other.to_string(),

@@ -9,7 +9,7 @@
 //! * `endpoint`, `datagram`, `health`: what we plug into the QUIC stack;
 //! * `hello`, `dial`: how a connection becomes a link;
 //! * `link`, `pool`: links, their table, leases and eviction;
-//! * `request`: requests and messages on streams;
+//! * `request`, `reader`: requests and messages on streams;
 //! * `node`: what the tasks share, and their end.
 
 mod datagram;
@@ -22,6 +22,7 @@ mod link;
 mod node;
 mod panics;
 mod pool;
+mod reader;
 mod request;
 pub mod secret;
 mod stats;
@@ -43,7 +44,8 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::{
-    datagram::DATAGRAM_BYTES_MAX, link::FRAME_BYTES_MAX, request::TOPIC_BYTES_MAX, stats::TransportStats,
+    datagram::DATAGRAM_BYTES_MAX, link::FRAME_BYTES_MAX, request::TOPIC_BYTES_MAX,
+    stats::TransportStats,
 };
 use self::{identity::Identity, link::Code, node::Node, request::Call};
 use crate::{
@@ -157,7 +159,12 @@ pub trait Inbound: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
 
     /// Handles a message.
-    fn message(&self, from: Peer, topic: String, payload: Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn message(
+        &self,
+        from: Peer,
+        topic: String,
+        payload: Bytes,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// Why a request has no answer.
@@ -217,7 +224,10 @@ impl Drop for Face {
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("me", &self.0.0.me).field("local", &self.0.0.local).finish()
+        f.debug_struct("Transport")
+            .field("me", &self.0.0.me)
+            .field("local", &self.0.0.local)
+            .finish()
     }
 }
 

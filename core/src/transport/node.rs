@@ -110,7 +110,10 @@ impl Node {
         let accept = node.clone();
         node.spawn("accept loop", async move { accept.accept(server).await });
         let watch = node.clone();
-        node.spawn("link watch", async move { watch.watch(&trouble, options.link_idle_timeout).await });
+        node.spawn(
+            "link watch",
+            async move { watch.watch(&trouble, options.link_idle_timeout).await },
+        );
         // Outlives the tasks that it waits for, so it is none of them.
         node.runtime.spawn(node.clone().bury([accepting, dialing]));
         Ok((node, receiver))

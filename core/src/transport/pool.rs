@@ -144,7 +144,12 @@ impl Table {
 /// the order of what they tell.
 impl Node {
     /// Leases the link to a process, dialing it if there is none.
-    pub(super) async fn lease(self: &Arc<Self>, peer: &Peer, addr: SocketAddr, until: Instant) -> Result<Lease> {
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        peer: &Peer,
+        addr: SocketAddr,
+        until: Instant,
+    ) -> Result<Lease> {
         loop {
             let mut room = std::pin::pin!(self.pool.room.notified());
             let step = match self.try_lease(peer, addr)? {
@@ -163,7 +168,8 @@ impl Node {
                         target: peer.id.to_string(),
                         reason: reason.into(),
                     };
-                    match ended.map_err(|_| unreachable("no link within the deadline"))?.as_deref() {
+                    match ended.map_err(|_| unreachable("no link within the deadline"))?.as_deref()
+                    {
                         Ok(Some(Ok(link))) if link.peer != *peer => {
                             return Err(unreachable("another process answers under its id"));
                         }
@@ -232,7 +238,13 @@ impl Node {
     }
 
     /// Sends a frame on the link to a process, or keeps it until one is dialed.
-    pub(super) fn send_frame(self: &Arc<Self>, peer: &Peer, addr: SocketAddr, class: Class, bytes: Bytes) {
+    pub(super) fn send_frame(
+        self: &Arc<Self>,
+        peer: &Peer,
+        addr: SocketAddr,
+        class: Class,
+        bytes: Bytes,
+    ) {
         let mut table = self.pool.table.lock();
         if table.closed {
             return self.stats.frames_dropped.up();

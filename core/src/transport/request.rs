@@ -23,6 +23,7 @@ use super::{
     node::Node,
     panics::caught,
     pool::Lease,
+    reader::{ReadError, Reader, Source},
 };
 use crate::{
     error::{Error, Result},
@@ -41,8 +42,6 @@ const COPIED_MAX: usize = 1024;
 /// An answer above this size is waited for until the peer has it; a smaller one is in the
 /// network's hands as soon as it is finished.
 const FLUSHED_MIN: usize = 8 << 10;
-/// A buffer never starts larger than this, whatever length a peer announces.
-const BUFFER_START: usize = 64 << 10;
 /// How often a handler at work looks whether its caller is still there.
 const ATTENTION: Duration = Duration::from_millis(50);
 /// How long a peer may take over the head of a request.
@@ -69,101 +68,6 @@ mod gave_up {
     pub(super) const CLOSED: u8 = 19;
     pub(super) const ABANDONED: u8 = 20;
     pub(super) const ANSWERED: u8 = 21;
-}
-
-/// Where a stream's chunks come from; both kinds of stream can be read.
-pub(super) trait Source {
-    fn poll_chunk(&mut self, into: &mut [Bytes], cx: &mut Context<'_>) -> Poll<stream::Result<(usize, bool)>>;
-}
-
-impl Source for ReceiveStream {
-    fn poll_chunk(&mut self, into: &mut [Bytes], cx: &mut Context<'_>) -> Poll<stream::Result<(usize, bool)>> {
-        self.poll_receive_vectored(into, cx)
-    }
-}
-
-impl Source for BidirectionalStream {
-    fn poll_chunk(&mut self, into: &mut [Bytes], cx: &mut Context<'_>) -> Poll<stream::Result<(usize, bool)>> {
-        self.poll_receive_vectored(into, cx)
-    }
-}
-
-/// Why reading stopped.
-#[derive(Debug)]
-pub(super) enum ReadError {
-    Stream(stream::Error),
-    Ended,
-    TooLong,
-}
-
-/// Reads a stream in the chunks in which it arrives; copies only what spans several.
-pub(super) struct Reader<S> {
-    stream: S,
-    chunk: Bytes,
-    open: bool,
-}
-
-impl<S: Source> Reader<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, chunk: Bytes::new(), open: true }
-    }
-
-    /// Gets the next chunk; `false` at the end of the stream.
-    async fn more(&mut self) -> Result<bool, ReadError> {
-        while self.open {
-            let mut chunks = [Bytes::new()];
-            let (_, open) = std::future::poll_fn(|cx| self.stream.poll_chunk(&mut chunks, cx))
-                .await
-                .map_err(ReadError::Stream)?;
-            self.open = open;
-            let [chunk] = chunks;
-            if !chunk.is_empty() {
-                self.chunk = chunk;
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Exactly so many bytes, whose number has been checked.
-    pub(super) async fn exact(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
-        if self.chunk.is_empty() && bytes > 0 && !self.more().await? {
-            return Err(ReadError::Ended);
-        }
-        if self.chunk.len() >= bytes {
-            return Ok(self.chunk.split_to(bytes));
-        }
-        let mut whole = BytesMut::with_capacity(bytes.min(BUFFER_START));
-        loop {
-            let part = self.chunk.split_to((bytes - whole.len()).min(self.chunk.len()));
-            whole.extend_from_slice(&part);
-            if whole.len() == bytes {
-                return Ok(whole.freeze());
-            }
-            if !self.more().await? {
-                return Err(ReadError::Ended);
-            }
-        }
-    }
-
-    /// All up to the end of the stream.
-    pub(super) async fn rest(&mut self, max: usize) -> Result<Bytes, ReadError> {
-        let mut whole = BytesMut::from(std::mem::take(&mut self.chunk));
-        while self.more().await? {
-            if whole.len() + self.chunk.len() > max {
-                return Err(ReadError::TooLong);
-            }
-            whole.unsplit(BytesMut::from(std::mem::take(&mut self.chunk)));
-        }
-        Ok(whole.freeze())
-    }
-
-    /// Sees the end of the stream where it is due, so that dropping it gives no alarm.
-    async fn end(&mut self) {
-        if self.open && self.chunk.is_empty() {
-            let _ = self.more().await; // an error here has the same consequence as the end
-        }
-    }
 }
 
 /// What the caller of a request or message wants.
@@ -238,7 +142,11 @@ impl Call<'_> {
 }
 
 /// Sends a request and waits for its answer.
-pub(super) async fn request(node: &Arc<Node>, call: Call<'_>, addr: std::net::SocketAddr) -> Result<Bytes> {
+pub(super) async fn request(
+    node: &Arc<Node>,
+    call: Call<'_>,
+    addr: std::net::SocketAddr,
+) -> Result<Bytes> {
     call.check(node.payload_max)?;
     for attempt in 1.. {
         let lease = node.lease(call.peer, addr, call.until).await?;
@@ -253,7 +161,11 @@ pub(super) async fn request(node: &Arc<Node>, call: Call<'_>, addr: std::net::So
 }
 
 /// Sends a message and waits until the peer's stack has all of it.
-pub(super) async fn message(node: &Arc<Node>, call: Call<'_>, addr: std::net::SocketAddr) -> Result<()> {
+pub(super) async fn message(
+    node: &Arc<Node>,
+    call: Call<'_>,
+    addr: std::net::SocketAddr,
+) -> Result<()> {
     call.check(node.payload_max)?;
     for attempt in 1.. {
         let lease = node.lease(call.peer, addr, call.until).await?;
@@ -268,7 +180,13 @@ pub(super) async fn message(node: &Arc<Node>, call: Call<'_>, addr: std::net::So
 }
 
 /// Lets go of a link that turned out to be closed, so that another one is made.
-fn again(node: &Arc<Node>, lease: Lease, call: &Call<'_>, attempt: usize, error: stream::Error) -> Result<()> {
+fn again(
+    node: &Arc<Node>,
+    lease: Lease,
+    call: &Call<'_>,
+    attempt: usize,
+    error: stream::Error,
+) -> Result<()> {
     node.drop_link(&lease.link, "the peer closed it unused");
     if attempt < TRIES {
         return Ok(());
@@ -294,10 +212,8 @@ impl Drop for Exchange {
 
 async fn exchange(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<Bytes, Failed> {
     let mut handle = lease.link.handle.clone();
-    let stream = handle
-        .open_bidirectional_stream()
-        .await
-        .map_err(|error| call.failed(error.into()))?;
+    let stream =
+        handle.open_bidirectional_stream().await.map_err(|error| call.failed(error.into()))?;
     let mut exchange = Exchange { reader: Reader::new(stream), done: false };
     let stream = &mut exchange.reader.stream;
     let mut parts = call.encode(None);
@@ -320,9 +236,10 @@ async fn read_answer(
 ) -> Result<Result<Bytes>, Failed> {
     let lost = |error| match error {
         ReadError::Stream(error) => call.failed(error),
-        ReadError::Ended | ReadError::TooLong => {
-            Failed::Error(Error::LinkLost { target: call.target(), reason: "the answer ends early".into() })
-        }
+        ReadError::Ended | ReadError::TooLong => Failed::Error(Error::LinkLost {
+            target: call.target(),
+            reason: "the answer ends early".into(),
+        }),
     };
     let mut head = reader.exact(ANSWER_HEAD).await.map_err(lost)?;
     let (status, length) = (head.get_u8(), head.get_u64());
@@ -334,7 +251,9 @@ async fn read_answer(
     let mut number = || if payload.len() >= 8 { payload.get_u64() } else { 0 };
     Ok(Err(match status {
         status::DONE => return Ok(Ok(payload)),
-        status::UNKNOWN_TOPIC => Error::UnknownTopic { target: call.target(), topic: call.topic.into() },
+        status::UNKNOWN_TOPIC => {
+            Error::UnknownTopic { target: call.target(), topic: call.topic.into() }
+        }
         status::HANDLER => Error::Handler {
             target: call.target(),
             topic: call.topic.into(),
@@ -343,7 +262,10 @@ async fn read_answer(
         status::BUSY => Error::Busy { what: "requests at the peer", max: number() as usize },
         status::CLOSED => shutting_down(call),
         status::TOO_LARGE => Error::TooLarge { bytes: number(), max: number() },
-        _ => Error::LinkLost { target: call.target(), reason: "its answer has an unknown status".into() },
+        _ => Error::LinkLost {
+            target: call.target(),
+            reason: "its answer has an unknown status".into(),
+        },
     }))
 }
 
@@ -353,12 +275,19 @@ fn shutting_down(call: &Call<'_>) -> Error {
 
 async fn hand_over(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<(), Failed> {
     let refused = |error| match error {
-        stream::Error::StreamReset { error: code, .. } => Failed::Error(match u64::from(code) as u8 {
-            gave_up::BUSY => Error::Busy { what: "messages at the peer", max: 0 },
-            gave_up::TOO_LARGE => Error::TooLarge { bytes: call.payload.len() as u64, max: payload_max },
-            gave_up::CLOSED => shutting_down(call),
-            _ => Error::LinkLost { target: call.target(), reason: "the peer gave the message up".into() },
-        }),
+        stream::Error::StreamReset { error: code, .. } => {
+            Failed::Error(match u64::from(code) as u8 {
+                gave_up::BUSY => Error::Busy { what: "messages at the peer", max: 0 },
+                gave_up::TOO_LARGE => {
+                    Error::TooLarge { bytes: call.payload.len() as u64, max: payload_max }
+                }
+                gave_up::CLOSED => shutting_down(call),
+                _ => Error::LinkLost {
+                    target: call.target(),
+                    reason: "the peer gave the message up".into(),
+                },
+            })
+        }
         other => call.failed(other),
     };
     let mut handle = lease.link.handle.clone();
@@ -394,13 +323,14 @@ impl Serving {
     fn admit(node: &Arc<Node>, link: &Arc<Link>) -> Result<Self, Refusal> {
         link.serving.fetch_add(1, Relaxed);
         node.stats.requests_in.up();
-        let serving = Self { node: node.clone(), link: link.clone(), settled: false };
+        let mut serving = Self { node: node.clone(), link: link.clone(), settled: true };
         if node.is_draining() {
             Err(Refusal::Closed)
         } else if node.stats.requests_in.get() > node.requests_max as u64 {
             node.stats.requests_refused.up();
             Err(Refusal::Busy(node.requests_max))
         } else {
+            serving.settled = false; // until its answer is on its way
             Ok(serving)
         }
     }
@@ -409,7 +339,11 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let stats = &self.node.stats;
-        if self.settled { stats.requests_handled.up() } else { stats.requests_abandoned.up() }
+        if self.settled {
+            stats.requests_handled.up()
+        } else {
+            stats.requests_abandoned.up()
+        }
         stats.requests_in.down();
         self.link.served();
         self.link.serving.fetch_sub(1, Relaxed);
@@ -474,8 +408,12 @@ async fn handle(
     }
     let payload = timeout_at(head.until, reader.exact(head.bytes as usize)).await.ok()?.ok()?;
     reader.end().await;
-    let work = caught(async { node.inbound.request(link.peer.clone(), head.topic, payload, head.deadline).await });
-    let outcome = attended(node, work, head.until, |cx| matches!(send.poll_send_ready(cx), Poll::Ready(Err(_))));
+    let work = caught(async {
+        node.inbound.request(link.peer.clone(), head.topic, payload, head.deadline).await
+    });
+    let outcome = attended(node, work, head.until, |cx| {
+        matches!(send.poll_send_ready(cx), Poll::Ready(Err(_)))
+    });
     Some(match outcome.await? {
         Ok(result) => result,
         Err(panic) => Err(Refusal::Handler(format!("panicked: {panic}"))),
@@ -505,8 +443,13 @@ async fn attended<F: Future>(
     }
 }
 
-async fn respond(send: &mut SendStream, answer: Result<Bytes, Refusal>, payload_max: u64) -> stream::Result<()> {
-    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<_>>().into();
+async fn respond(
+    send: &mut SendStream,
+    answer: Result<Bytes, Refusal>,
+    payload_max: u64,
+) -> stream::Result<()> {
+    let numbers =
+        |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<_>>().into();
     let (status, payload): (u8, Bytes) = match answer {
         Ok(payload) if payload.len() as u64 > payload_max => {
             (status::TOO_LARGE, numbers(&[payload.len() as u64, payload_max]))
@@ -536,21 +479,31 @@ async fn respond(send: &mut SendStream, answer: Result<Bytes, Refusal>, payload_
 }
 
 /// Takes a peer's message whose kind byte has been read.
-pub(super) async fn receive_message(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader<ReceiveStream>) {
+pub(super) async fn receive_message(
+    node: &Arc<Node>,
+    link: &Arc<Link>,
+    mut reader: Reader<ReceiveStream>,
+) {
     let mut serving = match Serving::admit(node, link) {
         Ok(serving) => serving,
         Err(refusal) => {
-            let code = if matches!(refusal, Refusal::Closed) { gave_up::CLOSED } else { gave_up::BUSY };
+            let code =
+                if matches!(refusal, Refusal::Closed) { gave_up::CLOSED } else { gave_up::BUSY };
             let _ = reader.stream.stop_sending(code.into()); // an error means that it ended
             return;
         }
     };
-    let Ok(Some(head)) = timeout_at(Instant::now() + HEAD_TIMEOUT, read_head(&mut reader)).await else { return };
+    let Ok(Some(head)) = timeout_at(Instant::now() + HEAD_TIMEOUT, read_head(&mut reader)).await
+    else {
+        return;
+    };
     if head.bytes > node.payload_max {
         let _ = reader.stream.stop_sending(gave_up::TOO_LARGE.into()); // likewise
         return;
     }
-    let Ok(Ok(payload)) = timeout_at(head.until, reader.exact(head.bytes as usize)).await else { return };
+    let Ok(Ok(payload)) = timeout_at(head.until, reader.exact(head.bytes as usize)).await else {
+        return;
+    };
     reader.end().await;
     let work = caught(async { node.inbound.message(link.peer.clone(), head.topic, payload).await });
     // The sender does not wait for the handler, so only the end of the node cuts it off.

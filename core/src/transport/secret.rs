@@ -28,13 +28,15 @@ impl Secret {
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let bytes = match text.strip_prefix(PREFIX) {
-            Some(hex) => {
-                from_hex(hex).ok_or_else(|| refused(text.len(), format!("must be hexadecimal after {PREFIX:?}")))?
-            }
+            Some(hex) => from_hex(hex).ok_or_else(|| {
+                refused(text.len(), format!("must be hexadecimal after {PREFIX:?}"))
+            })?,
             None => text.as_bytes().to_vec(),
         };
         if !(BYTES_MIN..=BYTES_MAX).contains(&bytes.len()) {
-            let expected = format!("must have {BYTES_MIN} to {BYTES_MAX} bytes; make one with Secret::generate");
+            let expected = format!(
+                "must have {BYTES_MIN} to {BYTES_MAX} bytes; make one with Secret::generate"
+            );
             return Err(refused(bytes.len(), expected));
         }
         Ok(Self(bytes.into()))
@@ -65,7 +67,10 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
+        .collect()
 }
 
 impl fmt::Debug for Secret {
@@ -87,7 +92,9 @@ mod tests {
 
     #[test]
     fn short_or_broken_secrets_are_refused() {
-        for text in ["", "fifteen bytes..", "peerage-secret-00ff", "peerage-secret-zz", "peerage-secret-é"] {
+        for text in
+            ["", "fifteen bytes..", "peerage-secret-00ff", "peerage-secret-zz", "peerage-secret-é"]
+        {
             let Err(error) = Secret::parse(text) else { panic!("{text:?} was accepted") };
             assert_eq!(error.code(), crate::Code::Argument);
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -26,9 +27,10 @@ pub(super) const SERVER_NAME: &str = "peerage";
 /// within the handshake, before any byte of it is decoded.
 pub(super) fn server(identity: &Identity) -> Result<ServerConfig> {
     let provider = provider();
-    let verifier = WebPkiClientVerifier::builder_with_provider(identity.roots.clone(), provider.clone())
-        .build()
-        .map_err(unusable)?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(identity.roots.clone(), provider.clone())
+            .build()
+            .map_err(unusable)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
@@ -49,9 +51,12 @@ pub(super) fn client(identity: &Identity) -> Result<ClientConfig> {
         roots: identity.roots.clone(),
         algorithms: provider.signature_verification_algorithms,
         // Checks handshake signatures; its opinion about names is never asked.
-        signatures: WebPkiServerVerifier::builder_with_provider(identity.roots.clone(), provider.clone())
-            .build()
-            .map_err(unusable)?,
+        signatures: WebPkiServerVerifier::builder_with_provider(
+            identity.roots.clone(),
+            provider.clone(),
+        )
+        .build()
+        .map_err(unusable)?,
     };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -101,7 +106,13 @@ impl ServerCertVerifier for ChainVerifier {
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
         let cert = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&cert, &self.roots, intermediates, now, algorithms)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &cert,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
         Ok(ServerCertVerified::assertion())
     }
 

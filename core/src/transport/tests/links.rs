@@ -57,19 +57,29 @@ async fn simultaneous_dials_leave_one_link() {
         // The surplus link is closed in the end, and nobody mistakes that for the end of the other.
         assert_eq!(a.transport.links().len(), 1, "round {round}");
         assert_eq!(b.transport.links().len(), 1, "round {round}");
-        if a.transport.stats().dials + b.transport.stats().dials == 2 && a.transport.stats().accepted == 1 {
-            until("the smaller's stays", || a.transport.links()[0].dialed && !b.transport.links()[0].dialed).await;
+        if a.transport.stats().dials + b.transport.stats().dials == 2
+            && a.transport.stats().accepted == 1
+        {
+            until("the smaller's stays", || {
+                a.transport.links()[0].dialed && !b.transport.links()[0].dialed
+            })
+            .await;
         }
         assert!(a.request(&b, "echo", "x").await.is_ok());
         assert!(b.request(&a, "echo", "x").await.is_ok());
         if round == 0 {
-            until("the surplus is closed", || a.transport.node().tasks.len() + b.transport.node().tasks.len() <= 6)
-                .await;
+            until("the surplus is closed", || {
+                a.transport.node().tasks.len() + b.transport.node().tasks.len() <= 6
+            })
+            .await;
             assert!(a.transport.has_link(&b.peer) && b.transport.has_link(&a.peer));
         }
         for node in [&mut a, &mut b] {
             while let Ok(event) = node.events.try_recv() {
-                assert!(matches!(event, TransportEvent::LinkUp { dialed: Some(_), .. }), "{event:?}");
+                assert!(
+                    matches!(event, TransportEvent::LinkUp { dialed: Some(_), .. }),
+                    "{event:?}"
+                );
             }
         }
     }
@@ -85,7 +95,10 @@ async fn a_closed_link_is_reported_once_at_each_end() {
     assert_eq!((peer, reason.as_str()), (b.peer.clone(), "as asked"));
     let TransportEvent::LinkDown { peer, reason } = b.event().await else { panic!() };
     assert_eq!((peer, reason.as_str()), (a.peer.clone(), "the peer closed it"));
-    until("links end", || a.transport.node().tasks.len() == 2 && b.transport.node().tasks.len() == 2).await;
+    until("links end", || {
+        a.transport.node().tasks.len() == 2 && b.transport.node().tasks.len() == 2
+    })
+    .await;
     assert!(a.events.try_recv().is_err() && b.events.try_recv().is_err());
 }
 
@@ -94,13 +107,18 @@ async fn the_least_recently_used_idle_link_makes_room() {
     let mut small = options("a");
     small.links_max = 2;
     let a = TestNode::with(small).await;
-    let (b, c, d) = (TestNode::start("b").await, TestNode::start("c").await, TestNode::start("d").await);
+    let (b, c, d) =
+        (TestNode::start("b").await, TestNode::start("c").await, TestNode::start("d").await);
     a.request(&b, "echo", "").await.unwrap();
     a.request(&c, "echo", "").await.unwrap();
     tokio::time::sleep(Duration::from_millis(2)).await; // uses are told apart by the millisecond
     a.request(&b, "echo", "").await.unwrap();
     a.request(&d, "echo", "").await.unwrap();
-    assert!(a.transport.has_link(&b.peer) && a.transport.has_link(&d.peer) && !a.transport.has_link(&c.peer));
+    assert!(
+        a.transport.has_link(&b.peer)
+            && a.transport.has_link(&d.peer)
+            && !a.transport.has_link(&c.peer)
+    );
     assert_eq!(a.transport.stats().evicted, 1);
     // A pin outweighs the order of use.
     tokio::time::sleep(Duration::from_millis(2)).await;
@@ -122,7 +140,8 @@ async fn a_pool_in_use_makes_callers_wait_until_their_deadline() {
     });
     b.handler.arrived.acquire().await.unwrap().forget();
     let short = Duration::from_millis(50);
-    let error = a.transport.request(&c.peer, c.addr(), "echo", Bytes::new(), short).await.unwrap_err();
+    let error =
+        a.transport.request(&c.peer, c.addr(), "echo", Bytes::new(), short).await.unwrap_err();
     assert!(matches!(error, Error::PoolFull { current: 1, max: 1 }), "{error:?}");
     let waiting = a.request(&c, "echo", "now");
     let release = async {

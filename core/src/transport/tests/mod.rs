@@ -35,7 +35,6 @@ struct Handler {
     messages: parking_lot::Mutex<Option<mpsc::Sender<(Peer, String, Bytes)>>>,
 }
 
-
 struct Shared(Arc<Handler>);
 
 struct OnDrop(Option<oneshot::Sender<()>>);
@@ -73,7 +72,12 @@ impl Inbound for Shared {
         })
     }
 
-    fn message(&self, from: Peer, topic: String, payload: Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn message(
+        &self,
+        from: Peer,
+        topic: String,
+        payload: Bytes,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let sender = self.0.messages.lock().clone();
         Box::pin(async move {
             if let Some(sender) = sender {
@@ -87,7 +91,9 @@ fn options(id: &str) -> Options {
     Options {
         cluster: "test".into(),
         node_id: NodeId::new(id).unwrap(),
-        instance: Instance(rand::Rng::random(&mut <rand::rngs::StdRng as rand::SeedableRng>::from_os_rng())),
+        instance: Instance(rand::Rng::random(
+            &mut <rand::rngs::StdRng as rand::SeedableRng>::from_os_rng(),
+        )),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         advertise: None,
         security: Security::Insecure,
@@ -106,8 +112,13 @@ impl TestNode {
 
     async fn with(options: Options) -> Self {
         let peer = Peer { id: options.node_id.clone(), instance: options.instance };
-        let handler = Arc::new(Handler { dropped: None.into(), arrived: Semaphore::new(0), messages: None.into() });
-        let (transport, events) = Transport::bind(options, Arc::new(Shared(handler.clone()))).await.unwrap();
+        let handler = Arc::new(Handler {
+            dropped: None.into(),
+            arrived: Semaphore::new(0),
+            messages: None.into(),
+        });
+        let (transport, events) =
+            Transport::bind(options, Arc::new(Shared(handler.clone()))).await.unwrap();
         Self { transport, events, peer, handler }
     }
 
@@ -117,10 +128,18 @@ impl TestNode {
 
     /// The next event.
     async fn event(&mut self) -> TransportEvent {
-        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("the transport runs")
+        timeout(PATIENCE, self.events.recv())
+            .await
+            .expect("an event in time")
+            .expect("the transport runs")
     }
 
-    async fn request(&self, to: &TestNode, topic: &str, payload: impl Into<Bytes>) -> Result<Bytes> {
+    async fn request(
+        &self,
+        to: &TestNode,
+        topic: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<Bytes> {
         self.transport.request(&to.peer, to.addr(), topic, payload.into(), PATIENCE).await
     }
 
@@ -129,8 +148,12 @@ impl TestNode {
         self.transport.dial(addr, expect.map(|id| NodeId::new(id).unwrap()));
         loop {
             match self.event().await {
-                TransportEvent::LinkUp { peer, dialed: Some(dialed), .. } if dialed == addr => return Ok(peer),
-                TransportEvent::DialFailed { addr: failed, error, .. } if failed == addr => return Err(error),
+                TransportEvent::LinkUp { peer, dialed: Some(dialed), .. } if dialed == addr => {
+                    return Ok(peer);
+                }
+                TransportEvent::DialFailed { addr: failed, error, .. } if failed == addr => {
+                    return Err(error);
+                }
                 _ => {}
             }
         }

@@ -8,7 +8,8 @@ async fn echo_of_nothing_and_of_ten_mebibytes() {
     let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
     assert!(a.request(&b, "echo", Bytes::new()).await.unwrap().is_empty());
     for size in [1, 1024, 1025, 70_000, 10 << 20] {
-        let payload: Bytes = (0..size).map(|i: usize| (i * 31 >> 3) as u8).collect::<Vec<_>>().into();
+        let payload: Bytes =
+            (0..size).map(|i: usize| ((i * 31) >> 3) as u8).collect::<Vec<_>>().into();
         assert_eq!(a.request(&b, "echo", payload.clone()).await.unwrap(), payload, "{size} bytes");
     }
     assert_eq!(b.request(&a, "who", "").await.unwrap(), "b", "the same link serves the other way");
@@ -41,7 +42,9 @@ async fn many_at_once_share_one_dial_and_one_link() {
 #[tokio::test]
 async fn refusals_say_what_they_are() {
     let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
-    let Err(Error::UnknownTopic { target, topic }) = a.request(&b, "nothing", "x").await else { panic!() };
+    let Err(Error::UnknownTopic { target, topic }) = a.request(&b, "nothing", "x").await else {
+        panic!()
+    };
     assert_eq!((target.as_str(), topic.as_str()), ("b", "nothing"));
     let Err(Error::Handler { message, .. }) = a.request(&b, "fail", "x").await else { panic!() };
     assert_eq!(message, "as asked");
@@ -61,7 +64,11 @@ async fn payloads_over_a_limit_are_refused_on_either_side() {
     assert!(matches!(error, Error::TooLarge { bytes: 3_145_728, max: 1024 }), "{error:?}");
     let error = b.request(&a, "echo", vec![0; 1025]).await.unwrap_err();
     assert_eq!(error.code(), Code::TooLarge);
-    let error = a.transport.message(&b.peer, b.addr(), "m", vec![0; 3 << 20].into(), PATIENCE).await.unwrap_err();
+    let error = a
+        .transport
+        .message(&b.peer, b.addr(), "m", vec![0; 3 << 20].into(), PATIENCE)
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::TooLarge, "{error}");
 }
 
@@ -105,7 +112,8 @@ async fn a_cancelled_request_frees_its_lease_and_its_handler() {
 async fn a_deadline_is_kept_and_frees_the_handler() {
     let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
     let after = Duration::from_millis(200);
-    let error = a.transport.request(&b.peer, b.addr(), "hang", Bytes::new(), after).await.unwrap_err();
+    let error =
+        a.transport.request(&b.peer, b.addr(), "hang", Bytes::new(), after).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { after: said, .. } if said == after), "{error:?}");
     until("abandoned", || b.transport.stats().requests_in == 0).await;
 }
@@ -120,7 +128,8 @@ async fn a_peer_that_goes_fails_its_requests_at_once() {
         b.handler.arrived.acquire().await.unwrap().forget();
         drop(b);
     };
-    let (result, ()) = timeout(PATIENCE, async { tokio::join!(request, end) }).await.expect("at once");
+    let (result, ()) =
+        timeout(PATIENCE, async { tokio::join!(request, end) }).await.expect("at once");
     assert_eq!(result.unwrap_err().code(), Code::LinkLost);
 }
 
@@ -134,7 +143,8 @@ async fn nobody_there_is_unreachable_in_time() {
     for deadline in [PATIENCE, Duration::from_millis(100)] {
         let addr = silent.local_addr().unwrap();
         let began = Instant::now();
-        let error = a.transport.request(&nobody, addr, "echo", Bytes::new(), deadline).await.unwrap_err();
+        let error =
+            a.transport.request(&nobody, addr, "echo", Bytes::new(), deadline).await.unwrap_err();
         assert_eq!(error.code(), Code::Unreachable, "{error}");
         assert!(began.elapsed() < Duration::from_secs(2));
     }
@@ -144,7 +154,8 @@ async fn nobody_there_is_unreachable_in_time() {
 async fn another_process_under_the_same_id_gets_no_request() {
     let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
     let old = Peer { id: b.peer.id.clone(), instance: Instance(b.peer.instance.0 ^ 1) };
-    let error = a.transport.request(&old, b.addr(), "echo", Bytes::new(), PATIENCE).await.unwrap_err();
+    let error =
+        a.transport.request(&old, b.addr(), "echo", Bytes::new(), PATIENCE).await.unwrap_err();
     assert_eq!(error.code(), Code::Unreachable);
     assert!(a.transport.has_link(&b.peer));
 }

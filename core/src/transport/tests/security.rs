@@ -41,7 +41,8 @@ async fn another_secret_is_not_authenticated() {
 
 #[tokio::test]
 async fn another_cluster_is_told_so() {
-    let error = refused(options("a"), Options { cluster: "other".into(), ..options("b") }, None).await;
+    let error =
+        refused(options("a"), Options { cluster: "other".into(), ..options("b") }, None).await;
     assert_eq!(error.code(), Code::WrongCluster, "{error}");
 }
 
@@ -87,7 +88,8 @@ impl Pki {
         let file = |what: &str| self.dir.join(format!("{id}-{certified}-{what}.pem"));
         std::fs::write(file("cert"), cert.pem()).unwrap();
         std::fs::write(file("key"), key.serialize_pem()).unwrap();
-        let security = Security::Pem { ca: self.dir.join("ca.pem"), cert: file("cert"), key: file("key") };
+        let security =
+            Security::Pem { ca: self.dir.join("ca.pem"), cert: file("cert"), key: file("key") };
         Options { security, ..options(id) }
     }
 }
@@ -101,7 +103,8 @@ impl Drop for Pki {
 #[tokio::test]
 async fn certificates_of_ones_own_work() {
     let pki = Pki::new("own");
-    let (mut a, b) = (TestNode::with(pki.options("a", "a")).await, TestNode::with(pki.options("b", "b")).await);
+    let (mut a, b) =
+        (TestNode::with(pki.options("a", "a")).await, TestNode::with(pki.options("b", "b")).await);
     assert_eq!(a.dial(b.addr(), Some("b")).await.unwrap(), b.peer);
     assert_eq!(a.request(&b, "who", "").await.unwrap(), "a");
 }
@@ -134,8 +137,11 @@ async fn a_certificate_unknown_to_the_acceptor_is_not_authenticated() {
 async fn a_certificate_for_another_id_is_refused_at_start_and_by_peers() {
     let pki = Pki::new("claims");
     let claims = pki.options("a", "someone-else");
-    let handler: Arc<dyn Inbound> =
-        Arc::new(Shared(Arc::new(Handler { dropped: None.into(), arrived: Semaphore::new(0), messages: None.into() })));
+    let handler: Arc<dyn Inbound> = Arc::new(Shared(Arc::new(Handler {
+        dropped: None.into(),
+        arrived: Semaphore::new(0),
+        messages: None.into(),
+    })));
     let error = Transport::bind(claims.clone(), handler.clone()).await.unwrap_err();
     assert_eq!(error.code(), Code::Config, "{error}");
 
