@@ -1,7 +1,7 @@
 //! Nothing is left of a node that ended, however it ended. One test in this binary, since it
 //! counts the threads and sockets of the whole process.
 #![cfg(target_os = "linux")]
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 
@@ -21,7 +21,8 @@ fn udp_sockets() -> usize {
         .unwrap()
         .filter_map(|fd| Some(fs::read_link(fd.ok()?.path()).ok()?.to_string_lossy().into_owned()))
         .collect();
-    let udp = fs::read_to_string("/proc/self/net/udp").unwrap() + &fs::read_to_string("/proc/self/net/udp6").unwrap();
+    let udp = fs::read_to_string("/proc/self/net/udp").unwrap()
+        + &fs::read_to_string("/proc/self/net/udp6").unwrap();
     let inodes: Vec<&str> = udp.lines().filter_map(|line| line.split_whitespace().nth(9)).collect();
     let ours = |link: &&String| {
         let inode = link.strip_prefix("socket:[").and_then(|l| l.strip_suffix(']'));
@@ -39,7 +40,8 @@ async fn no_thread_and_no_socket_is_left() {
     let nodes = cluster_of(3, &secret).await;
     assert!(core_threads() > 0 && udp_sockets() >= 3);
     let mut events = nodes[0].events();
-    let leaves: Vec<_> = nodes.iter().cloned().map(|n| tokio::spawn(async move { n.leave().await })).collect();
+    let leaves: Vec<_> =
+        nodes.iter().cloned().map(|n| tokio::spawn(async move { n.leave().await })).collect();
     for leave in leaves {
         in_time("the leave", leave).await.unwrap().unwrap();
     }

@@ -1,12 +1,16 @@
 //! Membership over real sockets: joins, probes, refutation, restarts, leaves, names.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use peerage::{Code, EventKind, Secret, State};
-use support::{PATIENCE, all_see, cluster_of, event, is_about, node, paths::{Paths, ip}, state_is, until};
+use support::{
+    PATIENCE, all_see, cluster_of, event, is_about, node,
+    paths::{Paths, ip},
+    state_is, until,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_join() {
@@ -39,13 +43,18 @@ async fn tags_are_announced_and_found() {
     nodes[1].set_tags(tags).await.unwrap();
     assert_eq!(nodes[1].local().tags["role"], "worker");
     event(&mut events, "the update", |k| is_about(k, "MemberUpdated", "n1")).await;
-    until("all find it", || nodes.iter().all(|n| n.members_with(&[("role", "worker")]).len() == 1)).await;
+    until("all find it", || nodes.iter().all(|n| n.members_with(&[("role", "worker")]).len() == 1))
+        .await;
     assert!(nodes[0].members_with(&[("role", "director")]).is_empty());
 
     let huge = BTreeMap::from([("k".to_string(), "v".repeat(5000))]);
     let error = nodes[1].set_tags(huge).await.unwrap_err();
     assert_eq!(error.code(), Code::Argument);
-    assert_eq!(nodes[1].local().tags["role"], "worker", "a refused change leaves everything as it was");
+    assert_eq!(
+        nodes[1].local().tags["role"],
+        "worker",
+        "a refused change leaves everything as it was"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -69,12 +78,13 @@ async fn a_target_reachable_only_through_others_is_probed_through_them_and_stays
             && b.stats().membership.probes_indirect >= 3
     })
     .await;
-    let relayed = handles[0].stats().membership.probes_relayed + handles[3].stats().membership.probes_relayed;
+    let relayed =
+        handles[0].stats().membership.probes_relayed + handles[3].stats().membership.probes_relayed;
     assert!(relayed >= 3, "{relayed} probes were relayed");
     while let Some(event) = events.try_next() {
         assert_ne!(event.kind.name(), "MemberFailed", "nobody may go: {event:?}");
     }
-    assert_eq!(a.get("n2").unwrap().state.is_live(), true);
+    assert!(a.get("n2").unwrap().state.is_live());
 }
 
 #[cfg(target_os = "linux")]
@@ -106,7 +116,9 @@ async fn a_suspected_member_that_lives_refutes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_halves_that_declared_each_other_dead_become_one_again() {
     let (paths, secret) = (Paths::default(), Secret::generate());
-    let quick = |b: peerage::Builder| b.suspicion_min(Duration::from_secs(1)).heal_interval(Duration::from_millis(500));
+    let quick = |b: peerage::Builder| {
+        b.suspicion_min(Duration::from_secs(1)).heal_interval(Duration::from_millis(500))
+    };
     let mut nodes = vec![paths.start(3, 0, &secret, quick).await];
     let seed = nodes[0].cluster.addr();
     for i in 1..4 {
@@ -137,7 +149,10 @@ async fn a_leave_is_seen_as_left_and_never_as_failed() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut left = 0;
     while let Some(e) = events.try_next() {
-        assert!(!is_about(&e.kind, "MemberFailed", "n3") && !is_about(&e.kind, "MemberSuspected", "n3"), "{e:?}");
+        assert!(
+            !is_about(&e.kind, "MemberFailed", "n3") && !is_about(&e.kind, "MemberSuspected", "n3"),
+            "{e:?}"
+        );
         left += usize::from(is_about(&e.kind, "MemberLeft", "n3"));
     }
     assert_eq!(left, 1, "it is told once");
@@ -154,7 +169,8 @@ async fn a_node_restarted_under_its_id_and_port_is_welcomed() {
     again.join(PATIENCE).await.unwrap();
     for node in &nodes[..2] {
         until("the new process is alive everywhere", || {
-            node.get("n2").is_some_and(|m| m.state == State::Alive && m.instance == again.local().instance)
+            node.get("n2")
+                .is_some_and(|m| m.state == State::Alive && m.instance == again.local().instance)
         })
         .await;
     }
@@ -174,7 +190,10 @@ async fn a_node_comes_back_under_its_id_on_another_address() {
     let seen = event(&mut events, "the return", |k| is_about(k, "MemberJoined", "n2")).await;
     assert!(seen.iter().any(|e| is_about(&e.kind, "MemberFailed", "n2")), "{seen:?}");
     assert_ne!(again.addr(), old.addr);
-    until("its new address is known", || nodes[1].get("n2").is_some_and(|m| m.addr == again.addr())).await;
+    until("its new address is known", || {
+        nodes[1].get("n2").is_some_and(|m| m.addr == again.addr())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +205,11 @@ async fn a_second_living_node_under_an_id_is_refused() {
     let error = namesake.join(PATIENCE).await.unwrap_err();
     assert_eq!(error.code(), Code::NameConflict, "{error}");
     event(&mut events, "the conflict", |k| matches!(k, EventKind::NameConflict { .. })).await;
-    assert_eq!(namesake.closed().unwrap().code(), Code::NameConflict, "the newcomer is no half-living node");
+    assert_eq!(
+        namesake.closed().unwrap().code(),
+        Code::NameConflict,
+        "the newcomer is no half-living node"
+    );
     assert_eq!(nodes[0].get("n2").unwrap().instance, nodes[2].local().instance);
     assert_eq!(nodes[0].get("n2").unwrap().state, State::Alive);
 }
@@ -199,7 +222,8 @@ async fn strangers_are_refused_each_with_its_own_error() {
     let wrong_secret = node("n1", &Secret::generate()).seed(ours.addr()).start().await.unwrap();
     assert_eq!(wrong_secret.join(PATIENCE).await.unwrap_err().code(), Code::Unauthenticated);
 
-    let elsewhere = peerage::Cluster::builder("other", "n1").secret(secret.clone()).seed(ours.addr());
+    let elsewhere =
+        peerage::Cluster::builder("other", "n1").secret(secret.clone()).seed(ours.addr());
     let elsewhere = elsewhere.start().await.unwrap();
     assert_eq!(elsewhere.join(PATIENCE).await.unwrap_err().code(), Code::WrongCluster);
 

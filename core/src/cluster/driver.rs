@@ -173,7 +173,7 @@ impl Run {
             TransportEvent::LinkUp { peer, addr, dialed } => Input::LinkUp { peer, addr, dialed },
             TransportEvent::LinkDown { peer, reason } => {
                 tracing::debug!(?peer, reason, "link down");
-                Input::LinkDown { peer, broken: !reason.contains("unused") }
+                Input::LinkDown { peer, broken: transport::is_broken(&reason) }
             }
             TransportEvent::LinkTrouble { peer } => Input::LinkTrouble { peer },
             TransportEvent::Frame { peer, bytes } => Input::Frame { from: peer, bytes },
@@ -182,11 +182,7 @@ impl Run {
                 self.note_seed(addr, error);
                 return None;
             }
-            TransportEvent::Panic { what, message } => {
-                return Some(Ending::Failed(Error::Internal(format!(
-                    "{what} panicked: {message}"
-                ))));
-            }
+            panic @ TransportEvent::Panic { .. } => return fatal(&panic),
         };
         let now = self.driver.now();
         self.driver.machine.handle(now, input, &mut self.effects);

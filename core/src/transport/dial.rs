@@ -8,6 +8,7 @@ use s2n_quic::{
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
+    TransportEvent,
     datagram::{Inbox, Incoming, Outbox},
     health::Health,
     hello::{self, Answer, Failure, Hello},
@@ -109,7 +110,8 @@ impl Node {
                 connection = server.accept() => connection,
             };
             let Some(connection) = connection else {
-                return; // the endpoint has ended; so will the transport
+                let message = "it ended by itself".into();
+                return self.emit(TransportEvent::Panic { what: "endpoint", message });
             };
             let Ok(permit) = hellos.clone().try_acquire_owned() else {
                 connection.close(Code::Refused.into());

@@ -23,7 +23,8 @@ use super::{
     health::Health,
     node::Node,
     panics::caught,
-    request::{self, Reader},
+    reader::Reader,
+    request,
 };
 use crate::member::Peer;
 
@@ -276,6 +277,18 @@ pub(super) fn remote_code(error: &connection::Error) -> Option<u64> {
 }
 
 /// Why a connection ended, in words.
+/// Why a link of ours is closed when its room is wanted.
+pub(super) const UNUSED_ROOM: &str = "unused, and room was needed";
+/// Why a link of ours is closed when nobody used it.
+pub(super) const UNUSED: &str = "unused for a while";
+const UNUSED_PEER: &str = "the peer closed it unused";
+
+/// Whether the reason of a [`LinkDown`](super::TransportEvent::LinkDown) says nothing good about
+/// the peer: everything but a link closed because nobody used it.
+pub fn is_broken(reason: &str) -> bool {
+    ![UNUSED_ROOM, UNUSED, UNUSED_PEER].contains(&reason)
+}
+
 pub(super) fn describe(error: &connection::Error) -> String {
     const SHUTDOWN: u64 = Code::Shutdown as u64;
     const DUPLICATE: u64 = Code::Duplicate as u64;
@@ -285,7 +298,7 @@ pub(super) fn describe(error: &connection::Error) -> String {
     match (remote_code(error), error) {
         (Some(SHUTDOWN), _) => "the peer shuts down".into(),
         (Some(DUPLICATE), _) => "the peer keeps another link".into(),
-        (Some(UNUSED), _) => "the peer closed it unused".into(),
+        (Some(UNUSED), _) => UNUSED_PEER.into(),
         (Some(REFUSED), _) => "the peer refused it".into(),
         (Some(CLOSED), _) => "the peer closed it".into(),
         (_, connection::Error::Closed { .. }) => "it was closed".into(),

@@ -9,7 +9,7 @@
 //! * `endpoint`, `datagram`, `health`: what we plug into the QUIC stack;
 //! * `hello`, `dial`: how a connection becomes a link;
 //! * `link`, `pool`: links, their table, leases and eviction;
-//! * `request`: requests and messages on streams;
+//! * `request`, `reader`: requests and messages on streams;
 //! * `node`: what the tasks share, and their end.
 
 mod datagram;
@@ -22,6 +22,7 @@ mod link;
 mod node;
 mod panics;
 mod pool;
+mod reader;
 mod request;
 pub mod secret;
 mod stats;
@@ -43,7 +44,7 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::{
-    datagram::DATAGRAM_BYTES_MAX, link::FRAME_BYTES_MAX, request::TOPIC_BYTES_MAX,
+    datagram::DATAGRAM_BYTES_MAX, link::FRAME_BYTES_MAX, link::is_broken, request::TOPIC_BYTES_MAX,
     stats::TransportStats,
 };
 use self::{identity::Identity, link::Code, node::Node, request::Call};

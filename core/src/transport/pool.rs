@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Class, TransportEvent,
-    link::{Code, Link},
+    link::{self, Code, Link},
     node::Node,
 };
 use crate::{
@@ -125,7 +125,7 @@ impl Table {
         }
         let idle = self.links.values().filter(|link| link.evictable());
         let Some(victim) = idle.min_by_key(|link| link.last_use()).cloned() else { return Err(()) };
-        self.remove(node, &victim, "unused, and room was needed");
+        self.remove(node, &victim, link::UNUSED_ROOM);
         node.stats.evicted.up();
         Ok(Some(victim))
     }
@@ -370,7 +370,7 @@ impl Node {
     /// Closes a link that nobody has used for a while; decided and removed in the same step.
     pub(super) fn close_unused(&self, link: &Arc<Link>) {
         let mut table = self.pool.table.lock();
-        let removed = link.evictable() && table.remove(self, link, "unused for a while");
+        let removed = link.evictable() && table.remove(self, link, link::UNUSED);
         drop(table);
         if removed {
             self.stats.idled.up();

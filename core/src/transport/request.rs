@@ -23,6 +23,7 @@ use super::{
     node::Node,
     panics::caught,
     pool::Lease,
+    reader::{ReadError, Reader, Source},
 };
 use crate::{
     error::{Error, Result},
@@ -41,8 +42,6 @@ const COPIED_MAX: usize = 1024;
 /// An answer above this size is waited for until the peer has it; a smaller one is in the
 /// network's hands as soon as it is finished.
 const FLUSHED_MIN: usize = 8 << 10;
-/// A buffer never starts larger than this, whatever length a peer announces.
-const BUFFER_START: usize = 64 << 10;
 /// How often a handler at work looks whether its caller is still there.
 const ATTENTION: Duration = Duration::from_millis(50);
 /// How long a peer may take over the head of a request.
@@ -69,113 +68,6 @@ mod gave_up {
     pub(super) const CLOSED: u8 = 19;
     pub(super) const ABANDONED: u8 = 20;
     pub(super) const ANSWERED: u8 = 21;
-}
-
-/// Where a stream's chunks come from; both kinds of stream can be read.
-pub(super) trait Source {
-    fn poll_chunk(
-        &mut self,
-        into: &mut [Bytes],
-        cx: &mut Context<'_>,
-    ) -> Poll<stream::Result<(usize, bool)>>;
-}
-
-impl Source for ReceiveStream {
-    fn poll_chunk(
-        &mut self,
-        into: &mut [Bytes],
-        cx: &mut Context<'_>,
-    ) -> Poll<stream::Result<(usize, bool)>> {
-        self.poll_receive_vectored(into, cx)
-    }
-}
-
-impl Source for BidirectionalStream {
-    fn poll_chunk(
-        &mut self,
-        into: &mut [Bytes],
-        cx: &mut Context<'_>,
-    ) -> Poll<stream::Result<(usize, bool)>> {
-        self.poll_receive_vectored(into, cx)
-    }
-}
-
-/// Why reading stopped.
-#[derive(Debug)]
-pub(super) enum ReadError {
-    Stream(stream::Error),
-    Ended,
-    TooLong,
-}
-
-/// Reads a stream in the chunks in which it arrives; copies only what spans several.
-pub(super) struct Reader<S> {
-    stream: S,
-    chunk: Bytes,
-    open: bool,
-}
-
-impl<S: Source> Reader<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, chunk: Bytes::new(), open: true }
-    }
-
-    /// Gets the next chunk; `false` at the end of the stream.
-    async fn more(&mut self) -> Result<bool, ReadError> {
-        while self.open {
-            let mut chunks = [Bytes::new()];
-            let (_, open) = std::future::poll_fn(|cx| self.stream.poll_chunk(&mut chunks, cx))
-                .await
-                .map_err(ReadError::Stream)?;
-            self.open = open;
-            let [chunk] = chunks;
-            if !chunk.is_empty() {
-                self.chunk = chunk;
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Exactly so many bytes, whose number has been checked.
-    pub(super) async fn exact(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
-        if self.chunk.is_empty() && bytes > 0 && !self.more().await? {
-            return Err(ReadError::Ended);
-        }
-        if self.chunk.len() >= bytes {
-            return Ok(self.chunk.split_to(bytes));
-        }
-        let mut whole = BytesMut::with_capacity(bytes.min(BUFFER_START));
-        loop {
-            let part = self.chunk.split_to((bytes - whole.len()).min(self.chunk.len()));
-            whole.extend_from_slice(&part);
-            if whole.len() == bytes {
-                return Ok(whole.freeze());
-            }
-            if !self.more().await? {
-                return Err(ReadError::Ended);
-            }
-        }
-    }
-
-    /// All up to the end of the stream.
-    pub(super) async fn rest(&mut self, max: usize) -> Result<Bytes, ReadError> {
-        let mut whole = BytesMut::from(std::mem::take(&mut self.chunk));
-        while self.more().await? {
-            if whole.len() + self.chunk.len() > max {
-                return Err(ReadError::TooLong);
-            }
-            whole.unsplit(BytesMut::from(std::mem::take(&mut self.chunk)));
-        }
-        Ok(whole.freeze())
-    }
-
-    /// Sees the end of the stream where it is due, so that dropping it gives no alarm.
-    async fn end(&mut self) {
-        if self.open && self.chunk.is_empty() {
-            let _ = self.more().await; // an error here has the same consequence as the end
-        }
-    }
 }
 
 /// What the caller of a request or message wants.
@@ -431,13 +323,14 @@ impl Serving {
     fn admit(node: &Arc<Node>, link: &Arc<Link>) -> Result<Self, Refusal> {
         link.serving.fetch_add(1, Relaxed);
         node.stats.requests_in.up();
-        let serving = Self { node: node.clone(), link: link.clone(), settled: false };
+        let mut serving = Self { node: node.clone(), link: link.clone(), settled: true };
         if node.is_draining() {
             Err(Refusal::Closed)
         } else if node.stats.requests_in.get() > node.requests_max as u64 {
             node.stats.requests_refused.up();
             Err(Refusal::Busy(node.requests_max))
         } else {
+            serving.settled = false; // until its answer is on its way
             Ok(serving)
         }
     }

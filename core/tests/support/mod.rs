@@ -1,5 +1,5 @@
 //! What the tests over real sockets share: starting nodes, waiting for conditions, cutting paths.
-#![allow(dead_code, missing_docs)] // each test binary uses its part
+#![allow(dead_code, missing_docs, clippy::unwrap_used)] // each test binary uses its part
 
 pub mod paths;
 
@@ -34,7 +34,8 @@ pub async fn cluster_of(n: usize, secret: &Secret) -> Vec<Cluster> {
 /// Waits until every node sees so many alive members.
 pub async fn all_see(nodes: &[Cluster], alive: usize) {
     for node in nodes {
-        until(&format!("{} sees {alive} alive", node.local().id), || node.stats().alive == alive).await;
+        until(&format!("{} sees {alive} alive", node.local().id), || node.stats().alive == alive)
+            .await;
     }
 }
 
@@ -53,7 +54,11 @@ pub async fn state_is(node: &Cluster, id: &str, state: State) {
 }
 
 /// The next event that fits; the others are returned with it, in order, it last.
-pub async fn event(events: &mut Events, what: &str, fits: impl Fn(&EventKind) -> bool) -> Vec<Event> {
+pub async fn event(
+    events: &mut Events,
+    what: &str,
+    fits: impl Fn(&EventKind) -> bool,
+) -> Vec<Event> {
     let mut seen = Vec::new();
     in_time(what, async {
         while let Some(event) = events.next().await {

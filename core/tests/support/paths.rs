@@ -3,7 +3,7 @@
 //! socket, which knows from the source address who is calling and can drop what it sends.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -27,7 +27,13 @@ pub struct Behind {
 
 impl Paths {
     /// Starts node `n<i>` on its own address. `group` keeps tests that run at once apart.
-    pub async fn start(&self, group: u8, i: u8, secret: &Secret, adapt: impl FnOnce(Builder) -> Builder) -> Behind {
+    pub async fn start(
+        &self,
+        group: u8,
+        i: u8,
+        secret: &Secret,
+        adapt: impl FnOnce(Builder) -> Builder,
+    ) -> Behind {
         let ip = ip(group, i);
         let front = UdpSocket::bind((ip, 0)).await.unwrap();
         let addr = front.local_addr().unwrap();
@@ -67,17 +73,20 @@ async fn forward(front: UdpSocket, node: SocketAddr, cut: Arc<Mutex<HashSet<(IpA
         if cut.lock().contains(&(caller.ip(), node.ip())) {
             continue;
         }
-        if !callers.contains_key(&caller) {
+        if let Entry::Vacant(new) = callers.entry(caller) {
             let back = Arc::new(UdpSocket::bind((node.ip(), 0)).await.unwrap());
             let answers = answer(back.clone(), front.clone(), caller, node, cut.clone());
-            callers.insert(caller, (back, AbortOnDropHandle::new(tokio::spawn(answers))));
+            new.insert((back, AbortOnDropHandle::new(tokio::spawn(answers))));
         }
         let _ = callers[&caller].0.send_to(&packet[..size], node).await;
     }
 }
 
 async fn answer(
-    back: Arc<UdpSocket>, front: Arc<UdpSocket>, caller: SocketAddr, node: SocketAddr,
+    back: Arc<UdpSocket>,
+    front: Arc<UdpSocket>,
+    caller: SocketAddr,
+    node: SocketAddr,
     cut: Arc<Mutex<HashSet<(IpAddr, IpAddr)>>>,
 ) {
     let mut packet = vec![0; 65536];

@@ -9,7 +9,7 @@ async fn echo_of_nothing_and_of_ten_mebibytes() {
     assert!(a.request(&b, "echo", Bytes::new()).await.unwrap().is_empty());
     for size in [1, 1024, 1025, 70_000, 10 << 20] {
         let payload: Bytes =
-            (0..size).map(|i: usize| (i * 31 >> 3) as u8).collect::<Vec<_>>().into();
+            (0..size).map(|i: usize| ((i * 31) >> 3) as u8).collect::<Vec<_>>().into();
         assert_eq!(a.request(&b, "echo", payload.clone()).await.unwrap(), payload, "{size} bytes");
     }
     assert_eq!(b.request(&a, "who", "").await.unwrap(), "b", "the same link serves the other way");
