@@ -76,6 +76,16 @@ impl Driver {
     }
 }
 
+/// A part of the transport that panicked takes the node with it: better none than half a one.
+pub(super) fn fatal(event: &TransportEvent) -> Option<Ending> {
+    match event {
+        TransportEvent::Panic { what, message } => {
+            Some(Ending::Failed(Error::Internal(format!("{what} panicked: {message}"))))
+        }
+        _ => None,
+    }
+}
+
 struct Run {
     driver: Driver,
     effects: Vec<Effect>,

@@ -169,6 +169,12 @@ impl Cluster {
         self.0.transport.advertised()
     }
 
+    /// The address that the socket is bound to; differs from [`Cluster::addr`] where
+    /// [`Config::advertise`] was given.
+    pub fn bound_addr(&self) -> SocketAddr {
+        self.0.transport.local_addr()
+    }
+
     /// All members in order of their ids: ourselves, the live, and the dead until they are
     /// forgotten. Never waits.
     pub fn members(&self) -> Vec<Arc<Member>> {
