@@ -126,13 +126,17 @@ pub async fn report_views(cluster: Cluster, report: Report) {
     let mut events = cluster.events();
     let mut tick = tokio::time::interval(VIEW_INTERVAL);
     loop {
-        tokio::select! {
+        let event = tokio::select! {
             event = events.next() => match event {
-                Some(event) => report.event(&event),
+                Some(event) => Some(event),
                 None => break,
             },
-            _ = tick.tick() => {}
-        }
+            _ = tick.tick() => None,
+        };
+        // The view first: whoever acts on the event then knows at least what it changed.
         report.view(&cluster);
+        if let Some(event) = event {
+            report.event(&event);
+        }
     }
 }

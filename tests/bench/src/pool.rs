@@ -40,6 +40,10 @@ struct Row {
     peerage_rps: f64,
     raw_rps: f64,
     ratio: f64,
+    /// The least and the greatest ratio of any one round. Where they lie far apart, the machine
+    /// was busy with something else and the medians mean little.
+    ratio_min: f64,
+    ratio_max: f64,
 }
 
 #[tokio::main]
@@ -61,13 +65,16 @@ async fn main() -> Result<()> {
             raw_rps.push(contest::round(&raw, requesters, round).await?);
             peerage_rps.push(contest::round(&peerage, requesters, round).await?);
         }
+        let ratios: Vec<f64> =
+            peerage_rps.iter().zip(&raw_rps).map(|(ours, raw)| ours / raw).collect();
         let (raw_rps, peerage_rps) = (median(raw_rps), median(peerage_rps));
-        let ratio = (peerage_rps / raw_rps * 1000.0).round() / 1000.0;
         rows.push(Row {
             requesters,
             peerage_rps: peerage_rps.round(),
             raw_rps: raw_rps.round(),
-            ratio,
+            ratio: thousandths(peerage_rps / raw_rps),
+            ratio_min: thousandths(ratios.iter().copied().fold(f64::INFINITY, f64::min)),
+            ratio_max: thousandths(ratios.iter().copied().fold(0.0, f64::max)),
         });
     }
     peerage.stop().await?;
@@ -75,15 +82,19 @@ async fn main() -> Result<()> {
     if options.json {
         println!("{}", serde_json::json!({"rows": rows}));
     } else {
-        println!("{:>10}{:>16}{:>16}{:>8}", "requesters", "Peerage req/s", "raw req/s", "ratio");
+        println!("requesters   Peerage req/s   raw req/s   ratio   (rounds)");
         for row in rows {
+            let Row { requesters, peerage_rps, raw_rps, ratio, ratio_min, ratio_max } = row;
             println!(
-                "{:>10}{:>16.0}{:>16.0}{:>8.2}",
-                row.requesters, row.peerage_rps, row.raw_rps, row.ratio
+                "{requesters:>10}{peerage_rps:>16.0}{raw_rps:>12.0}{ratio:>8.2}   {ratio_min:.2}–{ratio_max:.2}"
             );
         }
     }
     Ok(())
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -230,7 +230,7 @@ impl<'a> Story<'a> {
         for worker in rest {
             self.wait_for_exit(worker)?;
         }
-        self.screen.chapter(&self.world, "everybody left")
+        self.screen.show(&self.world, "everybody left")
     }
 
     fn start_worker(&mut self, id: &str, seed: &str) -> Result<()> {

@@ -82,7 +82,7 @@ fn foreign_sources(lock: &str) -> impl Iterator<Item = &str> {
 fn registry_settings(toml: &str) -> impl Iterator<Item = &str> {
     toml.lines().map(str::trim).filter(|line| {
         let key = line.split(['=', '.', ' ']).next().unwrap_or_default();
-        line.starts_with("[source")
+        line.starts_with("[source.")
             || line.starts_with("[registries")
             || line.starts_with("[registry")
             || matches!(key, "registry" | "registry-index" | "replace-with")
