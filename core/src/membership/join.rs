@@ -195,9 +195,8 @@ impl Membership {
         // Whoever admitted us may have known us dead, and we now stand above that.
         let own = self.own_record();
         self.announce(step, Priority::Medium);
-        if let Some(addr) = self.addr_of(from) {
-            self.send_records(step, from, addr, Frame::Gossip, &[own]);
-        }
+        let addr = self.back_to(from);
+        self.send_records(step, from, addr, Frame::Gossip, &[own]);
     }
 
     pub(super) fn on_refused(&mut self, step: &mut Step<'_>) {
