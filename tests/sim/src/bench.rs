@@ -39,11 +39,7 @@ pub fn steady(nodes: usize, measured_s: u64, progress: &mut dyn FnMut(&str)) -> 
     progress(&format!("measuring from {} s", world.now() / S));
     let (cpu, steps) = (cpu_s(), world.steps());
     world.run_until(world.now() + measured_s * S);
-    Measured {
-        virtual_s: measured_s as f64,
-        cpu_s: cpu_s() - cpu,
-        steps: world.steps() - steps,
-    }
+    Measured { virtual_s: measured_s as f64, cpu_s: cpu_s() - cpu, steps: world.steps() - steps }
 }
 
 /// The processor time that this process has used.

@@ -86,10 +86,14 @@ fn run(range: std::ops::Range<u64>, nodes: usize, verbose: bool, json: bool) -> 
         if !outcome.violations.is_empty() {
             failed += 1;
             violations += outcome.violations.len();
-            println!("seed {seed} failed; replay: cargo xtask sim run --seed {seed} --nodes {nodes}");
-            for (at, fault) in scenario.plan.iter().filter(|(_, f)| {
-                !matches!(f, peerage_sim::faults::Fault::Start { .. })
-            }) {
+            println!(
+                "seed {seed} failed; replay: cargo xtask sim run --seed {seed} --nodes {nodes}"
+            );
+            for (at, fault) in scenario
+                .plan
+                .iter()
+                .filter(|(_, f)| !matches!(f, peerage_sim::faults::Fault::Start { .. }))
+            {
                 println!("    {:>9.3} s {fault:?}", *at as f64 / 1e6);
             }
             for violation in &outcome.violations {
@@ -102,7 +106,10 @@ fn run(range: std::ops::Range<u64>, nodes: usize, verbose: bool, json: bool) -> 
         slowest as f64 / 1e6
     );
     if json {
-        println!("{}", serde_json::json!({"seeds": seeds, "nodes": nodes, "violations": violations}));
+        println!(
+            "{}",
+            serde_json::json!({"seeds": seeds, "nodes": nodes, "violations": violations})
+        );
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -203,9 +203,7 @@ impl Rules {
             EventKind::MemberSuspected { .. } => member.state == State::Suspect,
             EventKind::MemberLeft { .. } => member.state == State::Left,
             // A replaced member is shown as it was last known.
-            EventKind::MemberFailed { replaced, .. } => {
-                *replaced || member.state == State::Failed
-            }
+            EventKind::MemberFailed { replaced, .. } => *replaced || member.state == State::Failed,
             _ => true,
         };
         if !fits {

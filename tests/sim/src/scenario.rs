@@ -96,9 +96,9 @@ impl Scenario {
         // Whoever is still asking to be let in must find somebody to ask.
         for host in seeds(nodes) {
             let others: Vec<usize> = seeds(nodes).into_iter().filter(|s| *s != host).collect();
-            let died = plan.iter().any(|(_, f)| {
-                matches!(f, Fault::Crash(h) | Fault::Leave(h) if *h == host)
-            });
+            let died = plan
+                .iter()
+                .any(|(_, f)| matches!(f, Fault::Crash(h) | Fault::Leave(h) if *h == host));
             if died {
                 let moved = false;
                 plan.push((quiet, Fault::Restart { host, moved, seeds: others }));

@@ -91,7 +91,12 @@ struct Dial {
 #[derive(Debug)]
 enum Happening {
     Tick(usize),
-    Frame { link: u64, from: usize, class: Class, bytes: Bytes },
+    Frame {
+        link: u64,
+        from: usize,
+        class: Class,
+        bytes: Bytes,
+    },
     Dialed(u64, u64),
     LinkDies(u64, u64),
     Trouble(u64, u64, usize),
@@ -294,7 +299,8 @@ impl World {
             .map(|s| self.on(*s).map_or(Self::home(*s), |p| p.addr))
             .filter(|a| *a != addr)
             .collect();
-        let machine = Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
+        let machine =
+            Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
         let p = self.processes.len();
         self.processes.push(Process {
             host,
@@ -516,9 +522,8 @@ impl World {
     fn check(&mut self, p: usize, effects: &[Effect]) {
         let Some(mut rules) = self.rules.take() else { return };
         let process = &self.processes[p];
-        let running = |peer: &Peer| {
-            self.processes.iter().any(|q| q.peer == *peer && q.running && !q.leaving)
-        };
+        let running =
+            |peer: &Peer| self.processes.iter().any(|q| q.peer == *peer && q.running && !q.leaving);
         let observed = Observed { machine: &process.machine, peer: &process.peer, effects };
         let mut found = Vec::new();
         rules.after_step(p, &observed, &running, &mut found);
@@ -651,9 +656,11 @@ impl World {
             self.dials.remove(&dial);
             return;
         }
-        let found = self.at.get(&d.addr).copied().filter(|q| {
-            self.net.open_both(self.processes[by].host, self.processes[*q].host)
-        });
+        let found = self
+            .at
+            .get(&d.addr)
+            .copied()
+            .filter(|q| self.net.open_both(self.processes[by].host, self.processes[*q].host));
         let late = self.now - d.begun + pause > CONNECT_TIMEOUT;
         let Some(q) = found else {
             if late {
