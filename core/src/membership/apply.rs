@@ -102,6 +102,9 @@ impl Membership {
                 if was == State::Suspect {
                     step.event(EventKind::MemberRecovered { member: alive(&member) });
                 }
+                if changed {
+                    step.event(EventKind::MemberUpdated { member: alive(&member) });
+                }
                 Priority::Critical
             }
             (true, State::Failed) => {

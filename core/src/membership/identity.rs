@@ -36,7 +36,7 @@ impl Membership {
             if record.rank() > ours {
                 self.refute(step, record.incarnation);
             }
-        } else if record.incarnation >= self.own.incarnation {
+        } else {
             self.meet_namesake(step, record);
         }
     }
@@ -54,14 +54,20 @@ impl Membership {
         self.announce(step, priority);
     }
 
-    /// A record of another process under our id that is not below ours.
+    /// A record of another process under our id.
     fn meet_namesake(&mut self, step: &mut Step<'_>, record: Record) {
         let peer = record.peer();
+        let below = record.incarnation < self.own.incarnation;
         // Whoever admitted us has made sure that the old process is gone; the dead are gone; and
         // nobody else can live where we listen.
         if self.join.pending() || !record.state.is_live() || record.addr == self.own.addr {
-            return self.raise_incarnation(step, record.incarnation, Priority::Critical);
+            if !below {
+                self.raise_incarnation(step, record.incarnation, Priority::Critical);
+            }
+            return;
         }
+        // Below ours it is most likely our predecessor's, but perhaps that of a process in another
+        // part of the cluster, which only asking it can tell.
         match &mut self.conflict {
             Some(conflict) => conflict.incarnation = conflict.incarnation.max(record.incarnation),
             None => {
@@ -81,7 +87,9 @@ impl Membership {
 
     pub(super) fn tick_conflict(&mut self, step: &mut Step<'_>) {
         if let Some(conflict) = self.conflict.take_if(|c| c.deadline <= step.now) {
-            self.raise_incarnation(step, conflict.incarnation, Priority::Critical);
+            if conflict.incarnation >= self.own.incarnation {
+                self.raise_incarnation(step, conflict.incarnation, Priority::Critical);
+            }
         }
     }
 

@@ -107,7 +107,8 @@ impl Membership {
         }
         if from.id == self.own.peer.id {
             // Its admission would be our own replacement.
-            return self.send_records(step, &from, record.addr, Frame::Refused, &[]);
+            let own = self.own_record();
+            return self.send_records(step, &from, record.addr, Frame::Refused, &[own]);
         }
         let known = self.table.get(&from.id);
         let old = known.filter(|e| e.member.instance != from.instance && e.member.state.is_live());
@@ -149,7 +150,9 @@ impl Membership {
         {
             let newcomer = self.join.waiting.swap_remove(at);
             step.event(EventKind::NameConflict { id: from.id.clone() });
-            self.send_records(step, &newcomer.peer, newcomer.record.addr, Frame::Refused, &[]);
+            let old = self.table.get(&from.id).filter(|e| e.member.peer() == *from);
+            let old: Vec<Record> = old.map(|e| e.record(step.now)).into_iter().collect();
+            self.send_records(step, &newcomer.peer, newcomer.record.addr, Frame::Refused, &old);
         }
     }
 
@@ -195,15 +198,19 @@ impl Membership {
         // Whoever admitted us may have known us dead, and we now stand above that.
         let own = self.own_record();
         self.announce(step, Priority::Medium);
-        if let Some(addr) = self.addr_of(from) {
-            self.send_records(step, from, addr, Frame::Gossip, &[own]);
-        }
+        let addr = self.back_to(from);
+        self.send_records(step, from, addr, Frame::Gossip, &[own]);
     }
 
-    pub(super) fn on_refused(&mut self, step: &mut Step<'_>) {
-        // Only a newcomer can be refused; a member settles it by age.
+    /// Another living process has our id; its record comes along.
+    pub(super) fn on_refused(&mut self, step: &mut Step<'_>, updates: Vec<Record>) {
         if self.join.pending {
-            self.yield_id(step);
+            return self.yield_id(step);
+        }
+        // Not a newcomer but a member of another part of the cluster: the two settle it by age.
+        let ours = |r: &Record| r.id == self.own.peer.id;
+        if let Some(record) = updates.into_iter().find(ours) {
+            self.about_us(step, record);
         }
     }
 }

@@ -402,7 +402,7 @@ impl Membership {
             }
             Frame::Join { fresh } => self.on_join(step, from, fresh, updates),
             Frame::Welcome => self.on_welcome(step, &from, updates),
-            Frame::Refused => self.on_refused(step),
+            Frame::Refused => self.on_refused(step, updates),
             Frame::Digest { hash } => self.on_digest(step, &from, hash),
             Frame::Summaries { after, upto, list } => {
                 self.on_summaries(step, &from, after, upto, list)

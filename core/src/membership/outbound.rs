@@ -20,7 +20,8 @@ const SYNC_BYTES_MAX: usize = 256 << 10;
 
 impl Membership {
     /// Sends a frame with what gossip fits. A member that we do not hold alive is told so first,
-    /// so that it can refute (Lifeguard's buddy system).
+    /// so that it can refute (Lifeguard's buddy system); so is a process under an id that we know
+    /// as another process's, so that it announces itself above what the other left behind.
     pub(super) fn send(
         &mut self,
         step: &mut Step<'_>,
@@ -35,8 +36,8 @@ impl Membership {
         };
         let mut updates = Vec::new();
         if let Some(e) = self.table.get(&to.id)
-            && matches!(e.member.state, State::Suspect | State::Failed)
-            && e.member.instance == to.instance
+            && (matches!(e.member.state, State::Suspect | State::Failed)
+                || e.member.instance != to.instance)
         {
             let about = wire::update(&e.record(step.now));
             if about.len() <= room {
@@ -97,6 +98,12 @@ impl Membership {
             .get(&peer.id)
             .filter(|e| e.member.instance == peer.instance)
             .map(|e| e.member.addr)
+    }
+
+    /// The address to answer a frame of a peer, which came on a link: it matters only if that link
+    /// has died meanwhile, and our own in its place reaches nobody.
+    pub(super) fn back_to(&self, peer: &Peer) -> SocketAddr {
+        self.addr_of(peer).unwrap_or(self.own.addr)
     }
 
     /// Queues an update and makes sure that a gossip tick is due.

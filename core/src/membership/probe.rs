@@ -260,7 +260,7 @@ impl Membership {
             return; // meant for a process that was here before us
         }
         let class = if reliable { Class::Stream } else { Class::Datagram };
-        let addr = self.addr_of(from).unwrap_or(self.own.addr);
+        let addr = self.back_to(from);
         self.send(step, from, addr, class, &Frame::Ack { seq });
     }
 
@@ -281,7 +281,7 @@ impl Membership {
             self.change_health(step, |h| h.better());
         } else if self.probes.relayed.get(&seq).is_some_and(|r| r.target == *from) {
             let Some(relay) = self.probes.relayed.remove(&seq) else { return };
-            let addr = self.addr_of(&relay.origin).unwrap_or(self.own.addr);
+            let addr = self.back_to(&relay.origin);
             self.send(
                 step,
                 &relay.origin,
@@ -303,7 +303,7 @@ impl Membership {
         addr: SocketAddr,
     ) {
         if self.is_me(&target) {
-            let back = self.addr_of(&from).unwrap_or(self.own.addr);
+            let back = self.back_to(&from);
             return self.send(step, &from, back, Class::Datagram, &Frame::Ack { seq });
         }
         if self.probes.relayed.len() >= RELAYS_MAX {
@@ -329,7 +329,7 @@ impl Membership {
             .collect();
         for seq in due {
             let Some(relay) = self.probes.relayed.remove(&seq) else { continue };
-            let addr = self.addr_of(&relay.origin).unwrap_or(self.own.addr);
+            let addr = self.back_to(&relay.origin);
             self.send(
                 step,
                 &relay.origin,

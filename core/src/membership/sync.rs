@@ -65,9 +65,9 @@ impl Membership {
         if hash == self.table.hash(&self.own_summary()) || self.own.state == State::Left {
             return;
         }
-        if let Some(addr) = self.addr_of(from) {
-            self.send_summaries(step, from, addr);
-        }
+        // A process that we do not know, or hold dead, most needs to hear what we believe.
+        let addr = self.back_to(from);
+        self.send_summaries(step, from, addr);
     }
 
     pub(super) fn send_summaries(&mut self, step: &mut Step<'_>, to: &Peer, addr: SocketAddr) {
@@ -110,7 +110,7 @@ impl Membership {
         upto: Option<NodeId>,
         list: Vec<Summary>,
     ) {
-        let Some(addr) = self.addr_of(from) else { return };
+        let addr = self.back_to(from);
         let theirs: BTreeMap<&NodeId, &Summary> = list.iter().map(|s| (&s.id, s)).collect();
         let mut want = Vec::new();
         let mut send = Vec::new();
@@ -159,7 +159,7 @@ impl Membership {
         updates: Vec<Record>,
     ) {
         self.apply_from_sync(step, updates);
-        let Some(addr) = self.addr_of(from) else { return };
+        let addr = self.back_to(from);
         let mut send = Vec::new();
         // Asked of a table, so never more than the table has; names we lack cost a look-up each.
         for id in want.iter().take(SUMMARIES_MAX) {

@@ -60,7 +60,7 @@ pub enum Frame {
     },
     /// You are admitted. The table follows in `Records` if you were fresh, else in `Summaries`.
     Welcome,
-    /// Another living process has your node id.
+    /// Another living process has your node id; its record comes along.
     Refused,
     /// The fingerprint of my table; answered by `Summaries` if yours differs.
     Digest {

@@ -1,0 +1,64 @@
+//! How much cluster time one second of CPU simulates, checkers off.
+
+use rand::{SeedableRng, rngs::StdRng};
+
+use crate::{
+    S,
+    scenario::{config, start_all},
+    world::World,
+};
+
+/// What was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Cluster time, in seconds.
+    pub virtual_s: f64,
+    /// Processor time of this process, in seconds.
+    pub cpu_s: f64,
+    /// Calls of a machine.
+    pub steps: u64,
+}
+
+/// Starts a cluster, waits until all see all, and measures from there.
+pub fn steady(nodes: usize, measured_s: u64, progress: &mut dyn FnMut(&str)) -> Measured {
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut world = World::new(1, nodes, config(), false);
+    for (at, fault) in start_all(nodes, 10 * S, &mut rng) {
+        world.plan(at, fault);
+    }
+    let complete = |world: &World| {
+        world.members().count() == nodes
+            && world.members().all(|p| p.machine.entries().count() == nodes - 1)
+    };
+    while !complete(&world) && world.now() < 120 * S {
+        world.run_until(world.now() + S);
+        progress(&format!("joining, {} s", world.now() / S));
+    }
+    // What the join left in the queues is not the steady state.
+    world.run_until(world.now() + 20 * S);
+    progress(&format!("measuring from {} s", world.now() / S));
+    let (cpu, steps) = (cpu_s(), world.steps());
+    world.run_until(world.now() + measured_s * S);
+    Measured { virtual_s: measured_s as f64, cpu_s: cpu_s() - cpu, steps: world.steps() - steps }
+}
+
+/// The processor time that this process has used.
+#[cfg(unix)]
+fn cpu_s() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to a whole `rusage`, zeroed, which is a valid value of it (it holds
+    // only integers), so it may be read even if the call failed.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let s = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    s(usage.ru_utime) + s(usage.ru_stime)
+}
+
+/// One thread that never waits: wall-clock time comes close.
+#[cfg(not(unix))]
+fn cpu_s() -> f64 {
+    static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    BEGUN.get_or_init(std::time::Instant::now).elapsed().as_secs_f64()
+}

@@ -1,0 +1,239 @@
+//! The rules of membership, checked against what one node holds and said in one step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use peerage::{
+    EventKind, NodeId, State,
+    member::{Instance, Member, Peer},
+    membership::{Class, Effect, Membership, STREAM_BYTES_MAX, UPDATES_MAX},
+    wire::{self, FRAME_BYTES_MAX, Frame},
+};
+
+/// A datagram larger than this may not fit a packet right after the handshake.
+pub const DATAGRAM_MAX: usize = 1160;
+/// Our own probes (64) and those on behalf of others (256).
+pub const PROBES_MAX: usize = 64 + 256;
+/// The table is read whole at least every so many steps, even if nothing seems to have changed.
+const WHOLE_EVERY: u32 = 16;
+
+/// One node after one step.
+pub struct Observed<'a> {
+    /// Its machine.
+    pub machine: &'a Membership,
+    /// Who it is.
+    pub peer: &'a Peer,
+    /// What the step gave.
+    pub effects: &'a [Effect],
+}
+
+/// What a node held about a member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// The member's name.
+    pub id: NodeId,
+    /// The process start.
+    pub instance: Instance,
+    /// Its counter.
+    pub incarnation: u64,
+    /// What it is believed to be.
+    pub state: State,
+}
+
+/// Where the events about one member stand at one observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Joined,
+    Suspected,
+    Gone,
+}
+
+/// What one observer held and was told.
+#[derive(Debug, Default)]
+struct View {
+    held: Vec<Held>,
+    told: BTreeMap<NodeId, Told>,
+    left: BTreeSet<Peer>,
+    version: u64,
+    skipped: u32,
+}
+
+/// All checkers, with what they remember.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// A `MemberFailed` about a running process is a violation.
+    pub no_wrong_failures: bool,
+    announced: BTreeMap<NodeId, u64>,
+    views: BTreeMap<usize, View>,
+}
+
+impl Rules {
+    /// Checks one node after its step; `observer` is unique per process.
+    pub fn after_step(
+        &mut self,
+        observer: usize,
+        seen: &Observed<'_>,
+        running: &dyn Fn(&Peer) -> bool,
+        found: &mut Vec<String>,
+    ) {
+        let own = seen.machine.own_record();
+        self.own(&own.id, own.incarnation, own.state, found);
+        self.effects(observer, seen, running, found);
+        let view = self.views.entry(observer).or_default();
+        view.skipped += 1;
+        if view.version != seen.machine.version() || view.skipped >= WHOLE_EVERY {
+            view.version = seen.machine.version();
+            view.skipped = 0;
+            let now = seen.machine.entries().map(|e| {
+                let m = &e.member;
+                (&m.id, m.instance, m.incarnation, m.state)
+            });
+            self.table(observer, now, found);
+        }
+        let (queued, known) = (seen.machine.gossip_len(), seen.machine.entries().count() + 1);
+        if queued > known {
+            found.push(format!("rule 5: {queued} updates queued about {known} members"));
+        }
+        if seen.machine.probes_len() > PROBES_MAX {
+            found.push(format!("rule 5: {} probes under way", seen.machine.probes_len()));
+        }
+    }
+
+    /// Rules 1 and 3: what a node says about itself.
+    pub fn own(&mut self, id: &NodeId, incarnation: u64, state: State, found: &mut Vec<String>) {
+        let highest = self.announced.entry(id.clone()).or_default();
+        *highest = (*highest).max(incarnation);
+        if matches!(state, State::Suspect | State::Failed) {
+            found.push(format!("rule 3: holds itself {state}"));
+        }
+    }
+
+    /// Rules 1 and 2: what a node holds, in order of the ids.
+    pub fn table<'a>(
+        &mut self,
+        observer: usize,
+        now: impl Iterator<Item = (&'a NodeId, Instance, u64, State)>,
+        found: &mut Vec<String>,
+    ) {
+        let view = self.views.entry(observer).or_default();
+        let mut old = std::mem::take(&mut view.held).into_iter().peekable();
+        for (id, instance, incarnation, state) in now {
+            while old.peek().is_some_and(|h| h.id < *id) {
+                old.next(); // forgotten
+            }
+            let mut held = Held { id: id.clone(), instance, incarnation, state };
+            if let Some(before) = old.next_if(|h| h.id == *id) {
+                if before == held {
+                    view.held.push(before);
+                    continue;
+                }
+                if (incarnation, state) < (before.incarnation, before.state) {
+                    found.push(format!("rule 2: {before:?} gave way to {held:?}"));
+                }
+                held.id = before.id; // shares the name's memory
+            }
+            if incarnation > self.announced.get(id).copied().unwrap_or_default() {
+                found.push(format!("rule 1: {held:?} is above all that {id} announced"));
+            }
+            if state == State::Left {
+                view.left.insert(Peer { id: id.clone(), instance });
+            }
+            view.held.push(held);
+        }
+    }
+
+    fn effects(
+        &mut self,
+        observer: usize,
+        seen: &Observed<'_>,
+        running: &dyn Fn(&Peer) -> bool,
+        found: &mut Vec<String>,
+    ) {
+        for effect in seen.effects {
+            match effect {
+                Effect::Send { class, bytes, .. } => frame(*class, bytes, found),
+                Effect::Event(kind) => {
+                    self.event(observer, kind, found);
+                    if self.no_wrong_failures
+                        && let EventKind::MemberFailed { member, .. } = kind
+                        && running(&member.peer())
+                    {
+                        found.push(format!("{} runs and was declared failed", member.id));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Rule 6, and that each event follows from the one before.
+    pub fn event(&mut self, observer: usize, kind: &EventKind, found: &mut Vec<String>) {
+        let Some(member) = kind.member() else { return };
+        let view = self.views.entry(observer).or_default();
+        let told = view.told.get(&member.id).copied().unwrap_or(Told::Gone);
+        let left = view.left.contains(&member.peer());
+        let (fits, next, alarm) = match kind {
+            EventKind::MemberJoined { .. } => (told == Told::Gone, Told::Joined, true),
+            EventKind::MemberUpdated { .. } => (told == Told::Joined, told, false),
+            EventKind::MemberSuspected { .. } => (told == Told::Joined, Told::Suspected, true),
+            EventKind::MemberRecovered { .. } => (told == Told::Suspected, Told::Joined, false),
+            EventKind::MemberFailed { .. } => (told != Told::Gone, Told::Gone, true),
+            EventKind::MemberLeft { .. } => (told != Told::Gone, Told::Gone, false),
+            _ => return,
+        };
+        if !fits {
+            found.push(format!("{} about {} after {told:?}", kind.name(), member.id));
+        }
+        if alarm && left {
+            found.push(format!("rule 6: {} about {} who left", kind.name(), member.id));
+        }
+        if matches!(kind, EventKind::MemberLeft { .. }) {
+            view.left.insert(member.peer());
+        }
+        view.told.insert(member.id.clone(), next);
+        self.states(kind, member, found);
+    }
+
+    /// The member in an event is in the state that the event speaks of.
+    fn states(&self, kind: &EventKind, member: &Member, found: &mut Vec<String>) {
+        let fits = match kind {
+            EventKind::MemberJoined { .. } | EventKind::MemberRecovered { .. } => {
+                member.state == State::Alive
+            }
+            EventKind::MemberUpdated { .. } => member.state.is_live(),
+            EventKind::MemberSuspected { .. } => member.state == State::Suspect,
+            EventKind::MemberLeft { .. } => member.state == State::Left,
+            // A replaced member is shown as it was last known.
+            EventKind::MemberFailed { replaced, .. } => *replaced || member.state == State::Failed,
+            _ => true,
+        };
+        if !fits {
+            found.push(format!("{} shows {} as {}", kind.name(), member.id, member.state));
+        }
+    }
+}
+
+/// Rule 5 for one frame.
+pub fn frame(class: Class, bytes: &[u8], found: &mut Vec<String>) {
+    if class == Class::Datagram && bytes.len() > DATAGRAM_MAX {
+        found.push(format!("rule 5: a datagram of {} bytes", bytes.len()));
+    }
+    let message = match wire::decode(bytes) {
+        Ok(message) => message,
+        Err(error) => return found.push(format!("a frame does not decode: {error}")),
+    };
+    let whole_tables =
+        matches!(message.frame, Frame::Welcome | Frame::Records { .. } | Frame::Summaries { .. });
+    if whole_tables {
+        if bytes.len() > FRAME_BYTES_MAX {
+            found.push(format!("rule 5: a frame of {} bytes", bytes.len()));
+        }
+        return;
+    }
+    if message.updates.len() > UPDATES_MAX {
+        found.push(format!("rule 5: {} updates in one message", message.updates.len()));
+    }
+    let size: usize = message.updates.iter().map(|u| wire::encode_record(u).len()).sum();
+    if size > STREAM_BYTES_MAX {
+        found.push(format!("rule 5: {size} bytes of updates in one message"));
+    }
+}

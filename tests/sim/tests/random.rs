@@ -1,0 +1,39 @@
+//! Random scenarios: every rule after every step, and one cluster again at the end.
+
+use peerage_sim::scenario::Scenario;
+
+fn seeds(nodes: usize, seeds: std::ops::Range<u64>) {
+    let mut failed = Vec::new();
+    for seed in seeds {
+        let outcome = Scenario::random(seed, nodes).run(false);
+        if !outcome.violations.is_empty() {
+            let replay = format!("cargo xtask sim run --seed {seed} --nodes {nodes}");
+            failed.push(format!("{replay}\n  {}", outcome.violations.join("\n  ")));
+        }
+    }
+    assert!(failed.is_empty(), "replay with\n{}", failed.join("\n"));
+}
+
+#[test]
+fn three_nodes() {
+    seeds(3, 0..300);
+}
+
+#[test]
+fn ten_nodes() {
+    seeds(10, 0..150);
+}
+
+#[test]
+fn a_hundred_nodes() {
+    seeds(100, 0..6);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_to_the_byte() {
+    for seed in 0..5 {
+        let [a, b] = [0, 1].map(|_| Scenario::random(seed, 10).run(false));
+        assert_eq!((a.trace, a.steps, a.converged), (b.trace, b.steps, b.converged));
+        assert_ne!(a.trace, Scenario::random(seed + 100, 10).run(false).trace);
+    }
+}

@@ -1,0 +1,194 @@
+//! The special cases, each by itself.
+
+use peerage::{EventKind, State};
+use peerage_sim::{
+    MS, S,
+    faults::Fault,
+    scenario::{bound, config, converge, seeds, start_all},
+    world::World,
+};
+use rand::{SeedableRng, rngs::StdRng};
+
+/// A cluster in which everybody sees everybody, at 10 s; two hosts are spare.
+fn cluster(nodes: usize) -> World {
+    let mut world = World::new(7, nodes + 2, config(), true);
+    world.keep_events = true;
+    for (at, fault) in start_all(nodes, S, &mut StdRng::seed_from_u64(7)) {
+        world.plan(at, fault);
+    }
+    world.run_until(10 * S);
+    assert_eq!(world.differences(), [""; 0]);
+    world
+}
+
+fn apply(world: &mut World, fault: Fault) {
+    fault.apply(world);
+}
+
+fn well(world: &mut World, within: u64) -> u64 {
+    let took = converge(world, within);
+    assert_eq!(world.violations, [""; 0]);
+    took.unwrap()
+}
+
+/// How many events of a kind were seen about a name, over all processes.
+fn count(world: &World, name: &str, about: usize) -> usize {
+    let id = format!("n{about:04}");
+    let all = world.processes.iter().flat_map(|p| &p.events);
+    all.filter(|(_, e)| e.name() == name && e.member().is_some_and(|m| m.id.as_str() == id)).count()
+}
+
+fn others(nodes: usize, host: usize) -> Vec<usize> {
+    seeds(nodes).into_iter().filter(|s| *s != host).collect()
+}
+
+#[test]
+fn twenty_join_at_once() {
+    let mut world = World::new(3, 20, config(), true);
+    for (at, fault) in start_all(20, 0, &mut StdRng::seed_from_u64(3)) {
+        world.plan(at, fault);
+    }
+    world.run_until(1);
+    let took = well(&mut world, 10 * S);
+    assert!(took <= 3 * S, "{took} µs");
+}
+
+#[test]
+fn two_halves_that_declared_each_other_dead_become_one_again() {
+    let mut world = cluster(10);
+    apply(&mut world, Fault::Split((0..5).collect()));
+    world.run_until(world.now() + 120 * S);
+    for p in world.members() {
+        let failed = p.machine.entries().filter(|e| e.member.state == State::Failed).count();
+        assert_eq!(failed, 5, "{}", p.peer.id);
+    }
+    apply(&mut world, Fault::Heal);
+    let took = well(&mut world, 30 * S);
+    assert!(took <= 30 * S);
+}
+
+#[test]
+fn two_that_declared_each_other_dead_find_each_other_again() {
+    let mut world = cluster(2);
+    apply(&mut world, Fault::CutPair(0, 1));
+    world.run_until(world.now() + 60 * S);
+    assert_eq!((count(&world, "MemberFailed", 0), count(&world, "MemberFailed", 1)), (1, 1));
+    apply(&mut world, Fault::Heal);
+    well(&mut world, 30 * S);
+    assert_eq!((count(&world, "MemberJoined", 0), count(&world, "MemberJoined", 1)), (2, 2));
+}
+
+#[test]
+fn a_crash_is_failed_everywhere_and_once() {
+    let mut world = cluster(10);
+    apply(&mut world, Fault::Crash(4));
+    let begun = world.now();
+    world.run_until(begun + 9 * S);
+    for p in world.members() {
+        let id = peerage::NodeId::new("n0004").unwrap();
+        assert_eq!(p.machine.entry(&id).unwrap().member.state, State::Failed, "{}", p.peer.id);
+    }
+    well(&mut world, 60 * S);
+    assert_eq!(count(&world, "MemberFailed", 4), 9);
+    assert_eq!(count(&world, "MemberRecovered", 4), 0);
+}
+
+#[test]
+fn a_restart_on_the_same_address_replaces_the_old_process() {
+    for down in [0, 10 * MS, 2 * S, 30 * S] {
+        let mut world = cluster(5);
+        apply(&mut world, Fault::Crash(1));
+        world.run_until(world.now() + down);
+        apply(&mut world, Fault::Restart { host: 1, moved: false, seeds: others(5, 1) });
+        well(&mut world, 10 * S);
+        assert_eq!(count(&world, "MemberFailed", 1), 4, "down for {down} µs");
+        assert_eq!(count(&world, "MemberJoined", 1), 8, "down for {down} µs");
+    }
+}
+
+#[test]
+fn a_restart_on_another_address_is_admitted_once_the_old_one_is_silent() {
+    let mut world = cluster(5);
+    apply(&mut world, Fault::Restart { host: 4, moved: true, seeds: seeds(5) });
+    well(&mut world, 10 * S);
+    assert_eq!(count(&world, "MemberJoined", 4), 8);
+    let addr = world.on(4).unwrap().addr;
+    for p in world.members().filter(|p| p.host != 4) {
+        let id = &world.on(4).unwrap().peer.id;
+        assert_eq!(p.machine.entry(id).unwrap().member.addr, addr);
+    }
+}
+
+#[test]
+fn a_newcomer_under_a_living_name_is_refused() {
+    let mut world = cluster(5);
+    apply(&mut world, Fault::Namesake { host: 5, of: 3, seeds: seeds(5) });
+    world.run_until(world.now() + 5 * S);
+    let newcomer = world.processes.last().unwrap();
+    assert!(newcomer.refused && !newcomer.running && !newcomer.joined);
+    let conflict = |e: &(u64, EventKind)| matches!(e.1, EventKind::NameConflict { .. });
+    assert!(newcomer.events.iter().any(conflict));
+    assert!(world.on(3).is_some());
+    well(&mut world, 5 * S);
+    assert_eq!(count(&world, "MemberFailed", 3), 0);
+}
+
+#[test]
+fn of_two_living_namesakes_the_older_stays() {
+    let mut world = cluster(6);
+    // Host 5 alone on one side; a process under its name starts on the other.
+    apply(&mut world, Fault::Split(vec![5]));
+    world.run_until(world.now() + 30 * S);
+    apply(&mut world, Fault::Namesake { host: 6, of: 5, seeds: seeds(6) });
+    apply(&mut world, Fault::Split(vec![5]));
+    world.run_until(world.now() + 10 * S);
+    assert!(world.on(6).is_some_and(|p| p.joined));
+    apply(&mut world, Fault::Heal);
+    let within = bound(&config(), 6);
+    well(&mut world, within);
+    assert!(world.on(5).is_some(), "the older stays");
+    assert!(world.on(6).is_none(), "the younger goes");
+}
+
+#[test]
+fn a_leave_is_never_a_failure() {
+    for loss in [0.0, 0.3] {
+        let mut world = cluster(10);
+        apply(&mut world, Fault::Loss(loss));
+        apply(&mut world, Fault::Leave(2));
+        apply(&mut world, Fault::Leave(7));
+        well(&mut world, 10 * S);
+        world.run_until(world.now() + 30 * S);
+        assert_eq!(world.violations, [""; 0]);
+        for gone in [2, 7] {
+            assert_eq!(count(&world, "MemberFailed", gone), 0, "loss {loss}");
+            assert!(count(&world, "MemberLeft", gone) >= 8, "loss {loss}");
+        }
+    }
+}
+
+#[test]
+fn tags_reach_everybody() {
+    let mut world = cluster(10);
+    apply(&mut world, Fault::Tags(3));
+    well(&mut world, 5 * S);
+    assert_eq!(count(&world, "MemberUpdated", 3), 9);
+}
+
+#[test]
+fn who_is_reachable_through_others_only_is_not_failed() {
+    let mut world = cluster(5);
+    apply(&mut world, Fault::CutPair(0, 1));
+    world.forbid_wrong_failures(true);
+    world.run_until(world.now() + 120 * S);
+    assert_eq!(world.violations, [""; 0]);
+}
+
+#[test]
+fn a_tenth_of_all_packets_lost_fails_nobody() {
+    let mut world = cluster(20);
+    apply(&mut world, Fault::Loss(0.1));
+    world.forbid_wrong_failures(true);
+    world.run_until(world.now() + 300 * S);
+    assert_eq!(world.violations, [""; 0]);
+}
