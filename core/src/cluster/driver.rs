@@ -213,6 +213,7 @@ impl Run {
     fn perform(&mut self) -> Option<Ending> {
         let mut ending = None;
         let mut events = Vec::new();
+        let mut joined = false;
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Send { to, addr, class, bytes } => {
@@ -227,7 +228,7 @@ impl Run {
                     self.driver.transport.close_link(&peer, "no member any more")
                 }
                 Effect::Event(kind) => events.push(kind),
-                Effect::Joined => self.driver.shared.join.send_modify(|s| s.joined = true),
+                Effect::Joined => joined = true,
                 Effect::LeaveSpread => {
                     let took = self.leaving.map_or(Duration::ZERO, |since| since.elapsed());
                     ending = Some(Ending::Left { spread: true, took });
@@ -239,6 +240,10 @@ impl Run {
             }
         }
         self.show(events);
+        // After the view is swapped in: whoever waited in `join` finds the members there.
+        if joined {
+            self.driver.shared.join.send_modify(|s| s.joined = true);
+        }
         ending
     }
 

@@ -89,7 +89,8 @@ pub(super) enum Installed {
 
 enum Step {
     Ready(Lease),
-    Dialing(watch::Receiver<Outcome>),
+    /// A dial is under way; whether this call began it.
+    Dialing(watch::Receiver<Outcome>, bool),
     Full,
 }
 
@@ -150,6 +151,7 @@ impl Node {
         addr: SocketAddr,
         until: Instant,
     ) -> Result<Lease> {
+        let mut began = false;
         loop {
             let mut room = std::pin::pin!(self.pool.room.notified());
             let step = match self.try_lease(peer, addr)? {
@@ -162,8 +164,13 @@ impl Node {
             match step {
                 Step::Ready(lease) => return Ok(lease),
                 Step::Full => timeout_at(until, room).await.map_err(|_| self.pool_full())?,
-                Step::Dialing(mut outcome) => {
-                    let ended = timeout_at(until, outcome.wait_for(Option::is_some)).await;
+                Step::Dialing(mut outcome, ours) => {
+                    began |= ours;
+                    let ended = tokio::select! {
+                        ended = timeout_at(until, outcome.wait_for(Option::is_some)) => ended,
+                        // The peer's own dial may have come through meanwhile.
+                        () = room => continue,
+                    };
                     let unreachable = |reason: &str| Error::Unreachable {
                         target: peer.id.to_string(),
                         reason: reason.into(),
@@ -173,6 +180,8 @@ impl Node {
                         Ok(Some(Ok(link))) if link.peer != *peer => {
                             return Err(unreachable("another process answers under its id"));
                         }
+                        // A dial that began before the peer was there says nothing about now.
+                        Ok(Some(Err(Error::Unreachable { .. }))) if !began => {}
                         Ok(Some(Err(error))) => return Err(error.clone()),
                         Ok(_) => {} // look again: it is in the table, or was lost already
                         Err(_) => return Err(self.closed()),
@@ -198,14 +207,14 @@ impl Node {
         }
         let key = (addr, Some(peer.id.clone()));
         if let Some(dial) = table.dials.get(&key) {
-            return Ok(Step::Dialing(dial.outcome.clone()));
+            return Ok(Step::Dialing(dial.outcome.clone(), false));
         }
         let begun = self.begin_dial(&mut table, key, Vec::new());
         drop(table);
         match begun {
             Ok((outcome, evicted)) => {
                 close_evicted(evicted);
-                Ok(Step::Dialing(outcome))
+                Ok(Step::Dialing(outcome, true))
             }
             Err(_) => Ok(Step::Full),
         }
