@@ -467,7 +467,7 @@ impl Membership {
         // The nearest are told over a stream besides, so that a lossy path does not turn the
         // leave into a death.
         let record = self.own_record();
-        for member in self.table.pick(&mut self.rng, UPDATES_MAX, |e| e.linked) {
+        for member in self.table.pick_linked(&mut self.rng, UPDATES_MAX) {
             self.send_records(
                 step,
                 &member.peer(),

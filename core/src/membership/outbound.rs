@@ -149,7 +149,12 @@ impl Membership {
 
     fn gossip_partners(&mut self) -> Vec<std::sync::Arc<Member>> {
         let enough = self.table.linked_len() >= LINKED_ENOUGH.min(self.table.live_len());
-        self.table.pick(&mut self.rng, self.settings.gossip_fanout, |e| !enough || e.linked)
+        let count = self.settings.gossip_fanout;
+        if enough {
+            self.table.pick_linked(&mut self.rng, count)
+        } else {
+            self.table.pick(&mut self.rng, count, |_| true)
+        }
     }
 
     /// Each update is sent 3·⌈log2(N + 1)⌉ times at most.

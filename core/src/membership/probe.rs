@@ -2,7 +2,11 @@
 //! few others are asked to ping it, and it gets a ping over a stream besides, so that a path
 //! hostile to datagrams is not taken for a death. Whoever answers nobody becomes a suspect.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use rand::{Rng, seq::SliceRandom};
 
@@ -49,6 +53,8 @@ pub(super) struct Probes {
     /// Round robin over all live members, shuffled anew after each round, so that the time to
     /// a member's next probe has a bound.
     rotation: Vec<NodeId>,
+    /// The same, to look one up.
+    in_rotation: BTreeSet<NodeId>,
     at: usize,
     next: Option<Time>,
     seq: u64,
@@ -97,7 +103,7 @@ impl Membership {
 
     /// A new member enters the round at a random place.
     pub(super) fn enter_rotation(&mut self, id: &NodeId) {
-        if !self.probes.rotation.contains(id) {
+        if self.probes.in_rotation.insert(id.clone()) {
             let at = self.rng.random_range(0..=self.probes.rotation.len());
             self.probes.rotation.insert(at, id.clone());
         }
@@ -174,6 +180,7 @@ impl Membership {
                 return Some(id);
             }
             self.probes.rotation.remove(self.probes.at);
+            self.probes.in_rotation.remove(&id);
         }
         None
     }

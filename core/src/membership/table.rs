@@ -29,6 +29,8 @@ pub struct Entry {
     pub linked: bool,
     /// Its place in `Table::live`.
     live_at: Option<usize>,
+    /// Its place in `Table::linked`.
+    linked_at: Option<usize>,
 }
 
 impl Entry {
@@ -59,7 +61,8 @@ pub struct Table {
     entries: BTreeMap<NodeId, Entry>,
     /// Alive and suspect members, in no order that matters: for picking at random.
     live: Vec<NodeId>,
-    linked: usize,
+    /// Those of `live` that we hold a link to.
+    linked: Vec<NodeId>,
     /// Those with a running suspicion.
     suspected: BTreeSet<NodeId>,
     /// XOR of the fingerprints of all live records.
@@ -109,7 +112,7 @@ impl Table {
 
     /// How many live members we hold a link to.
     pub fn linked_len(&self) -> usize {
-        self.linked
+        self.linked.len()
     }
 
     /// The fingerprint of the live records; `own` is ours. Equal tables have equal ones. The dead
@@ -130,11 +133,22 @@ impl Table {
         let old = self.remove(&id);
         let same_process = old.as_ref().is_some_and(|e| e.member.instance == member.instance);
         let linked = same_process && old.is_some_and(|e| e.linked);
-        let mut entry = Entry { member, suspicion, observers, dead_since, linked, live_at: None };
+        let mut entry = Entry {
+            member,
+            suspicion,
+            observers,
+            dead_since,
+            linked,
+            live_at: None,
+            linked_at: None,
+        };
         if entry.member.state.is_live() {
             entry.live_at = Some(self.live.len());
             self.live.push(id.clone());
-            self.linked += usize::from(linked);
+            if linked {
+                entry.linked_at = Some(self.linked.len());
+                self.linked.push(id.clone());
+            }
             self.hash ^= fingerprint(&summary(&entry.member));
         }
         if entry.suspicion.is_some() {
@@ -149,25 +163,40 @@ impl Table {
         self.suspected.remove(id);
         if let Some(at) = entry.live_at {
             self.hash ^= fingerprint(&summary(&entry.member));
-            self.linked -= usize::from(entry.linked);
             self.live.swap_remove(at);
             if let Some(moved) = self.live.get(at) {
                 let moved = self.entries.get_mut(moved).expect("every live id has an entry");
                 moved.live_at = Some(at);
             }
         }
+        self.unlink(entry.linked_at);
         Some(entry)
+    }
+
+    /// Takes one out of `linked`; its own entry is the caller's matter.
+    fn unlink(&mut self, linked_at: Option<usize>) {
+        let Some(at) = linked_at else { return };
+        self.linked.swap_remove(at);
+        if let Some(moved) = self.linked.get(at) {
+            let moved = self.entries.get_mut(moved).expect("every linked id has an entry");
+            moved.linked_at = Some(at);
+        }
     }
 
     /// Notes whether the transport holds a link to the member.
     pub fn set_linked(&mut self, id: &NodeId, linked: bool) {
-        if let Some(e) = self.entries.get_mut(id)
-            && e.linked != linked
-        {
-            e.linked = linked;
-            if e.live_at.is_some() {
-                self.linked = if linked { self.linked + 1 } else { self.linked - 1 };
+        let Some(e) = self.entries.get_mut(id) else { return };
+        e.linked = linked;
+        match (e.linked_at, linked && e.live_at.is_some()) {
+            (None, true) => {
+                e.linked_at = Some(self.linked.len());
+                self.linked.push(id.clone());
             }
+            (Some(at), false) => {
+                e.linked_at = None;
+                self.unlink(Some(at));
+            }
+            (None, false) | (Some(_), true) => {}
         }
     }
 
@@ -187,25 +216,40 @@ impl Table {
         count: usize,
         accept: impl Fn(&Entry) -> bool,
     ) -> Vec<Arc<Member>> {
+        self.pick_from(&self.live, rng, count, accept)
+    }
+
+    /// Up to `count` distinct live members at random that we hold a link to.
+    pub fn pick_linked(&self, rng: &mut StdRng, count: usize) -> Vec<Arc<Member>> {
+        self.pick_from(&self.linked, rng, count, |_| true)
+    }
+
+    fn pick_from(
+        &self,
+        from: &[NodeId],
+        rng: &mut StdRng,
+        count: usize,
+        accept: impl Fn(&Entry) -> bool,
+    ) -> Vec<Arc<Member>> {
         let mut chosen: Vec<Arc<Member>> = Vec::with_capacity(count);
-        if self.live.is_empty() {
+        if from.is_empty() {
             return chosen;
         }
         // A random start and a walk from there would favour neighbours; draws are enough while
         // most pass, and a scan from a random place finds the rest.
         for _ in 0..4 * count {
-            let id = &self.live[rng.random_range(0..self.live.len())];
+            let id = &from[rng.random_range(0..from.len())];
             self.choose(id, &accept, &mut chosen);
             if chosen.len() == count {
                 return chosen;
             }
         }
-        let start = rng.random_range(0..self.live.len());
-        for i in 0..self.live.len() {
+        let start = rng.random_range(0..from.len());
+        for i in 0..from.len() {
             if chosen.len() == count {
                 break;
             }
-            self.choose(&self.live[(start + i) % self.live.len()], &accept, &mut chosen);
+            self.choose(&from[(start + i) % from.len()], &accept, &mut chosen);
         }
         chosen
     }

@@ -1,1 +1,216 @@
+//! Single exchanges; whole clusters are the simulator's (`tests/sim`).
 
+use super::*;
+use crate::Config;
+
+fn id(n: u16) -> NodeId {
+    NodeId::new(format!("n{n:03}")).unwrap()
+}
+
+fn peer(n: u16) -> Peer {
+    Peer { id: id(n), instance: Instance(u64::from(n)) }
+}
+
+fn addr(n: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 7000 + n))
+}
+
+fn record(n: u16, incarnation: u64, state: State) -> Record {
+    Record {
+        id: id(n),
+        instance: Instance(u64::from(n)),
+        incarnation,
+        state,
+        addr: addr(n),
+        tags: Arc::default(),
+        observers: Vec::new(),
+        dead_for_ms: 0,
+    }
+}
+
+/// Node 0, which knows nodes 1 to `others`.
+struct Node {
+    machine: Membership,
+    now: Time,
+}
+
+impl Node {
+    fn new(others: u16) -> Self {
+        let settings = Settings::new(peer(0), addr(0), &Config::new("c", "n000"));
+        let mut node = Self { machine: Membership::new(settings, 1), now: Time(0) };
+        node.input(Input::Start);
+        let all: Vec<_> = (1..=others).map(|n| record(n, 1, State::Alive)).collect();
+        node.frame(1, Frame::Records { want: Vec::new() }, &all);
+        node
+    }
+
+    fn input(&mut self, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.machine.handle(self.now, input, &mut out);
+        out
+    }
+
+    fn frame(&mut self, from: u16, frame: Frame, records: &[Record]) -> Vec<Effect> {
+        let updates: Vec<_> = records.iter().map(wire::update).collect();
+        let bytes = wire::encode(&frame, &updates);
+        self.input(Input::Frame { from: peer(from), bytes })
+    }
+
+    fn gossip(&mut self, from: u16, record: Record) -> Vec<Effect> {
+        self.frame(from, Frame::Gossip, &[record])
+    }
+
+    /// Lets every deadline come until the test finds what it waits for.
+    fn until<T>(&mut self, mut found: impl FnMut(&Peer, &Message) -> Option<T>) -> T {
+        for _ in 0..10_000 {
+            self.now = self.machine.deadline().unwrap();
+            let out = self.input(Input::Tick);
+            if let Some(t) = sent(&out).into_iter().find_map(|(to, m)| found(&to, &m)) {
+                return t;
+            }
+        }
+        panic!("it never came");
+    }
+
+    fn state(&self, n: u16) -> State {
+        self.machine.entry(&id(n)).unwrap().member.state
+    }
+}
+
+fn sent(out: &[Effect]) -> Vec<(Peer, Message)> {
+    out.iter()
+        .filter_map(|e| match e {
+            Effect::Send { to, bytes, .. } => Some((to.clone(), wire::decode(bytes).unwrap())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn events(out: &[Effect]) -> Vec<&'static str> {
+    out.iter()
+        .filter_map(|e| match e {
+            Effect::Event(kind) if !matches!(kind, EventKind::LocalHealthChanged { .. }) => {
+                Some(kind.name())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_suspicion_about_ourselves_is_refuted_above_it() {
+    let mut node = Node::new(3);
+    node.gossip(1, record(0, 5, State::Suspect));
+    let own = node.machine.own_record();
+    assert_eq!((own.incarnation, own.state), (6, State::Alive));
+    let told = node.until(|_, m| m.updates.iter().find(|r| r.id == id(0)).cloned());
+    assert_eq!((told.incarnation, told.state), (6, State::Alive));
+}
+
+#[test]
+fn a_stale_record_is_ignored() {
+    let mut node = Node::new(3);
+    node.gossip(1, record(2, 4, State::Alive));
+    assert!(events(&node.gossip(1, record(2, 3, State::Suspect))).is_empty());
+    assert_eq!(node.state(2), State::Alive);
+    assert_eq!(events(&node.gossip(1, record(2, 4, State::Suspect))), ["MemberSuspected"]);
+    assert!(events(&node.gossip(1, record(2, 4, State::Alive))).is_empty());
+    assert_eq!(events(&node.gossip(1, record(2, 5, State::Alive))), ["MemberRecovered"]);
+}
+
+#[test]
+fn who_left_is_never_failed_nor_back() {
+    let mut node = Node::new(3);
+    assert_eq!(events(&node.gossip(1, record(2, 1, State::Left))), ["MemberLeft"]);
+    for state in [State::Alive, State::Suspect, State::Failed] {
+        assert!(events(&node.gossip(1, record(2, 1, state))).is_empty());
+    }
+    assert_eq!(node.state(2), State::Left);
+}
+
+#[test]
+fn a_silent_member_is_probed_through_others_whose_ack_counts_and_a_strangers_does_not() {
+    let mut node = Node::new(6);
+    let ask = |to: &Peer, m: &Message| match &m.frame {
+        Frame::PingReq { seq, target, .. } => Some((*seq, to.clone(), target.clone())),
+        _ => None,
+    };
+    let (seq, helper, target) = node.until(ask);
+    let helper_n = helper.instance.0 as u16;
+    assert_ne!(helper, target);
+    let under_way = node.machine.probes_len();
+    // 99 is nobody: it was neither probed nor asked.
+    node.frame(99, Frame::Ack { seq }, &[]);
+    assert_eq!(node.machine.probes_len(), under_way);
+    node.frame(helper_n, Frame::Ack { seq }, &[]);
+    assert_eq!(node.machine.probes_len(), under_way - 1);
+}
+
+#[test]
+fn whoever_answers_nobody_is_told_first_that_it_is_suspect() {
+    let mut node = Node::new(1);
+    let told = node.until(|to, m| {
+        let about = m.updates.iter().find(|r| r.id == id(1) && r.state == State::Suspect);
+        about.map(|r| (to.clone(), r.clone()))
+    });
+    assert_eq!(told.0, peer(1));
+    assert_eq!(told.1.observers, [id(0)]);
+    assert_eq!(told.1.incarnation, 1);
+}
+
+#[test]
+fn more_than_twenty_updates_are_split() {
+    let mut node = Node::new(50);
+    let mut sizes = Vec::new();
+    for _ in 0..20 {
+        sizes.push(node.until(|_, m| Some(m.updates.len())));
+    }
+    assert!(sizes.iter().all(|n| *n <= UPDATES_MAX), "{sizes:?}");
+    assert!(sizes.iter().sum::<usize>() > UPDATES_MAX);
+}
+
+#[test]
+fn a_ping_for_a_process_before_us_is_not_answered() {
+    let mut node = Node::new(3);
+    let before = Peer { id: id(0), instance: Instance(77) };
+    let ping = |target| Frame::Ping { seq: 1, target, reliable: false };
+    let acks = |out: &[Effect]| {
+        sent(out).iter().filter(|(_, m)| matches!(m.frame, Frame::Ack { .. })).count()
+    };
+    assert_eq!(acks(&node.frame(1, ping(before), &[])), 0);
+    assert_eq!(acks(&node.frame(1, ping(peer(0)), &[])), 1);
+}
+
+#[test]
+fn a_process_under_a_known_id_is_told_what_its_predecessor_left_behind() {
+    let mut node = Node::new(3);
+    node.gossip(1, record(2, 4, State::Failed));
+    let reborn = Peer { id: id(2), instance: Instance(222) };
+    let bytes = wire::encode(&Frame::Ping { seq: 1, target: peer(0), reliable: false }, &[]);
+    let out = node.input(Input::Frame { from: reborn, bytes });
+    let told = sent(&out).into_iter().flat_map(|(_, m)| m.updates).find(|r| r.id == id(2));
+    assert_eq!(told.map(|r| r.rank()), Some((4, State::Failed)));
+}
+
+#[test]
+fn of_two_with_one_id_the_older_stays() {
+    let mut node = Node::new(3);
+    node.now = Time(10_000_000);
+    let other = Peer { id: id(0), instance: Instance(9) };
+    let conflict = |uptime_ms| wire::encode(&Frame::Conflict { uptime_ms }, &[]);
+    let out = node.input(Input::Frame { from: other.clone(), bytes: conflict(9_000) });
+    assert!(!out.iter().any(|e| matches!(e, Effect::Stop)));
+    let answer = sent(&out).into_iter().find(|(to, _)| *to == other).unwrap().1;
+    assert_eq!(answer.frame, Frame::Conflict { uptime_ms: 10_000 });
+    let out = node.input(Input::Frame { from: other, bytes: conflict(11_000) });
+    assert_eq!(events(&out), ["NameConflict"]);
+    assert!(out.iter().any(|e| matches!(e, Effect::Stop)));
+}
+
+#[test]
+fn a_tag_change_that_arrives_with_a_suspicion_is_still_told() {
+    let mut node = Node::new(3);
+    let tags = Arc::new([("k".to_owned(), "v".to_owned())].into());
+    let out = node.gossip(1, Record { tags, ..record(2, 2, State::Suspect) });
+    assert_eq!(events(&out), ["MemberUpdated", "MemberSuspected"]);
+}

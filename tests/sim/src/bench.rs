@@ -35,7 +35,11 @@ pub fn steady(nodes: usize, measured_s: u64, progress: &mut dyn FnMut(&str)) -> 
         progress(&format!("joining, {} s", world.now() / S));
     }
     // What the join left in the queues is not the steady state.
-    world.run_until(world.now() + 20 * S);
+    let waiting = |world: &World| world.members().map(|p| p.machine.gossip_len()).sum::<usize>();
+    while waiting(&world) > 0 && world.now() < 300 * S {
+        world.run_until(world.now() + S);
+        progress(&format!("draining {} updates, {} s", waiting(&world), world.now() / S));
+    }
     progress(&format!("measuring from {} s", world.now() / S));
     let (cpu, steps) = (cpu_s(), world.steps());
     world.run_until(world.now() + measured_s * S);

@@ -81,6 +81,9 @@ impl Fault {
                 world.start(*host, *of, false, seeds);
             }
         }
-        world.network_changed();
+        if matches!(self, Fault::CutOneWay(..) | Fault::CutPair(..) | Fault::Split(_) | Fault::Heal)
+        {
+            world.network_changed();
+        }
     }
 }

@@ -425,9 +425,9 @@ impl World {
     }
 
     fn drop_link(&mut self, link: u64, broken: [bool; 2]) {
-        for end in 0..2 {
+        for (end, broken) in broken.into_iter().enumerate() {
             if self.links.get(&link).is_some_and(|l| l.up[end]) {
-                self.end_down(link, end, broken[end]);
+                self.end_down(link, end, broken);
             }
         }
         self.links.remove(&link);

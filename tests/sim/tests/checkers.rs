@@ -1,4 +1,5 @@
 //! Planted bugs: the checkers are shown what a broken machine would do, and must say so.
+#![allow(clippy::unwrap_used)] // a test may
 
 use std::{collections::BTreeMap, sync::Arc};
 

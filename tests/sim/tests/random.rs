@@ -1,4 +1,5 @@
 //! Random scenarios: every rule after every step, and one cluster again at the end.
+#![allow(clippy::unwrap_used)] // a test may
 
 use peerage_sim::scenario::Scenario;
 

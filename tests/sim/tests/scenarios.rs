@@ -1,4 +1,5 @@
 //! The special cases, each by itself.
+#![allow(clippy::unwrap_used)] // a test may
 
 use peerage::{EventKind, State};
 use peerage_sim::{
