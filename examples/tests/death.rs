@@ -1,4 +1,5 @@
 //! Real processes: one gets SIGKILL, everybody notices; it comes back under its id and port.
+#![allow(clippy::unwrap_used)] // in tests a failure is a failure
 
 use std::{
     io::{BufRead, BufReader},

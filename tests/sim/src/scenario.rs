@@ -30,7 +30,7 @@ pub struct Scenario {
     pub quiet: u64,
     /// Only packets are lost, and few: nobody may be declared failed.
     pub gentle: bool,
-    /// The dead are forgotten after [`RETENTION`], and that is waited for.
+    /// The dead are forgotten after `RETENTION`, and that is waited for.
     pub forgets: bool,
 }
 
