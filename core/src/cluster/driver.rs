@@ -76,16 +76,6 @@ impl Driver {
     }
 }
 
-/// A part of the transport that panicked takes the node with it: better none than half a one.
-pub(super) fn fatal(event: &TransportEvent) -> Option<Ending> {
-    match event {
-        TransportEvent::Panic { what, message } => {
-            Some(Ending::Failed(Error::Internal(format!("{what} panicked: {message}"))))
-        }
-        _ => None,
-    }
-}
-
 struct Run {
     driver: Driver,
     effects: Vec<Effect>,
@@ -182,7 +172,12 @@ impl Run {
                 self.note_seed(addr, error);
                 return None;
             }
-            panic @ TransportEvent::Panic { .. } => return fatal(&panic),
+            // Better no node than half a one.
+            TransportEvent::Panic { what, message } => {
+                return Some(Ending::Failed(Error::Internal(format!(
+                    "{what} panicked: {message}"
+                ))));
+            }
         };
         let now = self.driver.now();
         self.driver.machine.handle(now, input, &mut self.effects);

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::{driver::Ending, *};
-use crate::{Secret, transport::TransportEvent};
+use super::*;
+use crate::{
+    Secret,
+    transport::{Class, tests::PANIC_FRAME},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_the_driver_ends_the_node_loudly() {
@@ -26,11 +29,22 @@ async fn a_panic_in_the_driver_ends_the_node_loudly() {
     assert!(other.closed().is_none());
 }
 
-#[test]
-fn a_panic_that_the_transport_reports_ends_the_driver() {
-    // A pump's panic reaches the driver as this event (the transport's tests show that it does).
-    let event = TransportEvent::Panic { what: "the pump", message: "boom".into() };
-    let Some(Ending::Failed(error)) = driver::fatal(&event) else { panic!("it went on") };
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_pump_ends_the_node_loudly_and_nobody_else() {
+    let secret = Secret::generate();
+    let other = Cluster::builder("c", "other").secret(secret.clone()).start().await.unwrap();
+    let node = Cluster::builder("c", "n").secret(secret).seed(other.addr()).start().await.unwrap();
+    node.join(Duration::from_secs(10)).await.unwrap();
+    let mut events = node.events();
+    let addr = node.addr();
+
+    let frame = Bytes::from_static(PANIC_FRAME);
+    other.0.transport.send_frame(&node.local().peer(), addr, Class::Stream, frame);
+    let ended = async { while events.next().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+    let error = node.closed().unwrap();
     assert_eq!(error.code(), Code::Internal);
-    assert!(error.to_string().contains("boom"));
+    assert!(error.to_string().contains("the pump was asked to panic"), "{error}");
+    std::net::UdpSocket::bind(addr).unwrap();
+    assert!(other.closed().is_none());
 }

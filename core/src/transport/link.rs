@@ -241,6 +241,8 @@ async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader<Re
 impl Node {
     /// Hands a membership frame to the driver, or drops it when the driver is behind.
     pub(super) fn frame(&self, peer: Peer, bytes: Bytes) {
+        #[cfg(test)]
+        assert_ne!(&bytes[..], super::tests::PANIC_FRAME, "the pump was asked to panic");
         // Some room is kept for what must not be lost.
         if self.events.capacity() <= super::EVENTS_RESERVED
             || self.events.try_send(TransportEvent::Frame { peer, bytes }).is_err()

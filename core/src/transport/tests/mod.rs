@@ -177,3 +177,6 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     };
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come about"));
 }
+
+/// A pump that is handed this frame panics: what a defect of ours would do.
+pub(crate) const PANIC_FRAME: &[u8] = b"panic in the pump";
