@@ -86,10 +86,10 @@ impl Membership {
     }
 
     pub(super) fn tick_conflict(&mut self, step: &mut Step<'_>) {
-        if let Some(conflict) = self.conflict.take_if(|c| c.deadline <= step.now) {
-            if conflict.incarnation >= self.own.incarnation {
-                self.raise_incarnation(step, conflict.incarnation, Priority::Critical);
-            }
+        if let Some(conflict) = self.conflict.take_if(|c| c.deadline <= step.now)
+            && conflict.incarnation >= self.own.incarnation
+        {
+            self.raise_incarnation(step, conflict.incarnation, Priority::Critical);
         }
     }
 

@@ -1,0 +1,268 @@
+//! Links as the real transport makes and loses them: dialing, travelling frames, and the end.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use peerage::{
+    NodeId,
+    member::Peer,
+    membership::{Class, Input},
+};
+
+use super::{CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, Link, TROUBLE, WAITING_MAX, World};
+use crate::MS;
+
+impl World {
+    pub(super) fn end_of(&self, link: u64, p: usize) -> usize {
+        usize::from(self.links.get(&link).is_some_and(|l| l.ends[1] == p))
+    }
+
+    /// One end closes; the other hears of it if the path is open, and else times out.
+    pub(super) fn close(&mut self, link: u64, p: usize) {
+        let end = self.end_of(link, p);
+        let Some(l) = self.links.get_mut(&link) else { return };
+        l.up[end] = false;
+        let (mine, theirs) = (l.ends[end], l.ends[1 - end]);
+        self.processes[mine].links.remove(&theirs);
+        let (from, to) = (self.processes[mine].host, self.processes[theirs].host);
+        if self.net.open(from, to) && !self.net.loses(&mut self.rng) {
+            let at = self.now + self.net.latency(&mut self.rng);
+            self.push(at, Happening::Closed(link, 1 - end));
+        } else {
+            self.break_link(link);
+        }
+    }
+
+    /// The path under a link is gone: it dies unless the path comes back in time.
+    pub(super) fn break_link(&mut self, link: u64) {
+        let Some(l) = self.links.get_mut(&link).filter(|l| !l.broken) else { return };
+        l.broken = true;
+        l.epoch += 1;
+        let epoch = l.epoch;
+        self.push(self.now + IDLE_TIMEOUT, Happening::LinkDies(link, epoch));
+    }
+
+    /// One end of a link is down and its machine hears of it.
+    pub(super) fn end_down(&mut self, link: u64, end: usize, broken: bool) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        l.up[end] = false;
+        let (me, other) = (l.ends[end], l.ends[1 - end]);
+        if l.up == [false, false] {
+            self.links.remove(&link);
+        }
+        if self.processes[me].links.get(&other) == Some(&link) {
+            self.processes[me].links.remove(&other);
+        }
+        let peer = self.processes[other].peer.clone();
+        self.input(me, Input::LinkDown { peer, broken });
+    }
+
+    pub(super) fn drop_link(&mut self, link: u64, broken: [bool; 2]) {
+        for (end, broken) in broken.into_iter().enumerate() {
+            if self.links.get(&link).is_some_and(|l| l.up[end]) {
+                self.end_down(link, end, broken);
+            }
+        }
+        self.links.remove(&link);
+    }
+
+    /// Cuts came or went: links over them begin to die, or live again.
+    pub fn network_changed(&mut self) {
+        let ids: Vec<u64> = self.links.keys().copied().collect();
+        for id in ids {
+            let l = &self.links[&id];
+            let [a, b] = l.ends.map(|p| self.processes[p].host);
+            let open = self.net.open_both(a, b) && l.up == [true, true];
+            if !open && !l.broken && !self.net.open_both(a, b) {
+                self.break_link(id);
+            } else if open && l.broken {
+                let Some(l) = self.links.get_mut(&id) else { continue };
+                l.broken = false;
+                l.epoch += 1;
+                l.troubled = [false, false];
+                let (ends, held) = (l.ends, std::mem::take(&mut l.held));
+                for (from, bytes) in held {
+                    self.travel(id, ends[from], Class::Stream, bytes);
+                }
+            }
+        }
+    }
+
+    pub(super) fn send(
+        &mut self,
+        p: usize,
+        to: Peer,
+        addr: SocketAddr,
+        class: Class,
+        bytes: Bytes,
+    ) {
+        // A process that ended in the same step sends no more.
+        if !self.processes[p].running {
+            return;
+        }
+        let links = &self.processes[p].links;
+        let by_addr = self.at.get(&addr).and_then(|q| links.get(q).map(|l| (*q, *l)));
+        let link = by_addr.filter(|(q, _)| self.processes[*q].peer == to).or_else(|| {
+            links.iter().find(|(q, _)| self.processes[**q].peer == to).map(|(q, l)| (*q, *l))
+        });
+        if let Some((_, link)) = link {
+            return self.travel(link, p, class, bytes);
+        }
+        let dial = self.dial(p, addr, Some(to.id.clone()));
+        if let Some(d) = self.dials.get_mut(&dial)
+            && d.frames.len() < WAITING_MAX
+        {
+            d.frames.push((to, class, bytes));
+        }
+    }
+
+    /// Puts a frame on a link.
+    pub(super) fn travel(&mut self, link: u64, from: usize, class: Class, bytes: Bytes) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        l.used = self.now;
+        let end = usize::from(l.ends[1] == from);
+        if l.broken && !l.troubled[end] {
+            l.troubled[end] = true;
+            let epoch = l.epoch;
+            self.push(self.now + TROUBLE, Happening::Trouble(link, epoch, end));
+        }
+        let delay = match class {
+            Class::Datagram if self.net.loses(&mut self.rng) => return,
+            Class::Datagram => self.net.latency(&mut self.rng),
+            Class::Stream => self.net.reliable(&mut self.rng),
+        };
+        self.push(self.now + delay, Happening::Frame { link, from, class, bytes });
+    }
+
+    pub(super) fn arrive(&mut self, link: u64, from: usize, class: Class, bytes: Bytes) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        let end = usize::from(l.ends[1] == from);
+        let to = l.ends[1 - end];
+        if !l.up[1 - end] {
+            return;
+        }
+        let open = self.net.open(self.processes[from].host, self.processes[to].host);
+        match class {
+            Class::Stream if !open => l.held.push((end, bytes)),
+            Class::Datagram if !open => {}
+            _ => {
+                let from = self.processes[from].peer.clone();
+                self.input(to, Input::Frame { from, bytes });
+            }
+        }
+    }
+
+    /// Begins to dial, or finds the dial under way.
+    pub(super) fn dial(&mut self, by: usize, addr: SocketAddr, expect: Option<NodeId>) -> u64 {
+        let key = (addr, expect.clone());
+        if let Some(dial) = self.processes[by].dials.get(&key) {
+            return *dial;
+        }
+        self.serial += 1;
+        let dial = self.serial;
+        self.processes[by].dials.insert(key, dial);
+        let (begun, explicit) = (self.now, false);
+        self.dials.insert(dial, Dial { by, addr, expect, begun, explicit, frames: Vec::new() });
+        let at = self.now + self.net.handshake(&mut self.rng);
+        self.push(at, Happening::Dialed(dial, 200 * MS));
+        dial
+    }
+
+    /// A handshake comes to its end, or is tried again after a pause while nobody answers.
+    pub(super) fn dialed(&mut self, dial: u64, pause: u64) {
+        let Some(d) = self.dials.get(&dial) else { return };
+        let by = d.by;
+        if !self.processes[by].running {
+            self.dials.remove(&dial);
+            return;
+        }
+        let found = self
+            .at
+            .get(&d.addr)
+            .copied()
+            .filter(|q| self.net.open_both(self.processes[by].host, self.processes[*q].host));
+        let late = self.now - d.begun + pause > CONNECT_TIMEOUT;
+        let Some(q) = found else {
+            if late {
+                self.end_dial(dial);
+            } else {
+                self.push(self.now + pause, Happening::Dialed(dial, pause * 2));
+            }
+            return;
+        };
+        let Some(d) = self.end_dial(dial) else { return };
+        let wrong = d.expect.as_ref().is_some_and(|id| *id != self.processes[q].peer.id);
+        if q == by || wrong {
+            return;
+        }
+        let link = self.establish(&d, q);
+        for (to, class, bytes) in d.frames {
+            if to == self.processes[q].peer {
+                self.travel(link, by, class, bytes);
+            }
+        }
+    }
+
+    pub(super) fn end_dial(&mut self, dial: u64) -> Option<Dial> {
+        let d = self.dials.remove(&dial)?;
+        self.processes[d.by].dials.remove(&(d.addr, d.expect.clone()));
+        Some(d)
+    }
+
+    pub(super) fn establish(&mut self, d: &Dial, q: usize) -> u64 {
+        let by = d.by;
+        let held = self.processes[by].links.get(&q).copied();
+        // Where the other end has closed what we still hold, we have not heard of it yet.
+        if let Some(old) = held.filter(|l| self.links.get(l).is_none_or(|l| l.up != [true, true])) {
+            self.drop_link(old, [false, false]);
+        }
+        if let Some(old) = self.processes[q].links.get(&by).copied()
+            && self.links.get(&old).is_none_or(|l| l.up != [true, true])
+        {
+            self.drop_link(old, [false, false]);
+        }
+        let peers = [by, q].map(|p| (self.processes[p].peer.clone(), self.processes[p].addr));
+        let [(dialer, dialer_addr), (acceptor, acceptor_addr)] = peers;
+        let there = self.processes[by].links.get(&q).copied();
+        let link = there.unwrap_or_else(|| {
+            self.serial += 1;
+            let link = Link {
+                ends: [by, q],
+                up: [true, true],
+                epoch: 0,
+                broken: false,
+                troubled: [false, false],
+                held: Vec::new(),
+                used: self.now,
+            };
+            self.links.insert(self.serial, link);
+            self.processes[by].links.insert(q, self.serial);
+            self.processes[q].links.insert(by, self.serial);
+            self.serial
+        });
+        if there.is_none() {
+            self.input(q, Input::LinkUp { peer: dialer, addr: dialer_addr, dialed: None });
+            for p in [by, q] {
+                self.evict(p, link);
+            }
+        }
+        if there.is_none() || d.explicit {
+            let (peer, addr) = (acceptor, acceptor_addr);
+            self.input(by, Input::LinkUp { peer, addr, dialed: Some(d.addr) });
+        }
+        link
+    }
+
+    /// The pool is bounded: the link unused for the longest goes.
+    pub(super) fn evict(&mut self, p: usize, fresh: u64) {
+        if self.processes[p].links.len() <= self.links_max {
+            return;
+        }
+        let ids = self.processes[p].links.values().filter(|l| **l != fresh);
+        if let Some(oldest) = ids.copied().min_by_key(|l| (self.links[l].used, *l)) {
+            let end = self.end_of(oldest, p);
+            self.close(oldest, p);
+            self.end_down(oldest, end, false);
+        }
+    }
+}
