@@ -69,10 +69,10 @@ impl Membership {
         }
     }
 
-    /// A seed that is nobody's address is either down or in another part of a cut cluster.
+    /// A seed that is no living member's address is either down or in another part of a cut cluster.
     fn try_a_lost_seed(&mut self, step: &mut Step<'_>) {
         let known = |seed: &SocketAddr| {
-            self.table.iter().any(|e| e.member.addr == *seed && e.member.state != State::Failed)
+            self.table.iter().any(|e| e.member.addr == *seed && e.member.state.is_live())
         };
         let lost: Vec<SocketAddr> =
             self.settings.seeds.iter().copied().filter(|s| !known(s)).collect();

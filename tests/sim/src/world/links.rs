@@ -1,6 +1,16 @@
-//! Links of the simulated network: dialing, the hello, what travels on them, how they end.
+//! Links as the real transport makes and loses them: dialing, travelling frames, and the end.
 
-use super::*;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use peerage::{
+    NodeId,
+    member::Peer,
+    membership::{Class, Input},
+};
+
+use super::{CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, Link, TROUBLE, WAITING_MAX, World};
+use crate::MS;
 
 impl World {
     pub(super) fn end_of(&self, link: u64, p: usize) -> usize {
@@ -54,6 +64,28 @@ impl World {
             }
         }
         self.links.remove(&link);
+    }
+
+    /// Cuts came or went: links over them begin to die, or live again.
+    pub fn network_changed(&mut self) {
+        let ids: Vec<u64> = self.links.keys().copied().collect();
+        for id in ids {
+            let l = &self.links[&id];
+            let [a, b] = l.ends.map(|p| self.processes[p].host);
+            let open = self.net.open_both(a, b) && l.up == [true, true];
+            if !open && !l.broken && !self.net.open_both(a, b) {
+                self.break_link(id);
+            } else if open && l.broken {
+                let Some(l) = self.links.get_mut(&id) else { continue };
+                l.broken = false;
+                l.epoch += 1;
+                l.troubled = [false, false];
+                let (ends, held) = (l.ends, std::mem::take(&mut l.held));
+                for (from, bytes) in held {
+                    self.travel(id, ends[from], Class::Stream, bytes);
+                }
+            }
+        }
     }
 
     pub(super) fn send(

@@ -1,7 +1,5 @@
 //! The world: processes, the links between them, and one heap of things to come.
 
-mod links;
-
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
@@ -17,8 +15,10 @@ use peerage::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+mod links;
+
 use crate::{
-    MS, S,
+    S,
     faults::Fault,
     network::Network,
     rules::{Observed, Rules},
@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: u64 = 5 * S;
 /// A link without an answer dies after this (QUIC's idle time-out).
 const IDLE_TIMEOUT: u64 = 3 * S;
 /// A link with something unanswered looks troubled after this.
-const TROUBLE: u64 = 600 * MS;
+const TROUBLE: u64 = S * 6 / 10;
 /// How many frames wait for one link.
 const WAITING_MAX: usize = 32;
 /// How long a leaving process waits for its announcement to spread.
@@ -56,6 +56,8 @@ pub struct Process {
     pub refused: bool,
     /// A seed admitted it, or there was none to ask.
     pub joined: bool,
+    /// Where it joins.
+    pub seeds: Vec<SocketAddr>,
     /// When it started.
     pub started: u64,
     /// What its subscribers saw, if the world keeps events.
@@ -313,6 +315,7 @@ impl World {
             leaving: false,
             refused: false,
             joined: false,
+            seeds: config.seeds,
             started: self.now,
             events: Vec::new(),
             links: BTreeMap::new(),
@@ -379,28 +382,6 @@ impl World {
         let links: Vec<u64> = std::mem::take(&mut self.processes[p].links).into_values().collect();
         for link in links {
             self.close(link, p);
-        }
-    }
-
-    /// Cuts came or went: links over them begin to die, or live again.
-    pub fn network_changed(&mut self) {
-        let ids: Vec<u64> = self.links.keys().copied().collect();
-        for id in ids {
-            let l = &self.links[&id];
-            let [a, b] = l.ends.map(|p| self.processes[p].host);
-            let open = self.net.open_both(a, b) && l.up == [true, true];
-            if !open && !l.broken && !self.net.open_both(a, b) {
-                self.break_link(id);
-            } else if open && l.broken {
-                let Some(l) = self.links.get_mut(&id) else { continue };
-                l.broken = false;
-                l.epoch += 1;
-                l.troubled = [false, false];
-                let (ends, held) = (l.ends, std::mem::take(&mut l.held));
-                for (from, bytes) in held {
-                    self.travel(id, ends[from], Class::Stream, bytes);
-                }
-            }
         }
     }
 
@@ -524,11 +505,17 @@ impl World {
         }
     }
 
+    /// It still asks to be let in, where nobody listens any more: all its seeds were replaced by
+    /// processes elsewhere. No protocol can help it.
+    fn forlorn(&self, p: &Process) -> bool {
+        !p.joined && !p.seeds.iter().any(|s| self.at.contains_key(s))
+    }
+
     /// Why not everybody sees exactly those who are there; empty if so (rule 4).
     pub fn differences(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut there: BTreeMap<&NodeId, &Process> = BTreeMap::new();
-        for p in self.members() {
+        for p in self.members().filter(|p| !self.forlorn(p)) {
             if there.insert(&p.peer.id, p).is_some() {
                 found.push(format!("two processes named {} run", p.peer.id));
             }
@@ -536,7 +523,7 @@ impl World {
                 found.push(format!("{} has not joined", p.peer.id));
             }
         }
-        for p in self.members() {
+        for p in self.members().filter(|p| !self.forlorn(p)) {
             for (id, q) in there.iter().filter(|(id, _)| ***id != p.peer.id) {
                 let seen = p.machine.entry(id);
                 let well = seen.is_some_and(|e| {
