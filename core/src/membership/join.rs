@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{Effect, Membership, Step, Time, gossip::Priority};
 use crate::{
     event::EventKind,
-    member::{Peer, State},
+    member::{Member, Peer, State},
     wire::{Frame, Record},
 };
 
@@ -23,6 +23,8 @@ struct Newcomer {
     fresh: bool,
     record: Record,
     old: Peer,
+    /// What the old process had announced when the wait began.
+    old_incarnation: u64,
     ping: u64,
     deadline: Time,
 }
@@ -112,17 +114,16 @@ impl Membership {
         }
         let known = self.table.get(&from.id);
         let old = known.filter(|e| e.member.instance != from.instance && e.member.state.is_live());
-        match old.map(|e| (e.member.peer(), e.member.addr)) {
+        match old.map(|e| e.member.clone()) {
             None => self.admit(step, &from, fresh, record),
-            Some((old, addr)) => self.check_old_instance(step, old, addr, from, fresh, record),
+            Some(old) => self.check_old_instance(step, &old, from, fresh, record),
         }
     }
 
     fn check_old_instance(
         &mut self,
         step: &mut Step<'_>,
-        old: Peer,
-        addr: SocketAddr,
+        old: &Member,
         peer: Peer,
         fresh: bool,
         record: Record,
@@ -132,10 +133,18 @@ impl Membership {
         {
             return;
         }
-        let same_socket = addr == record.addr;
-        let ping = if same_socket { 0 } else { self.ping_old_instance(step, &old, addr) };
-        let deadline = step.now + OLD_INSTANCE_WITHIN;
-        let newcomer = Newcomer { peer, fresh, record, old, ping, deadline };
+        let same_socket = old.addr == record.addr;
+        let ping =
+            if same_socket { 0 } else { self.ping_old_instance(step, &old.peer(), old.addr) };
+        let newcomer = Newcomer {
+            peer,
+            fresh,
+            record,
+            old: old.peer(),
+            old_incarnation: old.incarnation,
+            ping,
+            deadline: step.now + OLD_INSTANCE_WITHIN,
+        };
         if same_socket {
             // Two processes cannot listen on one address: the old one is gone.
             self.replace(step, &newcomer);
@@ -149,17 +158,25 @@ impl Membership {
         while let Some(at) = self.join.waiting.iter().position(|n| n.old == *from && n.ping == seq)
         {
             let newcomer = self.join.waiting.swap_remove(at);
-            step.event(EventKind::NameConflict { id: from.id.clone() });
-            let old = self.table.get(&from.id).filter(|e| e.member.peer() == *from);
-            let old: Vec<Record> = old.map(|e| e.record(step.now)).into_iter().collect();
-            self.send_records(step, &newcomer.peer, newcomer.record.addr, Frame::Refused, &old);
+            self.refuse(step, &newcomer);
         }
+    }
+
+    fn refuse(&mut self, step: &mut Step<'_>, newcomer: &Newcomer) {
+        step.event(EventKind::NameConflict { id: newcomer.old.id.clone() });
+        let old = self.table.get(&newcomer.old.id).filter(|e| e.member.peer() == newcomer.old);
+        let old: Vec<Record> = old.map(|e| e.record(step.now)).into_iter().collect();
+        self.send_records(step, &newcomer.peer, newcomer.record.addr, Frame::Refused, &old);
     }
 
     /// The old process under a newcomer's id is gone.
     fn replace(&mut self, step: &mut Step<'_>, newcomer: &Newcomer) {
         let same = self.table.get(&newcomer.old.id).filter(|e| e.member.peer() == newcomer.old);
         if let Some(entry) = same.filter(|e| e.member.state.is_live()) {
+            // It did not reach us in time, but has refuted a suspicion meanwhile: it lives.
+            if entry.member.incarnation > newcomer.old_incarnation {
+                return self.refuse(step, newcomer);
+            }
             let mut record = entry.record(step.now);
             record.state = State::Failed;
             record.observers = vec![self.own.peer.id.clone()];

@@ -56,6 +56,8 @@ pub struct Process {
     pub refused: bool,
     /// A seed admitted it, or there was none to ask.
     pub joined: bool,
+    /// Where it joins.
+    pub seeds: Vec<SocketAddr>,
     /// When it started.
     pub started: u64,
     /// What its subscribers saw, if the world keeps events.
@@ -313,6 +315,7 @@ impl World {
             leaving: false,
             refused: false,
             joined: false,
+            seeds: config.seeds,
             started: self.now,
             events: Vec::new(),
             links: BTreeMap::new(),
@@ -502,11 +505,17 @@ impl World {
         }
     }
 
+    /// It still asks to be let in, where nobody listens any more: all its seeds were replaced by
+    /// processes elsewhere. No protocol can help it.
+    fn forlorn(&self, p: &Process) -> bool {
+        !p.joined && !p.seeds.iter().any(|s| self.at.contains_key(s))
+    }
+
     /// Why not everybody sees exactly those who are there; empty if so (rule 4).
     pub fn differences(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut there: BTreeMap<&NodeId, &Process> = BTreeMap::new();
-        for p in self.members() {
+        for p in self.members().filter(|p| !self.forlorn(p)) {
             if there.insert(&p.peer.id, p).is_some() {
                 found.push(format!("two processes named {} run", p.peer.id));
             }
@@ -514,7 +523,7 @@ impl World {
                 found.push(format!("{} has not joined", p.peer.id));
             }
         }
-        for p in self.members() {
+        for p in self.members().filter(|p| !self.forlorn(p)) {
             for (id, q) in there.iter().filter(|(id, _)| ***id != p.peer.id) {
                 let seen = p.machine.entry(id);
                 let well = seen.is_some_and(|e| {
