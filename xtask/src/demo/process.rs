@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::mpsc::Sender,
+    sync::mpsc::SyncSender,
     thread,
     time::Instant,
 };
@@ -49,7 +49,7 @@ pub(super) struct Start<'a> {
 }
 
 impl Process {
-    pub(super) fn start(start: Start<'_>, inputs: Sender<Input>) -> Result<Self> {
+    pub(super) fn start(start: Start<'_>, inputs: SyncSender<Input>) -> Result<Self> {
         let Start { program, id, args, secret, generation, log } = start;
         let file: File = OpenOptions::new()
             .create(true)

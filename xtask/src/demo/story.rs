@@ -6,7 +6,7 @@ use std::{
     fs,
     path::PathBuf,
     process::Command,
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver, SyncSender},
     time::{Duration, Instant},
 };
 
@@ -54,7 +54,7 @@ pub(super) struct Story<'a> {
     world: World,
     processes: BTreeMap<String, Process>,
     inputs: Receiver<Input>,
-    sender: Sender<Input>,
+    sender: SyncSender<Input>,
     secret: String,
     logs: PathBuf,
     summary: Summary,
@@ -62,7 +62,8 @@ pub(super) struct Story<'a> {
 
 impl<'a> Story<'a> {
     pub(super) fn new(programs: &'a Programs, screen: Screen) -> Result<Self> {
-        let (sender, inputs) = mpsc::channel();
+        // Full, it holds up the readers, and by their pipes the processes.
+        let (sender, inputs) = mpsc::sync_channel(4096);
         // Beside the programs, which is cargo's target directory wherever that is.
         let director = programs.get(DIRECTOR).context("no director was built")?;
         let logs = director.parent().unwrap_or(&cargo::root()).join("demo-logs");
