@@ -20,7 +20,6 @@ mod hello;
 mod identity;
 mod link;
 mod node;
-mod panics;
 mod pool;
 mod reader;
 mod request;
@@ -52,6 +51,7 @@ use crate::{
     config::Security,
     error::{Error, Result},
     member::{Instance, NodeId, Peer},
+    panics,
 };
 
 /// How many events wait for the driver.
