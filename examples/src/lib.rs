@@ -8,7 +8,7 @@ mod work;
 use std::{env, net::SocketAddr, time::Duration};
 
 use peerage::{Builder, Cluster, Secret};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 pub use report::{Report, Requests, report_views};
 pub use work::{TOPIC, checksum};
@@ -82,29 +82,64 @@ pub fn log_to_stderr() {
         .init();
 }
 
-/// Resolves once the line `leave` arrives on standard input, or once standard input ends because
-/// whoever started us is gone.
-pub async fn told_to_leave() {
-    let (told, hear) = oneshot::channel::<()>();
+/// What whoever started us says on standard input, a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `ask <id>`: ask that member for work and report how it went.
+    Ask(String),
+    /// `leave`: leave the cluster and end. So does the end of standard input: whoever started us
+    /// is gone then.
+    Leave,
+}
+
+impl Order {
+    fn parse(line: &str) -> Option<Self> {
+        match line.trim().split_once(' ') {
+            Some(("ask", id)) => Some(Self::Ask(id.trim().to_owned())),
+            None if line.trim() == "leave" => Some(Self::Leave),
+            _ => None,
+        }
+    }
+}
+
+/// The orders on standard input; the last one is [`Order::Leave`].
+pub fn orders() -> mpsc::Receiver<Order> {
+    let (give, take) = mpsc::channel(16);
     // A thread of its own: the runtime would wait for a read that it cannot cancel, and the
     // process could not end before the next line came.
     std::thread::spawn(move || {
-        for line in std::io::stdin().lines() {
-            match line {
-                Ok(line) if line.trim() == "leave" => break,
-                Ok(_) => {}
-                Err(_) => break,
+        for order in std::io::stdin().lines().map_while(Result::ok).filter_map(|l| Order::parse(&l))
+        {
+            if order == Order::Leave || give.blocking_send(order).is_err() {
+                break;
             }
         }
-        drop(told);
+        let _ = give.blocking_send(Order::Leave); // nobody listens: it leaves already
     });
-    // The sender is only ever dropped, so an error here is the signal.
-    let _ = hear.await;
+    take
+}
+
+/// Resolves once we are told to leave; there is nothing else that we are told.
+pub async fn told_to_leave() {
+    let mut orders = orders();
+    while let Some(order) = orders.recv().await {
+        if order == Order::Leave {
+            break;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn orders_are_lines() {
+        assert_eq!(Order::parse("leave\r"), Some(Order::Leave));
+        assert_eq!(Order::parse("ask c1"), Some(Order::Ask("c1".into())));
+        assert_eq!(Order::parse("ask"), None);
+        assert_eq!(Order::parse("leave now"), None);
+    }
 
     #[test]
     fn tags_are_key_and_value() {

@@ -53,6 +53,11 @@ enum Line<'a> {
         at_ms: u64,
     },
     Requests(&'a Requests),
+    Asked {
+        target: &'a str,
+        ok: bool,
+        error: Option<&'a str>,
+    },
 }
 
 /// One member as this process sees it.
@@ -97,6 +102,11 @@ impl Report {
     /// What the director has done so far.
     pub fn requests(&self, requests: &Requests) {
         self.line(&Line::Requests(requests));
+    }
+
+    /// How a request that we were told to make went; the error is a code.
+    pub fn asked(&self, target: &str, error: Option<&str>) {
+        self.line(&Line::Asked { target, ok: error.is_none(), error });
     }
 
     fn event(&self, event: &Event) {

@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod generate;
+mod languages;
 mod lint;
 mod sim;
 mod test;
@@ -21,7 +22,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run six processes as one cluster; kill, restart and retire some; check that all notice.
+    /// Run seven processes in four languages as one cluster; kill, restart and retire some; check that all notice.
     Demo(demo::Options),
     /// Run every test of the workspace and count them.
     Test(test::Options),

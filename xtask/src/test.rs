@@ -63,10 +63,18 @@ struct Count {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
-struct Total {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Total {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl std::ops::AddAssign for Total {
+    fn add_assign(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+        self.skipped += more.skipped;
+    }
 }
 
 impl std::fmt::Display for Total {

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::demo::{self, Summary, screen::Screen};
 
 pub(super) fn run(runs: u32, json: bool) -> Result<bool> {
-    let programs = demo::build()?;
+    let programs = demo::Programs::build()?;
     let mut summaries = Vec::new();
     for run in 1..=runs {
         let summary = demo::tell(&programs, Screen::Quiet)?;

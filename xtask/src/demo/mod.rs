@@ -1,6 +1,8 @@
-//! `cargo xtask demo`: six processes as one cluster, on loopback. One is killed and started
-//! again, one leaves, and the demo succeeds only if everybody noticed and no request was lost.
+//! `cargo xtask demo`: seven processes in four languages as one cluster, on loopback. One is
+//! killed and started again, one leaves, and the demo succeeds only if everybody noticed and no request was lost.
 
+pub(crate) mod cast;
+mod mixed;
 mod process;
 mod report;
 pub(crate) mod screen;
@@ -8,11 +10,12 @@ mod story;
 mod table;
 mod world;
 
-use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf};
+use std::io::IsTerminal;
 
 use anyhow::Result;
 
-use crate::cargo;
+pub(crate) use cast::Programs;
+pub(crate) use mixed::tests;
 pub(crate) use report::Summary;
 use screen::Screen;
 
@@ -26,11 +29,8 @@ pub(crate) struct Options {
     plain: bool,
 }
 
-/// The programs that the demo starts.
-pub(crate) type Programs = BTreeMap<String, PathBuf>;
-
 pub(crate) fn command(options: &Options) -> Result<bool> {
-    let programs = build()?;
+    let programs = Programs::build()?;
     let screen = match options {
         Options { json: true, .. } => Screen::lines_to_stderr(),
         Options { plain: false, .. } if std::io::stdout().is_terminal() => Screen::live()?,
@@ -43,12 +43,6 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
         print!("\n{summary}");
     }
     Ok(summary.ok)
-}
-
-/// Checks the tools and builds what the demo starts.
-pub(crate) fn build() -> Result<Programs> {
-    cargo::need_build_tools()?;
-    cargo::build_programs("peerage-examples", &["director", "worker", "secret"])
 }
 
 /// Runs the story once. An error is about the demo itself; what the cluster did wrong is in the

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::SyncSender,
     thread,
@@ -39,7 +39,7 @@ pub(super) struct Process {
 
 /// What to start.
 pub(super) struct Start<'a> {
-    pub(super) program: &'a Path,
+    pub(super) command: Command,
     pub(super) id: &'a str,
     pub(super) args: &'a [String],
     pub(super) secret: &'a str,
@@ -50,13 +50,13 @@ pub(super) struct Start<'a> {
 
 impl Process {
     pub(super) fn start(start: Start<'_>, inputs: SyncSender<Input>) -> Result<Self> {
-        let Start { program, id, args, secret, generation, log } = start;
+        let Start { mut command, id, args, secret, generation, log } = start;
         let file: File = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let mut child = Command::new(program)
+        let mut child = command
             .args(["--id", id])
             .args(args)
             // By the environment: every user of this machine can read arguments.
@@ -65,7 +65,7 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(file)
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take();
         let process = Self { child, stdin, generation, log };
@@ -86,6 +86,12 @@ impl Process {
             say(What::Closed);
         });
         Ok(process)
+    }
+
+    /// Says a line to it.
+    pub(super) fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("it was told to leave already")?;
+        stdin.write_all(format!("{line}\n").as_bytes()).context("it does not listen")
     }
 
     /// Tells it to leave the cluster and end. One that is gone already shows that by its exit.

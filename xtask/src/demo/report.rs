@@ -34,7 +34,7 @@ pub(crate) struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |what: &str, value: String| writeln!(f, "  {what:<44}{value:>10}");
-        row("all six saw all six alive after", ms(self.converged_ms))?;
+        row("all seven saw all seven alive after", ms(self.converged_ms))?;
         row("a worker was killed; first suspicion after", ms(self.suspected_ms))?;
         row("  every survivor saw it failed after", ms(self.failed_everywhere_ms))?;
         row("  started again, alive for all after", ms(self.rejoined_ms))?;

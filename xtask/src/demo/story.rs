@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::PathBuf,
-    process::Command,
     sync::mpsc::{self, Receiver, SyncSender},
     time::{Duration, Instant},
 };
@@ -13,19 +12,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Programs, Summary,
+    Summary,
+    cast::{DIRECTOR, LEAVER, Programs, Role, VICTIM, WORKERS},
     process::{Input, Process, Start},
     screen::Screen,
     world::{World, millis},
 };
-use crate::cargo;
-
-const DIRECTOR: &str = "director";
-const WORKERS: [&str; 5] = ["w1", "w2", "w3", "w4", "w5"];
-/// The worker that is killed and started again.
-const VICTIM: &str = "w2";
-/// The worker that leaves.
-const LEAVER: &str = "w4";
 
 /// How long requests are watched flowing between the chapters.
 const FLOW: Duration = Duration::from_secs(2);
@@ -51,7 +43,7 @@ mod limit {
 pub(super) struct Story<'a> {
     programs: &'a Programs,
     screen: Screen,
-    world: World,
+    pub(super) world: World,
     processes: BTreeMap<String, Process>,
     inputs: Receiver<Input>,
     sender: SyncSender<Input>,
@@ -64,9 +56,7 @@ impl<'a> Story<'a> {
     pub(super) fn new(programs: &'a Programs, screen: Screen) -> Result<Self> {
         // Full, it holds up the readers, and by their pipes the processes.
         let (sender, inputs) = mpsc::sync_channel(4096);
-        // Beside the programs, which is cargo's target directory wherever that is.
-        let director = programs.get(DIRECTOR).context("no director was built")?;
-        let logs = director.parent().unwrap_or(&cargo::root()).join("demo-logs");
+        let logs = programs.built.join("demo-logs");
         if logs.exists() {
             fs::remove_dir_all(&logs)
                 .with_context(|| format!("cannot clear {}", logs.display()))?;
@@ -79,7 +69,7 @@ impl<'a> Story<'a> {
             processes: BTreeMap::new(),
             inputs,
             sender,
-            secret: generate_secret(programs)?,
+            secret: programs.generate_secret()?,
             logs,
             summary: Summary::default(),
         })
@@ -127,22 +117,24 @@ impl<'a> Story<'a> {
 
     fn converge(&mut self) -> Result<()> {
         let begun = Instant::now();
-        self.start(DIRECTOR, &[])?;
+        self.start(&DIRECTOR, &[])?;
         let doing = "starting the director";
-        let seed = self.wait(doing, limit::READY, |world| world.nodes[DIRECTOR].addr.clone())?;
+        let seed = self.wait(doing, limit::READY, |world| world.nodes[DIRECTOR.id].addr.clone())?;
         for worker in WORKERS {
-            self.start_worker(worker, &seed)?;
+            self.start_worker(&worker, &seed)?;
         }
-        let doing = "six processes become one cluster";
+        let doing = "seven processes become one cluster";
         self.wait(doing, limit::CONVERGE, |world| world.all_see_all().then_some(()))?;
         self.summary.converged_ms = millis(begun, Instant::now());
-        self.summary.members.insert("rust", self.world.up().count() as u64);
-        self.screen.chapter(&self.world, "all six see all six alive")
+        for role in WORKERS.iter().chain([&DIRECTOR]) {
+            *self.summary.members.entry(role.language.name()).or_default() += 1;
+        }
+        self.screen.chapter(&self.world, "all seven see all seven alive")
     }
 
     fn flow(&mut self) -> Result<()> {
         self.wait("requests flow to all workers", limit::FLOW, |world| {
-            WORKERS.iter().all(|worker| answered(world, worker) > 0).then_some(())
+            WORKERS.iter().all(|worker| answered(world, worker.id) > 0).then_some(())
         })?;
         self.watch("requests flow to all workers", FLOW)
     }
@@ -150,67 +142,72 @@ impl<'a> Story<'a> {
     fn kill(&mut self) -> Result<()> {
         let before = self.world.requests.by_worker.clone();
         let killed = Instant::now();
-        self.world.stop(VICTIM);
-        self.process(VICTIM)?.kill()?;
-        self.world.note(killed, format!("{VICTIM} was killed (SIGKILL)"));
+        self.world.stop(VICTIM.id);
+        self.process(VICTIM.id)?.kill()?;
+        self.world.note(killed, format!("{} was killed (SIGKILL)", VICTIM.id));
 
         let doing = "a worker was killed: who notices first?";
-        let first = self
-            .wait(doing, limit::SUSPECT, |world| world.first("MemberSuspected", VICTIM, killed))?;
+        let first = self.wait(doing, limit::SUSPECT, |world| {
+            world.first("MemberSuspected", VICTIM.id, killed)
+        })?;
         self.summary.suspected_ms = millis(killed, first);
 
         let doing = "a worker was killed: do all agree?";
-        let last = self
-            .wait(doing, limit::FAIL, |world| world.everywhere("MemberFailed", VICTIM, killed))?;
+        let last = self.wait(doing, limit::FAIL, |world| {
+            world.everywhere("MemberFailed", VICTIM.id, killed)
+        })?;
         self.summary.failed_everywhere_ms = millis(killed, last);
         self.screen.chapter(&self.world, "every survivor saw it failed")?;
 
         self.wait("requests flow on to the others", limit::FLOW, |world| {
             let since =
                 |worker: &str| answered(world, worker) - before.get(worker).copied().unwrap_or(0);
-            let others = || WORKERS.into_iter().filter(|worker| *worker != VICTIM);
+            let others = || WORKERS.iter().map(|role| role.id).filter(|id| *id != VICTIM.id);
             let all = others().all(|worker| since(worker) > 0);
             (all && others().map(since).sum::<u64>() >= FLOWED_ON).then_some(())
         })
     }
 
     fn restart(&mut self) -> Result<()> {
-        let old =
-            self.world.instance(VICTIM).context("nobody remembers the worker that was killed")?;
-        let before = answered(&self.world, VICTIM);
+        let old = self
+            .world
+            .instance(VICTIM.id)
+            .context("nobody remembers the worker that was killed")?;
+        let before = answered(&self.world, VICTIM.id);
         let seed =
-            self.world.nodes[DIRECTOR].addr.clone().context("the director has no address")?;
+            self.world.nodes[DIRECTOR.id].addr.clone().context("the director has no address")?;
         let started = Instant::now();
-        self.start_worker(VICTIM, &seed)?;
-        self.world.note(started, format!("{VICTIM} was started again"));
+        self.start_worker(&VICTIM, &seed)?;
+        self.world.note(started, format!("{} was started again", VICTIM.id));
         let doing = "the killed worker comes back under the same id";
         self.wait(doing, limit::REJOIN, |world| {
-            (world.all_see_all() && world.all_see_anew(VICTIM, &old)).then_some(())
+            (world.all_see_all() && world.all_see_anew(VICTIM.id, &old)).then_some(())
         })?;
         self.summary.rejoined_ms = millis(started, Instant::now());
         self.screen.chapter(&self.world, "it is welcomed")?;
         self.wait("the worker that came back gets requests again", limit::FLOW, |world| {
-            (answered(world, VICTIM) > before).then_some(())
+            (answered(world, VICTIM.id) > before).then_some(())
         })
     }
 
     fn leave(&mut self) -> Result<()> {
         let told = Instant::now();
-        self.world.stop(LEAVER);
-        self.world.note(told, format!("{LEAVER} is told to leave"));
-        self.process(LEAVER)?.tell_to_leave();
+        self.world.stop(LEAVER.id);
+        self.world.note(told, format!("{} is told to leave", LEAVER.id));
+        self.process(LEAVER.id)?.tell_to_leave();
         let doing = "another worker leaves";
-        let last =
-            self.wait(doing, limit::LEAVE, |world| world.everywhere("MemberLeft", LEAVER, told))?;
+        let last = self
+            .wait(doing, limit::LEAVE, |world| world.everywhere("MemberLeft", LEAVER.id, told))?;
         self.summary.left_everywhere_ms = millis(told, last);
-        self.wait_for_exit(LEAVER)?;
+        self.wait_for_exit(LEAVER.id)?;
         self.screen.chapter(&self.world, "all others saw it leave")?;
         // Long enough for a probe that missed it to become a suspicion, if one ever did.
         self.watch("and nobody takes it for a failure", FLOW)?;
         for kind in ["MemberSuspected", "MemberFailed"] {
-            if let Some(seen) = self.world.first(kind, LEAVER, told) {
+            if let Some(seen) = self.world.first(kind, LEAVER.id, told) {
                 bail!(
-                    "{kind} for {LEAVER}, which left, {} ms after it was told to",
+                    "{kind} for {}, which left, {} ms after it was told to",
+                    LEAVER.id,
                     millis(told, seen)
                 );
             }
@@ -220,10 +217,11 @@ impl<'a> Story<'a> {
 
     fn shut_down(&mut self) -> Result<()> {
         // The director first: its requests still under way find their workers.
-        self.world.stop(DIRECTOR);
-        self.process(DIRECTOR)?.tell_to_leave();
-        self.wait_for_exit(DIRECTOR)?;
-        let rest: Vec<&str> = WORKERS.into_iter().filter(|worker| *worker != LEAVER).collect();
+        self.world.stop(DIRECTOR.id);
+        self.process(DIRECTOR.id)?.tell_to_leave();
+        self.wait_for_exit(DIRECTOR.id)?;
+        let rest: Vec<&str> =
+            WORKERS.iter().map(|role| role.id).filter(|id| *id != LEAVER.id).collect();
         for worker in &rest {
             self.world.stop(worker);
             self.process(worker)?.tell_to_leave();
@@ -234,14 +232,16 @@ impl<'a> Story<'a> {
         self.screen.show(&self.world, "everybody left")
     }
 
-    fn start_worker(&mut self, id: &str, seed: &str) -> Result<()> {
-        self.start(id, &["--seed", seed, "--tag", "role=worker"].map(str::to_owned))
+    pub(super) fn start_worker(&mut self, role: &Role, seed: &str) -> Result<()> {
+        let language = format!("language={}", role.language.name());
+        let args = ["--seed", seed, "--tag", "role=worker", "--tag", &language];
+        self.start(role, &args.map(str::to_owned))
     }
 
-    fn start(&mut self, id: &str, args: &[String]) -> Result<()> {
-        let kind = if id == DIRECTOR { DIRECTOR } else { "worker" };
+    pub(super) fn start(&mut self, role: &Role, args: &[String]) -> Result<()> {
+        let id = role.id;
         let start = Start {
-            program: self.programs.get(kind).with_context(|| format!("no {kind} was built"))?,
+            command: self.programs.command(role),
             id,
             args,
             secret: &self.secret,
@@ -256,12 +256,12 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    fn process(&mut self, id: &str) -> Result<&mut Process> {
+    pub(super) fn process(&mut self, id: &str) -> Result<&mut Process> {
         self.processes.get_mut(id).with_context(|| format!("{id} was never started"))
     }
 
     /// Takes in what the processes say until `done` says so.
-    fn wait<T>(
+    pub(super) fn wait<T>(
         &mut self,
         doing: &str,
         limit: Duration,
@@ -289,7 +289,7 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    fn wait_for_exit(&mut self, id: &str) -> Result<()> {
+    pub(super) fn wait_for_exit(&mut self, id: &str) -> Result<()> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.process(id)?.ended() {
@@ -332,15 +332,4 @@ impl<'a> Story<'a> {
 
 fn answered(world: &World, worker: &str) -> u64 {
     world.requests.by_worker.get(worker).copied().unwrap_or(0)
-}
-
-fn generate_secret(programs: &Programs) -> Result<String> {
-    let program = programs.get("secret").context("no secret generator was built")?;
-    let output = Command::new(program)
-        .output()
-        .with_context(|| format!("cannot run {}", program.display()))?;
-    if !output.status.success() {
-        bail!("no secret was generated: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8(output.stdout).context("the secret is no text")?.trim().to_owned())
 }

@@ -17,6 +17,7 @@ pub(super) enum Line {
     View { members: Vec<Row> },
     Event { kind: String, member: Option<String> },
     Requests(Requests),
+    Asked { target: String, ok: bool, error: Option<String> },
 }
 
 /// One member as one process sees it.
@@ -73,6 +74,8 @@ pub(super) struct World {
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) seen: Vec<Seen>,
     pub(super) requests: Requests,
+    /// What came of requests that a process was told to make, by who asked whom; `None` is well.
+    pub(super) asked: BTreeMap<(String, String), Option<String>>,
     /// Milliseconds since the start, and a line for people.
     pub(super) log: Vec<(u64, String)>,
 }
@@ -84,6 +87,7 @@ impl World {
             nodes: BTreeMap::new(),
             seen: Vec::new(),
             requests: Requests::default(),
+            asked: BTreeMap::new(),
             log: Vec::new(),
         }
     }
@@ -122,6 +126,10 @@ impl World {
                 node.view = members.into_iter().map(|row| (row.id.clone(), row)).collect();
             }
             What::Line(Line::Requests(requests)) => self.requests = requests,
+            What::Line(Line::Asked { target, ok, error }) => {
+                let outcome = if ok { None } else { Some(error.unwrap_or_default()) };
+                self.asked.insert((id, target), outcome);
+            }
             What::Line(Line::Event { kind, member }) => {
                 let member = member.unwrap_or_default();
                 self.note(at, format!("{id} saw {kind} {member}"));
