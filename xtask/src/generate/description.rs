@@ -140,7 +140,6 @@ pub(super) struct Numbered {
     pub(super) name: String,
     #[allow(dead_code)] // C's generator comes next
     pub(super) number: u32,
-    #[allow(dead_code)]
     pub(super) doc: String,
 }
 
@@ -149,7 +148,6 @@ pub(super) struct Numbered {
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     pub(super) name: String,
-    #[allow(dead_code)]
     pub(super) doc: String,
     pub(super) fields: Vec<Field>,
 }
