@@ -117,7 +117,6 @@ pub(super) struct ErrorKind {
     pub(super) name: String,
     pub(super) number: u32,
     /// A built-in exception that Python's class derives from as well.
-    #[allow(dead_code)] // Python's generator comes next
     pub(super) python: Option<String>,
     pub(super) doc: String,
 }
@@ -140,7 +139,7 @@ pub(super) struct Numbered {
     pub(super) name: String,
     #[allow(dead_code)] // C's generator comes next
     pub(super) number: u32,
-    #[allow(dead_code)]
+    #[allow(dead_code)] // C's generator comes next
     pub(super) doc: String,
 }
 
@@ -149,7 +148,6 @@ pub(super) struct Numbered {
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     pub(super) name: String,
-    #[allow(dead_code)]
     pub(super) doc: String,
     pub(super) fields: Vec<Field>,
 }
@@ -161,7 +159,6 @@ pub(super) struct Field {
     pub(super) name: String,
     pub(super) kind: FieldKind,
     /// Where the value stands in the core's type, if not under its own name.
-    #[allow(dead_code)]
     pub(super) rust: Option<String>,
     pub(super) doc: String,
 }
