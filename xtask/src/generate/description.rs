@@ -139,7 +139,6 @@ pub(super) struct Numbered {
     pub(super) name: String,
     #[allow(dead_code)] // C's generator comes next
     pub(super) number: u32,
-    #[allow(dead_code)] // C's generator comes next
     pub(super) doc: String,
 }
 

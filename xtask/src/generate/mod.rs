@@ -4,6 +4,7 @@
 
 mod core;
 mod description;
+mod pages;
 mod python;
 mod text;
 
@@ -61,9 +62,18 @@ fn stale(root: &Path) -> Result<Vec<Output>> {
     let description = Description::read(&root.join("core/description"))?;
     let mut outputs = Vec::new();
     outputs.extend(core::outputs(&description)?);
+    outputs.extend(pages::outputs(root, &description)?);
     outputs.extend(python::outputs(&description)?);
     outputs.retain(|output| {
         fs::read_to_string(root.join(output.path)).ok().as_deref() != Some(&output.content)
     });
     Ok(outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_committed_is_what_is_described() {
+        assert!(super::is_current().expect("the description can be read"));
+    }
 }
