@@ -98,7 +98,9 @@ class Bridge:
         try:
             self._loop.add_reader(self.port.fileno(), self._drain)
         except NotImplementedError:
-            # Windows' proactor loop watches no descriptors: a thread of Python's does it.
+            # Windows' proactor loop watches no descriptors: a thread of Python's does it, and
+            # the loop holds us all the same.
+            self._loop.__dict__["peerage bridge"] = self
             threading.Thread(
                 target=_watch_for, args=(self.port, weakref.ref(self)), daemon=True
             ).start()
@@ -189,7 +191,7 @@ def _watch_for(port: _native.Port, held: weakref.ref[Bridge]) -> None:
         try:
             bridge._loop.call_soon_threadsafe(drain, bridge, context=contextvars.Context())
         except RuntimeError:
-            return  # the loop is closed
+            return port.close()  # the loop is closed
         del bridge
         drained.wait()
         drained.clear()

@@ -53,8 +53,6 @@ class Events(AsyncIterator[Event]):
 
     async def _more(self) -> bool:
         """Takes what waits, or waits until something does; whether there is any."""
-        if self._waiting is not None:
-            raise RuntimeError("another task waits for these events; take a subscription for each")
         while self._subscription is not None:
             taken = self._subscription.take(_BATCH)
             if taken:
@@ -65,6 +63,8 @@ class Events(AsyncIterator[Event]):
                     return True
             elif self._subscription.ended:
                 return False
+            elif self._waiting is not None:
+                raise RuntimeError("another task waits for these events; let each have its own")
             else:
                 await self._wait(self._subscription)
         return False
