@@ -120,3 +120,32 @@ pub(crate) fn build_programs(
     }
     Ok(found)
 }
+
+/// Builds a package's shared library in the release profile, and says where it is.
+pub(crate) fn build_library(package: &str, library: &str) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        target: Target,
+        filenames: Vec<PathBuf>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+    }
+
+    let json = "--message-format=json-render-diagnostics";
+    let mut command = cargo();
+    command.args(["build", "--release", json, "--package", package]);
+    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("{package} could not be built (see above)");
+    }
+    let extension = std::env::consts::DLL_EXTENSION;
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter(|message| message.target.name == library)
+        .flat_map(|message| message.filenames)
+        .find(|path| path.extension().is_some_and(|of| of == extension))
+        .with_context(|| format!("cargo built {package} but named no {library}"))
+}

@@ -6,7 +6,7 @@ use std::{env, process::Command};
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, generate};
+use crate::{cargo, generate, languages};
 
 pub(crate) fn command() -> Result<bool> {
     cargo::need_build_tools()?;
@@ -44,6 +44,8 @@ pub(crate) fn command() -> Result<bool> {
 
     heading("deny");
     step("deny", dependencies())?;
+
+    step("python", languages::python::lint())?;
 
     if failed.is_empty() {
         eprintln!("lint: all is well");

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::cargo;
+use crate::{cargo, languages};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -36,7 +36,8 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
         }
     }
     let success = child.wait().context("cannot wait for cargo")?.success();
-    let total = count.total(success);
+    let mut total = count.total(success);
+    total += languages::python::test()?;
     let ok = total.failed == 0 && total.passed > 0;
     if !ok && total.failed == 0 {
         eprintln!("error: there was no test to run");
@@ -70,10 +71,10 @@ pub(crate) struct Total {
 }
 
 impl std::ops::AddAssign for Total {
-    fn add_assign(&mut self, more: Self) {
-        self.passed += more.passed;
-        self.failed += more.failed;
-        self.skipped += more.skipped;
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 

@@ -117,7 +117,6 @@ pub(super) struct ErrorKind {
     pub(super) name: String,
     pub(super) number: u32,
     /// A built-in exception that Python's class derives from as well.
-    #[allow(dead_code)] // Python's generator comes next
     pub(super) python: Option<String>,
     pub(super) doc: String,
 }
@@ -159,7 +158,6 @@ pub(super) struct Field {
     pub(super) name: String,
     pub(super) kind: FieldKind,
     /// Where the value stands in the core's type, if not under its own name.
-    #[allow(dead_code)]
     pub(super) rust: Option<String>,
     pub(super) doc: String,
 }

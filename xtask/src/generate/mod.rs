@@ -5,6 +5,7 @@
 mod core;
 mod description;
 mod pages;
+mod python;
 mod text;
 
 use std::{fs, path::Path};
@@ -62,6 +63,7 @@ fn stale(root: &Path) -> Result<Vec<Output>> {
     let mut outputs = Vec::new();
     outputs.extend(core::outputs(&description)?);
     outputs.extend(pages::outputs(root, &description)?);
+    outputs.extend(python::outputs(&description)?);
     outputs.retain(|output| {
         fs::read_to_string(root.join(output.path)).ok().as_deref() != Some(&output.content)
     });

@@ -1,0 +1,224 @@
+"""A running node."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
+
+from peerage import _native
+from peerage._bridge import Bridge, Registration
+from peerage._errors import ClosedError
+from peerage._events import Events
+from peerage._failure import PeerageError
+from peerage._native import LeaveReport, Member, Request, Stats
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from peerage._config import Config
+
+__all__ = ["Answer", "Cluster", "Duration", "Handler", "Payload"]
+
+Duration: TypeAlias = float | timedelta
+"""A time: seconds, or a timedelta."""
+
+Payload: TypeAlias = bytes | bytearray | memoryview | str
+"""What is sent: bytes, or text as UTF-8."""
+
+Answer: TypeAlias = Payload | None
+"""What a handler answers; None is an empty answer."""
+
+Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
+"""What handles requests: a function, plain or asynchronous."""
+
+_H = TypeVar("_H", bound=Handler)
+
+
+class Cluster:
+    """A running node of a cluster.
+
+    `async with Cluster(...) as cluster:` starts a node and leaves at the end of the block;
+    `await Cluster.start(...)` starts one as well, and `leave` is then up to you. The keyword
+    arguments are the configuration, see `Config`. The node begins to join its seeds at once;
+    `join` waits for that.
+
+    Reads (`members`, `get` and so on) never wait. Calls that are awaited may be made from any
+    event loop; cancelling the task cancels the call, on both nodes. Handlers run on the event loop
+    that the node was started in. The core has threads of its own: neither a busy event loop nor a
+    held GIL costs a heartbeat.
+
+    Dropping the last reference stops the node without a goodbye: others will find it failed. A
+    process that was forked off cannot use the nodes of its parent: everything raises `ClosedError`.
+    """
+
+    def __init__(self, **config: Unpack[Config]) -> None:
+        self._config: dict[str, Any] | None = cast("dict[str, Any]", config)
+        self._running: _native.Node | None = None
+        self._bridge: Callable[[], Bridge | None] = lambda: None
+        self._handlers: dict[str, Registration] = {}
+
+    @classmethod
+    async def start(cls, **config: Unpack[Config]) -> Self:
+        """Checks the configuration, binds the socket and starts the node.
+
+        On an error nothing is left behind; a `ConfigError` names every wrong field.
+        """
+        cluster = cls(**config)
+        await cluster._start()
+        return cluster
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.leave()
+
+    async def join(self, deadline: Duration | None = None) -> None:
+        """Waits until one of the seeds has admitted us; at once without seeds.
+
+        Fails early when every seed refuses us for good, else with `JoinFailedError` at the
+        deadline (default: `join_timeout`); the node runs on and keeps trying.
+        """
+        await self._call(self._node.join, deadline)
+
+    async def leave(self) -> LeaveReport:
+        """Announces that we go, lets requests under way finish, closes everything.
+
+        Goes on to its end even if the task is cancelled; a second call gets the same report.
+        """
+        return cast("LeaveReport", await self._call(self._node.leave))
+
+    async def shutdown_now(self) -> LeaveReport:
+        """Stops at once, without a goodbye and without waiting for requests."""
+        return cast("LeaveReport", await self._call(self._node.shutdown_now))
+
+    @property
+    def local(self) -> Member:
+        """This node as the others see it."""
+        return self._node.local()
+
+    @property
+    def addr(self) -> str:
+        """The address that is announced to others."""
+        return self._node.addr()
+
+    @property
+    def bound_addr(self) -> str:
+        """The address that the socket is bound to."""
+        return self._node.bound_addr()
+
+    @property
+    def closed(self) -> PeerageError | None:
+        """Why the node has ended, once it has."""
+        return self._node.closed()
+
+    def members(self) -> list[Member]:
+        """All members in order of their ids: ourselves, the live, and the dead for a while."""
+        return self._node.members()
+
+    def get(self, id: str) -> Member | None:
+        """What is known about one node."""
+        return self._node.get(id)
+
+    def members_with(self, tags: dict[str, str]) -> list[Member]:
+        """The alive members that announce all these tags with exactly these values."""
+        return self._node.members_with(tags)
+
+    def stats(self) -> Stats:
+        """Counters and gauges."""
+        return self._node.stats()
+
+    async def set_tags(self, tags: dict[str, str]) -> None:
+        """Announces these tags in place of the present ones."""
+        await self._call(self._node.set_tags, tags)
+
+    async def request(
+        self,
+        target: str,
+        topic: str,
+        payload: Payload | None = None,
+        deadline: Duration | None = None,
+    ) -> bytes:
+        """Asks a live member and waits for its handler's answer.
+
+        The deadline (default: `request_timeout`) covers everything, the making of a link included.
+        Cancelling the task cancels the request on both nodes.
+        """
+        call = self._call(self._node.request, target, topic, payload, deadline)
+        return cast("bytes", await call)
+
+    async def send(self, target: str, topic: str, payload: Payload | None = None) -> None:
+        """Sends a live member a message that its handler gets like a request, without an answer.
+
+        Returns when the link has taken it whole; nobody says whether it was handled.
+        """
+        await self._call(self._node.send, target, topic, payload)
+
+    @overload
+    def handle(self, topic: str) -> Callable[[_H], _H]: ...
+    @overload
+    def handle(self, topic: str, handler: _H) -> _H: ...
+    def handle(self, topic: str, handler: _H | None = None) -> _H | Callable[[_H], _H]:
+        """Handles requests and messages for a topic; also a decorator: `@cluster.handle("topic")`.
+
+        The handler is called on the event loop that the node was started in, with a `Request`. An
+        asynchronous one runs as a task of its own, which is cancelled when nobody waits for the
+        answer any more; a plain one must not block. It returns the answer: bytes, text, or None
+        for an empty one. What it raises is logged, and reaches the caller as `HandlerError` with
+        the exception's text. A topic has one handler; a second one is refused.
+        """
+        if handler is None:
+            return lambda handler: self.handle(topic, handler)
+        bridge = self._bridge()
+        node = self._node
+        if bridge is None:
+            raise ClosedError("the event loop that the node was started in is closed")
+        registration = Registration(handler)
+        bridge.add(registration)
+        node.handle(bridge.port, registration.number, topic)
+        self._handlers[topic] = registration
+        return handler
+
+    def unhandle(self, topic: str) -> bool:
+        """Stops handling a topic; requests under way are finished. Whether it was handled."""
+        was_handled = self._node.unhandle(topic)
+        self._handlers.pop(topic, None)
+        return was_handled
+
+    def events(self) -> Events:
+        """Everything that happens from now on.
+
+        Take it before `members`, so that nothing falls between.
+        """
+        return Events(self._node.events())
+
+    def __repr__(self) -> str:
+        if self._running is None:
+            return "<Cluster, not started>"
+        return f"<Cluster {self.local.id!r} at {self.addr}>"
+
+    async def _start(self) -> None:
+        if self._config is None:
+            raise RuntimeError("a Cluster is started once; make another one")
+        bridge = Bridge.running()
+        config, self._config = self._config, None
+        self._running = await bridge.call(_native.start, config)
+        self._bridge = weakref.ref(bridge)
+
+    @property
+    def _node(self) -> _native.Node:
+        if self._running is None:
+            raise ClosedError("it was not started: use `async with` or `await Cluster.start(...)`")
+        return self._running
+
+    async def _call(self, begin: Callable[..., _native.Call], *args: object) -> Any:
+        return await Bridge.running().call(begin, *args)

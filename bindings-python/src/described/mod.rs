@@ -1,0 +1,66 @@
+//! Events and records as Python's classes. Each holds the core's own value and converts a field
+//! when it is read: most subscribers look at few of them.
+
+mod events;
+mod records;
+
+use std::sync::Arc;
+
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
+
+pub(crate) use events::event;
+pub(crate) use records::{LeaveReport, Member, Stats};
+
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    records::add_to(module)?;
+    events::add_to(module)
+}
+
+/// `Name(field=…, …)`
+fn shown(object: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String> {
+    let mut parts = Vec::with_capacity(fields.len());
+    for field in fields {
+        parts.push(format!("{field}={}", object.getattr(*field)?.repr()?.to_str()?));
+    }
+    Ok(format!("{}({})", object.get_type().name()?.to_str()?, parts.join(", ")))
+}
+
+/// Whether two objects are of one class and equal in every field.
+fn same(
+    object: &Bound<'_, PyAny>,
+    other: &Bound<'_, PyAny>,
+    fields: &[&str],
+) -> PyResult<Py<PyAny>> {
+    let py = object.py();
+    if !object.get_type().is(other.get_type()) {
+        return Ok(py.NotImplemented());
+    }
+    let mut same = true;
+    for field in fields {
+        same = same && object.getattr(*field)?.eq(other.getattr(*field)?)?;
+    }
+    Ok(same.into_pyobject(py)?.to_owned().into_any().unbind())
+}
+
+fn tags<'py>(py: Python<'py>, tags: &peerage::Tags) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (key, value) in &**tags {
+        dict.set_item(key, value)?;
+    }
+    Ok(dict)
+}
+
+fn members<'py>(py: Python<'py>, all: &[Arc<peerage::Member>]) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, all.iter().cloned().map(Member))
+}
+
+fn ids<'py>(py: Python<'py>, all: &[peerage::NodeId]) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, all.iter().map(peerage::NodeId::as_str))
+}
+
+fn phases<'py>(py: Python<'py>, all: &[peerage::Phase]) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, all.iter().cloned().map(|phase| records::Phase(phase.into())))
+}

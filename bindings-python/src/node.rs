@@ -1,0 +1,227 @@
+//! A running node, as `peerage.Cluster` holds it.
+
+use peerage::{
+    Cluster, Result, Secret,
+    boundary::{Face, Value, guarded},
+};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyList},
+};
+
+use crate::{
+    calls::{self, Call},
+    convert::from_python,
+    described::{Member, Stats},
+    events::Subscription,
+    failure::{OrRaise, exception},
+    handlers,
+    port::{Outcome, Port},
+    process::Local,
+};
+
+const FACE: Face = Face::PYTHON;
+
+/// A new cluster secret, as text.
+#[pyfunction]
+pub(crate) fn generate_secret(py: Python<'_>) -> PyResult<String> {
+    guarded(|| Ok(Secret::generate().to_text())).or_raise(py)
+}
+
+/// Begins to start a node.
+#[pyfunction]
+pub(crate) fn start(
+    py: Python<'_>,
+    port: &Port,
+    ticket: u64,
+    config: &Bound<'_, PyDict>,
+) -> PyResult<Call> {
+    let mut given = Vec::with_capacity(config.len());
+    for (name, value) in config.iter() {
+        given.push((name.extract()?, from_python(&value)?));
+    }
+    let config = guarded(|| FACE.config(given)).or_raise(py)?;
+    calls::begin(py, port, ticket, async move { Cluster::start(config).await.map(Outcome::Node) })
+}
+
+/// A handle to a node. Dropping it stops the node, without waiting and without a goodbye.
+#[pyclass(frozen, module = "peerage._native")]
+pub(crate) struct Node(Local<Cluster>);
+
+impl Node {
+    pub(crate) fn new(cluster: Cluster) -> Self {
+        Self(Local::new(cluster))
+    }
+
+    /// A look at the node that does not wait.
+    fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&Cluster) -> Result<T>) -> PyResult<T> {
+        guarded(|| look(self.0.get()?)).or_raise(py)
+    }
+}
+
+fn members(py: Python<'_>, all: Vec<std::sync::Arc<peerage::Member>>) -> PyResult<Bound<'_, PyList>> {
+    PyList::new(py, all.into_iter().map(Member))
+}
+
+#[pymethods]
+impl Node {
+    fn local(&self, py: Python<'_>) -> PyResult<Member> {
+        self.look(py, |cluster| Ok(Member(cluster.local())))
+    }
+
+    fn addr(&self, py: Python<'_>) -> PyResult<String> {
+        self.look(py, |cluster| Ok(cluster.addr().to_string()))
+    }
+
+    fn bound_addr(&self, py: Python<'_>) -> PyResult<String> {
+        self.look(py, |cluster| Ok(cluster.bound_addr().to_string()))
+    }
+
+    fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        members(py, self.look(py, |cluster| Ok(cluster.members()))?)
+    }
+
+    fn get(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<Option<Member>> {
+        let id = from_python(id)?;
+        self.look(py, |cluster| Ok(cluster.get(&FACE.text("id", id)?).map(Member)))
+    }
+
+    fn members_with<'py>(
+        &self,
+        py: Python<'py>,
+        tags: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let tags = from_python(tags)?;
+        let found = self.look(py, |cluster| {
+            let tags: Vec<_> = FACE.tags("tags", tags)?.into_iter().collect();
+            Ok(cluster.members_with(&tags))
+        })?;
+        members(py, found)
+    }
+
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        self.look(py, |cluster| Ok(Stats(cluster.stats().into())))
+    }
+
+    /// Why the node has ended, as an exception; `None` while it runs.
+    fn closed(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let error = self.look(py, |cluster| Ok(cluster.closed()))?;
+        Ok(error.map(|error| exception(py, &error).into_value(py).into_any()))
+    }
+
+    fn events(&self, py: Python<'_>) -> PyResult<Subscription> {
+        self.look(py, |cluster| Ok(Subscription::new(cluster.events())))
+    }
+
+    fn join(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        ticket: u64,
+        deadline: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
+        let deadline = from_python(deadline)?;
+        let (cluster, deadline) =
+            self.look(py, |cluster| Ok((cluster.clone(), FACE.deadline("deadline", deadline)?)))?;
+        calls::begin(py, port, ticket, async move {
+            cluster.join(deadline).await.map(|()| Outcome::Nothing)
+        })
+    }
+
+    fn set_tags(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        ticket: u64,
+        tags: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
+        let tags = from_python(tags)?;
+        let (cluster, tags) =
+            self.look(py, |cluster| Ok((cluster.clone(), FACE.tags("tags", tags)?)))?;
+        calls::begin(py, port, ticket, async move {
+            cluster.set_tags(tags).await.map(|()| Outcome::Nothing)
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are what a request has")]
+    fn request(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        ticket: u64,
+        target: &Bound<'_, PyAny>,
+        topic: &Bound<'_, PyAny>,
+        payload: &Bound<'_, PyAny>,
+        deadline: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
+        let address = (from_python(target)?, from_python(topic)?, from_python(payload)?);
+        let deadline = from_python(deadline)?;
+        let (cluster, (target, topic, payload), deadline) = self.look(py, |cluster| {
+            Ok((cluster.clone(), addressed(address)?, FACE.deadline("deadline", deadline)?))
+        })?;
+        calls::begin(py, port, ticket, async move {
+            cluster.request(&target, &topic, payload, deadline).await.map(Outcome::Bytes)
+        })
+    }
+
+    fn send(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        ticket: u64,
+        target: &Bound<'_, PyAny>,
+        topic: &Bound<'_, PyAny>,
+        payload: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
+        let address = (from_python(target)?, from_python(topic)?, from_python(payload)?);
+        let (cluster, (target, topic, payload)) =
+            self.look(py, |cluster| Ok((cluster.clone(), addressed(address)?)))?;
+        calls::begin(py, port, ticket, async move {
+            cluster.send(&target, &topic, payload).await.map(|()| Outcome::Nothing)
+        })
+    }
+
+    /// Sends requests for a topic to a port, under the handler's number.
+    fn handle(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        handler: u64,
+        topic: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let topic = from_python(topic)?;
+        let mailbox = port.mailbox().or_raise(py)?;
+        self.look(py, |cluster| {
+            let topic = FACE.text("topic", topic)?;
+            cluster.handle(&topic, move |request| handlers::ask(mailbox.clone(), handler, request))
+        })
+    }
+
+    fn unhandle(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let topic = from_python(topic)?;
+        self.look(py, |cluster| Ok(cluster.unhandle(&FACE.text("topic", topic)?)))
+    }
+
+    fn leave(&self, py: Python<'_>, port: &Port, ticket: u64) -> PyResult<Call> {
+        let cluster = self.look(py, |cluster| Ok(cluster.clone()))?;
+        calls::begin(py, port, ticket, async move { cluster.leave().await.map(Outcome::Report) })
+    }
+
+    fn shutdown_now(&self, py: Python<'_>, port: &Port, ticket: u64) -> PyResult<Call> {
+        let cluster = self.look(py, |cluster| Ok(cluster.clone()))?;
+        calls::begin(py, port, ticket, async move {
+            cluster.shutdown_now().await.map(Outcome::Report)
+        })
+    }
+}
+
+/// The arguments that requests and messages share, in the order in which they are given.
+fn addressed(
+    (target, topic, payload): (Value, Value, Value),
+) -> Result<(String, String, bytes::Bytes)> {
+    Ok((
+        FACE.text("target", target)?,
+        FACE.text("topic", topic)?,
+        FACE.payload("payload", payload)?,
+    ))
+}

@@ -1,0 +1,214 @@
+//! How outcomes reach an event loop: notes in a queue, and a descriptor that the loop watches.
+//!
+//! 1. Whoever leaves a note writes a byte only if nobody has since the loop last looked: one wake
+//!    for any number of notes.
+//! 2. The queue holds at most one note for each call that the loop waits for and two for each
+//!    inbound request, whose number the core limits: so it is bounded.
+//! 3. A note that cannot be delivered any more is dropped, and what it holds is released.
+
+use std::{
+    io::{self, Read, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use peerage::{Cluster, Error, LeaveReport, Result};
+use pyo3::{
+    IntoPyObjectExt,
+    prelude::*,
+    types::{PyBytes, PyList},
+};
+
+use crate::{
+    described,
+    failure::{OrRaise, exception},
+    handlers::Asked,
+    node::Node,
+    process::{self, Local},
+};
+
+#[cfg(unix)]
+use std::os::{fd::AsRawFd, unix::net::UnixStream as Stream};
+#[cfg(windows)]
+use std::{net::TcpStream as Stream, os::windows::io::AsRawSocket};
+
+/// What a call that has ended gives back.
+pub(crate) enum Outcome {
+    Nothing,
+    Node(Cluster),
+    Bytes(Bytes),
+    Report(Arc<LeaveReport>),
+}
+
+/// What the loop is told.
+pub(crate) enum Note {
+    /// A call has ended.
+    Done { ticket: u64, result: Result<Outcome> },
+    /// A request or message has come for a handler.
+    Asked { handler: u64, asked: Asked },
+    /// Whoever asked has gone.
+    GaveUp { asked: u64 },
+}
+
+/// Where notes are left, from any thread and without Python.
+pub(crate) struct Mailbox {
+    /// `None` once nobody looks any more.
+    notes: Mutex<Option<Vec<Note>>>,
+    /// A byte is on its way to the loop.
+    woken: AtomicBool,
+    /// Both ends live here, so that a write never meets a closed pipe.
+    reader: Stream,
+    writer: Stream,
+}
+
+impl Mailbox {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        let notes = Mutex::new(Some(Vec::new()));
+        Ok(Self { notes, woken: AtomicBool::new(false), reader, writer })
+    }
+
+    /// Leaves a note; `false` if nobody looks any more.
+    pub(crate) fn leave(&self, note: Note) -> bool {
+        match &mut *self.notes.lock() {
+            Some(notes) => notes.push(note),
+            None => return false,
+        }
+        self.wake();
+        true
+    }
+
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            // There is room: the loop has read everything that was written before.
+            let _ = (&self.writer).write(&[1]);
+        }
+    }
+
+    fn take(&self) -> Vec<Note> {
+        let mut bytes = [0; 64];
+        while (&self.reader).read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
+        // Only now, and before the notes are taken: whoever leaves one after this wakes again.
+        self.woken.store(false, Ordering::Release);
+        self.notes.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn close(&self) {
+        // What notes hold is dropped unlocked.
+        let left = self.notes.lock().take();
+        drop(left);
+        self.wake();
+    }
+}
+
+#[cfg(unix)]
+fn pair() -> io::Result<(Stream, Stream)> {
+    Stream::pair()
+}
+
+#[cfg(windows)]
+fn pair() -> io::Result<(Stream, Stream)> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let writer = Stream::connect(listener.local_addr()?)?;
+    loop {
+        let (reader, from) = listener.accept()?;
+        // Anybody on this machine could have connected first.
+        if from == writer.local_addr()? {
+            writer.set_nodelay(true)?;
+            return Ok((reader, writer));
+        }
+    }
+}
+
+/// The end that one event loop reads.
+#[pyclass(frozen, module = "peerage._native")]
+pub(crate) struct Port(Local<Arc<Mailbox>>);
+
+impl Port {
+    pub(crate) fn mailbox(&self) -> Result<Arc<Mailbox>> {
+        self.0.get().cloned()
+    }
+}
+
+#[pymethods]
+impl Port {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        process::check().or_raise(py)?;
+        let mailbox = Mailbox::new()
+            .map_err(|e| Error::Internal(format!("cannot make a pair of sockets: {e}")))
+            .or_raise(py)?;
+        Ok(Self(Local::new(Arc::new(mailbox))))
+    }
+
+    /// What becomes readable when notes wait.
+    fn fileno(&self, py: Python<'_>) -> PyResult<i64> {
+        let mailbox = self.0.get().or_raise(py)?;
+        #[cfg(unix)]
+        let number = i64::from(mailbox.reader.as_raw_fd());
+        #[cfg(windows)]
+        let number = mailbox.reader.as_raw_socket() as i64;
+        Ok(number)
+    }
+
+    /// All notes that wait, each as (kind, key, value): 0 a call's result, 1 its exception,
+    /// 2 a request for a handler, 3 a request that nobody waits for any more.
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for note in self.0.get().or_raise(py)?.take() {
+            list.append(told(py, note)?)?;
+        }
+        Ok(list)
+    }
+
+    /// Nobody looks any more; what waits, and whoever waits for an answer, is told so.
+    fn close(&self) {
+        // In a forked child there is nobody to tell.
+        if let Ok(mailbox) = self.0.get() {
+            mailbox.close();
+        }
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.get().map_or(true, |mailbox| mailbox.notes.lock().is_none())
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn told(py: Python<'_>, note: Note) -> PyResult<Bound<'_, PyAny>> {
+    match note {
+        Note::Done { ticket, result } => {
+            let value = match result {
+                Ok(outcome) => converted(py, outcome),
+                Err(error) => Err(exception(py, &error)),
+            };
+            match value {
+                Ok(value) => (0, ticket, value).into_bound_py_any(py),
+                Err(error) => (1, ticket, error.into_value(py)).into_bound_py_any(py),
+            }
+        }
+        Note::Asked { handler, asked } => (2, handler, asked).into_bound_py_any(py),
+        Note::GaveUp { asked } => (3, asked, py.None()).into_bound_py_any(py),
+    }
+}
+
+fn converted(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
+    match outcome {
+        Outcome::Nothing => Ok(py.None().into_bound(py)),
+        Outcome::Node(cluster) => Node::new(cluster).into_bound_py_any(py),
+        Outcome::Bytes(bytes) => Ok(PyBytes::new(py, &bytes).into_any()),
+        Outcome::Report(report) => described::LeaveReport(report).into_bound_py_any(py),
+    }
+}
