@@ -4,6 +4,7 @@
 
 mod core;
 mod description;
+mod node;
 mod text;
 
 use std::{fs, path::Path};
@@ -60,6 +61,7 @@ fn stale(root: &Path) -> Result<Vec<Output>> {
     let description = Description::read(&root.join("core/description"))?;
     let mut outputs = Vec::new();
     outputs.extend(core::outputs(&description)?);
+    outputs.extend(node::outputs(&description)?);
     outputs.retain(|output| {
         fs::read_to_string(root.join(output.path)).ok().as_deref() != Some(&output.content)
     });
