@@ -5,6 +5,7 @@
 mod core;
 mod description;
 mod node;
+mod pages;
 mod text;
 
 use std::{fs, path::Path};
@@ -62,8 +63,17 @@ fn stale(root: &Path) -> Result<Vec<Output>> {
     let mut outputs = Vec::new();
     outputs.extend(core::outputs(&description)?);
     outputs.extend(node::outputs(&description)?);
+    outputs.extend(pages::outputs(root, &description)?);
     outputs.retain(|output| {
         fs::read_to_string(root.join(output.path)).ok().as_deref() != Some(&output.content)
     });
     Ok(outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_committed_is_what_is_described() {
+        assert!(super::is_current().expect("the description can be read"));
+    }
 }
