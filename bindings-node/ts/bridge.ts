@@ -34,7 +34,7 @@ export interface Waiter {
 interface Pending {
   resolve(value: unknown): void;
   reject(reason: unknown): void;
-  release(): void;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** The kinds of items, as `src/bridge.rs` numbers them. */
@@ -49,6 +49,8 @@ const ENDED = 6;
 export const bridge = new native.Bridge(drain);
 
 const calls = new Map<number, Pending>();
+/** Signals that may end calls. */
+const signals = new WeakMap<AbortSignal, { calls: Set<number>; abort: () => void }>();
 const handlers = new Map<number, { handler: Handler; owner: unknown }>();
 /** Subscriptions that wait for events; nobody else may hold them. */
 const waiting = new Map<number, Waiter>();
@@ -83,16 +85,8 @@ export function call<T>(begin: (call: number) => void, signal?: AbortSignal): Pr
   return new Promise<T>((resolve, reject) => {
     signal?.throwIfAborted();
     const id = newNumber();
-    const abort = (): void => {
-      bridge.cancel(id);
-      settle(id)?.reject(signal!.reason);
-    };
-    signal?.addEventListener('abort', abort, { once: true });
-    calls.set(id, {
-      resolve: resolve as (value: unknown) => void,
-      reject,
-      release: () => signal?.removeEventListener('abort', abort),
-    });
+    if (signal !== undefined) follow(signal, id);
+    calls.set(id, { resolve: resolve as (value: unknown) => void, reject, signal });
     checkAlive();
     try {
       begin(id);
@@ -108,8 +102,35 @@ function settle(id: number): Pending | undefined {
   if (pending === undefined) return undefined;
   calls.delete(id);
   checkAlive();
-  pending.release();
+  if (pending.signal !== undefined) unfollow(pending.signal, id);
   return pending;
+}
+
+/** Listens to a signal once for all calls that it ends, however many they are. */
+function follow(signal: AbortSignal, call: number): void {
+  let following = signals.get(signal);
+  if (following === undefined) {
+    const calls = new Set<number>();
+    const abort = (): void => {
+      for (const call of calls) {
+        bridge.cancel(call);
+        settle(call)?.reject(signal.reason);
+      }
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    following = { calls, abort };
+    signals.set(signal, following);
+  }
+  following.calls.add(call);
+}
+
+function unfollow(signal: AbortSignal, call: number): void {
+  const following = signals.get(signal);
+  following?.calls.delete(call);
+  if (following?.calls.size === 0) {
+    signal.removeEventListener('abort', following.abort);
+    signals.delete(signal);
+  }
 }
 
 /**

@@ -52,14 +52,15 @@ export function attempt<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw translated(error);
+    const made = translated(error);
+    // The caller's place, not ours.
+    if (made !== error) Error.captureStackTrace(made as Error, attempt);
+    throw made;
   }
 }
 
 /** What the native half has thrown; anything else was thrown by code that it called. */
 export function translated(error: unknown): unknown {
   if (!(error instanceof Error) || !error.message.startsWith('{"code":')) return error;
-  const made = fromJson(error.message);
-  Error.captureStackTrace(made, attempt);
-  return made;
+  return fromJson(error.message);
 }
