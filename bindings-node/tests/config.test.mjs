@@ -39,7 +39,8 @@ test('every bounded field out of its bounds is refused by its name', async (t) =
       if (min > 0) values.push(min - 1);
       values.push(-1);
       // `probeTimeout` must also be below `probeInterval`, whichever of the two was given.
-      for (const value of values) await refused({ ...right, [name]: value }, name, ['probeTimeout']);
+      for (const value of values)
+        await refused({ ...right, [name]: value }, name, ['probeTimeout']);
     });
   }
 });

@@ -65,7 +65,12 @@ class Scene {
 
   members({ node, expect }) {
     return this.see(expect, () =>
-      Object.fromEntries(this.nodes.get(node).members().map((m) => [m.id, m.state])),
+      Object.fromEntries(
+        this.nodes
+          .get(node)
+          .members()
+          .map((m) => [m.id, m.state]),
+      ),
     );
   }
 
@@ -78,7 +83,12 @@ class Scene {
   }
 
   members_with({ node, tags, expect }) {
-    return this.see(expect, () => this.nodes.get(node).membersWith(tags).map((m) => m.id));
+    return this.see(expect, () =>
+      this.nodes
+        .get(node)
+        .membersWith(tags)
+        .map((m) => m.id),
+    );
   }
 
   set_tags({ node, tags }) {
@@ -167,7 +177,11 @@ class Scene {
 
   async leave({ node, complete }) {
     const { phases } = await this.nodes.get(node).leave();
-    assert.equal(phases.every((phase) => phase.complete), complete, JSON.stringify(phases));
+    assert.equal(
+      phases.every((phase) => phase.complete),
+      complete,
+      JSON.stringify(phases),
+    );
   }
 
   async shutdown({ node }) {
@@ -209,7 +223,8 @@ class Scene {
   value(given) {
     if (Array.isArray(given)) return given.map((inner) => this.value(inner));
     if (typeof given === 'string' && given in this.secrets) return this.secrets[given];
-    if (typeof given === 'string' && given.startsWith('@')) return this.nodes.get(given.slice(1)).addr;
+    if (typeof given === 'string' && given.startsWith('@'))
+      return this.nodes.get(given.slice(1)).addr;
     return duration(given);
   }
 }

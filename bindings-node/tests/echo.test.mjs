@@ -9,9 +9,29 @@ const { echoEvents, echoValue } = createRequire(import.meta.url)('../dist/echo.j
 test('values come back as they were', () => {
   const u64 = 2n ** 64n - 1n;
   for (const value of [
-    null, true, false, 0, -0, 1.5, -1e308, Infinity, 2 ** 53, 0n, 1n, u64, -u64,
-    '', 'text', 'größe-雪-🦀', 'zero\0width\u200b', '\ufffd', 'x'.repeat(100_000),
-    [], [1, [2n, ['three']]], {}, { a: { b: [null] }, 'größe': '雪', '': 'empty' },
+    null,
+    true,
+    false,
+    0,
+    -0,
+    1.5,
+    -1e308,
+    Infinity,
+    2 ** 53,
+    0n,
+    1n,
+    u64,
+    -u64,
+    '',
+    'text',
+    'größe-雪-🦀',
+    'zero\0width\u200b',
+    '\ufffd',
+    'x'.repeat(100_000),
+    [],
+    [1, [2n, ['three']]],
+    {},
+    { a: { b: [null] }, größe: '雪', '': 'empty' },
   ]) {
     assert.deepStrictEqual(echoValue(value), value);
   }
@@ -48,7 +68,10 @@ test('bytes come back as a Buffer, whatever held them', () => {
 });
 
 test('what has no counterpart is named, not guessed', () => {
-  assert.equal(echoValue(() => {}), 'a function');
+  assert.equal(
+    echoValue(() => {}),
+    'a function',
+  );
   assert.equal(echoValue(Symbol('x')), 'a symbol');
   assert.match(echoValue('half a 🦀: \ud83e'), /lone surrogate/);
   assert.match(echoValue(2n ** 64n), /bigint of 128 bits/);
@@ -59,11 +82,20 @@ test('what has no counterpart is named, not guessed', () => {
   round.a.push(round);
   assert.match(JSON.stringify(echoValue(round)), /nested too deeply/);
   const thrown = new Error('mine');
-  const trap = { get a() { throw thrown; } };
-  assert.throws(() => echoValue(trap), (error) => error === thrown);
+  const trap = {
+    get a() {
+      throw thrown;
+    },
+  };
+  assert.throws(
+    () => echoValue(trap),
+    (error) => error === thrown,
+  );
 });
 
-test('every kind of event arrives as tests/conformance/echo.json has it', async () => {
+test('every kind of event arrives as tests/conformance/echo.json has it', async (t) => {
+  const alive = setInterval(() => {}, 1000);
+  t.after(() => clearInterval(alive));
   const path = new URL('../../tests/conformance/echo.json', import.meta.url);
   const expected = JSON.parse(readFileSync(path, 'utf8'));
   const got = [];
@@ -88,7 +120,9 @@ function plain(value) {
   return Object.fromEntries(entries);
 }
 
-test('a long stream of events comes whole, in order, and ends', async () => {
+test('a long stream of events comes whole, in order, and ends', async (t) => {
+  const alive = setInterval(() => {}, 1000); // a subscription alone does not keep the process alive
+  t.after(() => clearInterval(alive));
   let count = 0n;
   for await (const event of echoEvents(100_000)) {
     count += 1n;

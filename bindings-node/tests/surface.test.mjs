@@ -151,14 +151,19 @@ test('an aborted request releases everything on both sides', async (t) => {
   const controller = new AbortController();
   const { signal } = controller;
   let listeners = 0;
-  for (const [method, by] of [['addEventListener', 1], ['removeEventListener', -1]]) {
+  for (const [method, by] of [
+    ['addEventListener', 1],
+    ['removeEventListener', -1],
+  ]) {
     const real = signal[method].bind(signal);
     signal[method] = (...args) => {
       listeners += by;
       real(...args);
     };
   }
-  const requests = Array.from({ length: 20 }, () => b.request('a', 'never', 'x', { signal, ...quick }));
+  const requests = Array.from({ length: 20 }, () =>
+    b.request('a', 'never', 'x', { signal, ...quick }),
+  );
   const ends = Promise.allSettled(requests);
   await until('they are being handled', () => handling === 20 && a.stats().requestsIn === 20);
   assert.equal(b.stats().requestsOut, 20);
@@ -274,7 +279,14 @@ test('arguments of wrong types are named', async (t) => {
     [() => node.setTags({ '': 'x' }), 'tags'],
     [() => node.membersWith({ a: undefined }), 'tags'],
     [() => node.get(1n), 'id'],
-    [() => node.handle(() => {}, () => {}), 'topic'],
+    [
+      () =>
+        node.handle(
+          () => {},
+          () => {},
+        ),
+      'topic',
+    ],
     [() => node.handle('x'.repeat(257), () => {}), 'topic'],
     [() => node.handle('x', 'y'), 'handler'],
     [() => node.unhandle(null), 'topic'],
@@ -287,7 +299,12 @@ test('arguments of wrong types are named', async (t) => {
     assert.equal(error.details.fields[0].field, field, `${call}`);
   }
   const thrown = new Error('a getter of the caller');
-  const trap = Object.defineProperty({}, 'x', { enumerable: true, get: () => { throw thrown; } });
+  const trap = Object.defineProperty({}, 'x', {
+    enumerable: true,
+    get: () => {
+      throw thrown;
+    },
+  });
   assert.equal(await failure(node.setTags(trap)), thrown);
   assert.equal(await failure(Cluster.start(trap)), thrown);
 });

@@ -86,7 +86,7 @@ export function call<T>(begin: (call: number) => void, signal?: AbortSignal): Pr
     signal?.throwIfAborted();
     const id = newNumber();
     if (signal !== undefined) follow(signal, id);
-    calls.set(id, { resolve: resolve as (value: unknown) => void, reject, signal });
+    calls.set(id, { resolve: resolve, reject, signal });
     checkAlive();
     try {
       begin(id);

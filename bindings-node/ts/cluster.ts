@@ -1,14 +1,6 @@
 import { EventEmitter } from 'node:events';
 
-import {
-  addHandler,
-  bridge,
-  call,
-  guarded,
-  keep,
-  removeHandler,
-  whenEnded,
-} from './bridge.js';
+import { addHandler, bridge, call, guarded, keep, removeHandler, whenEnded } from './bridge.js';
 import type { Handler, Payload } from './bridge.js';
 import { PeerageError, attempt, fromJson } from './error.js';
 import { EventStream, Subscription } from './events.js';
@@ -207,10 +199,7 @@ export class Cluster {
   }
 
   /** Calls the listener for each event of that name, from now on. */
-  on<K extends keyof ClusterEvents>(
-    name: K,
-    listener: (...args: ClusterEvents[K]) => void,
-  ): this {
+  on<K extends keyof ClusterEvents>(name: K, listener: (...args: ClusterEvents[K]) => void): this {
     this.#emitter.on(name, listener as (...args: unknown[]) => void);
     this.#listen();
     return this;
@@ -227,10 +216,7 @@ export class Cluster {
   }
 
   /** Calls the listener no more. */
-  off<K extends keyof ClusterEvents>(
-    name: K,
-    listener: (...args: ClusterEvents[K]) => void,
-  ): this {
+  off<K extends keyof ClusterEvents>(name: K, listener: (...args: ClusterEvents[K]) => void): this {
     this.#emitter.off(name, listener as (...args: unknown[]) => void);
     this.#listen();
     return this;

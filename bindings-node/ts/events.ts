@@ -110,11 +110,12 @@ export class EventStream implements AsyncIterableIterator<Event, undefined> {
         this.#subscription.wait(() => this.#serve());
         return;
       }
-      this.#waiting.shift()!(result);
+      this.#waiting.shift()?.(result); // nobody is left if that was the end
     }
   }
 
   #end(): void {
+    // eslint-disable-next-line @typescript-eslint/no-meaningless-void-operator -- it is there to be held
     void this.#owner;
     this.#ended = true;
     this.#reader = undefined;
