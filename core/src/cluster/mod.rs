@@ -308,17 +308,22 @@ impl Cluster {
         self.0.shared.check_open().err()
     }
 
-    async fn ended(&self) -> Result<Arc<LeaveReport>> {
+    /// Waits until the node has ended, whoever ended it, and no task and no socket of it is left.
+    /// The future is no handle: it does not keep the node running.
+    pub fn ended(&self) -> impl Future<Output = Result<Arc<LeaveReport>>> + Send + use<> {
         let mut ended = self.0.ended.clone();
-        let report = ended.wait_for(Option::is_some).await;
-        let report = report.ok().and_then(|r| r.clone());
-        match report {
-            // A node that failed did not leave.
-            Some(_) if self.0.shared.check_open().is_err_and(|e| e.code() != Code::Closed) => {
-                Err(self.0.shared.closed_error())
+        let shared = self.0.shared.clone();
+        async move {
+            let report = ended.wait_for(Option::is_some).await;
+            let report = report.ok().and_then(|r| r.clone());
+            match report {
+                // A node that failed did not leave.
+                Some(_) if shared.check_open().is_err_and(|e| e.code() != Code::Closed) => {
+                    Err(shared.closed_error())
+                }
+                Some(report) => Ok(report),
+                None => Err(shared.closed_error()),
             }
-            Some(report) => Ok(report),
-            None => Err(self.0.shared.closed_error()),
         }
     }
 

@@ -126,7 +126,6 @@ pub(super) struct ErrorKind {
 #[serde(deny_unknown_fields)]
 pub(super) struct Event {
     pub(super) name: String,
-    #[allow(dead_code)] // C's generator comes next
     pub(super) number: u32,
     pub(super) doc: String,
     pub(super) fields: Vec<Field>,

@@ -4,6 +4,7 @@
 
 mod core;
 mod description;
+mod node;
 mod pages;
 mod python;
 mod text;
@@ -62,6 +63,7 @@ fn stale(root: &Path) -> Result<Vec<Output>> {
     let description = Description::read(&root.join("core/description"))?;
     let mut outputs = Vec::new();
     outputs.extend(core::outputs(&description)?);
+    outputs.extend(node::outputs(&description)?);
     outputs.extend(pages::outputs(root, &description)?);
     outputs.extend(python::outputs(&description)?);
     outputs.retain(|output| {

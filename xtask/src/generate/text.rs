@@ -31,7 +31,6 @@ pub(super) fn comment(prefix: &str, text: &str) -> String {
 }
 
 /// `probe_interval` → `probeInterval`.
-#[allow(dead_code)] // Node's generator comes next
 pub(super) fn camel(snake: &str) -> String {
     let mut out = String::new();
     let mut upper = false;
@@ -48,7 +47,6 @@ pub(super) fn camel(snake: &str) -> String {
 }
 
 /// `MemberJoined` → `member_joined`.
-#[allow(dead_code)]
 pub(super) fn snake(pascal: &str) -> String {
     let mut out = String::new();
     for c in pascal.chars() {

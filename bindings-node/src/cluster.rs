@@ -1,0 +1,189 @@
+//! A node, as JavaScript holds it.
+
+use napi::bindgen_prelude::{Env, Unknown};
+use napi_derive::napi;
+use peerage::{Cluster, boundary::Face};
+
+use crate::{
+    bridge::Bridge,
+    events::Subscription,
+    failure::{attempt, text, to_json},
+    generated,
+    inbox::Outcome,
+    read,
+    writer::{Batch, Writer},
+};
+
+/// A handle of a running node. When the last one of a node is collected, the node stops without a
+/// goodbye.
+#[napi]
+pub struct NativeCluster(pub(crate) Cluster);
+
+#[napi]
+impl NativeCluster {
+    /// Waits until a seed has admitted us.
+    #[napi]
+    pub fn join(&self, bridge: &Bridge, call: i64, deadline: Unknown) -> napi::Result<()> {
+        let begin = || {
+            let deadline = Face::NODE.deadline("deadline", read::value(deadline)?)?;
+            let cluster = self.0.clone();
+            Ok(async move { cluster.join(deadline).await })
+        };
+        bridge.attempt(call, begin, |()| Outcome::Nothing)
+    }
+
+    /// Asks a member.
+    #[napi]
+    pub fn request(
+        &self,
+        bridge: &Bridge,
+        call: i64,
+        target: Unknown,
+        topic: Unknown,
+        payload: Unknown,
+        deadline: Unknown,
+    ) -> napi::Result<()> {
+        let begin = || {
+            let (target, topic) = (text("target", target)?, text("topic", topic)?);
+            let payload = Face::NODE.payload("payload", read::value(payload)?)?;
+            let deadline = Face::NODE.deadline("deadline", read::value(deadline)?)?;
+            let cluster = self.0.clone();
+            Ok(async move { cluster.request(&target, &topic, payload, deadline).await })
+        };
+        bridge.attempt(call, begin, Outcome::Answer)
+    }
+
+    /// Sends a member a message.
+    #[napi]
+    pub fn send(
+        &self,
+        bridge: &Bridge,
+        call: i64,
+        target: Unknown,
+        topic: Unknown,
+        payload: Unknown,
+    ) -> napi::Result<()> {
+        let begin = || {
+            let (target, topic) = (text("target", target)?, text("topic", topic)?);
+            let payload = Face::NODE.payload("payload", read::value(payload)?)?;
+            let cluster = self.0.clone();
+            Ok(async move { cluster.send(&target, &topic, payload).await })
+        };
+        bridge.attempt(call, begin, |()| Outcome::Nothing)
+    }
+
+    /// Announces other tags.
+    #[napi]
+    pub fn set_tags(&self, bridge: &Bridge, call: i64, tags: Unknown) -> napi::Result<()> {
+        let begin = || {
+            let tags = Face::NODE.tags("tags", read::value(tags)?)?;
+            let cluster = self.0.clone();
+            Ok(async move { cluster.set_tags(tags).await })
+        };
+        bridge.attempt(call, begin, |()| Outcome::Nothing)
+    }
+
+    /// Leaves.
+    #[napi]
+    pub fn leave(&self, bridge: &Bridge, call: i64) {
+        let cluster = self.0.clone();
+        bridge.run(call, async move { cluster.leave().await }, Outcome::Left);
+    }
+
+    /// Stops at once.
+    #[napi]
+    pub fn shutdown_now(&self, bridge: &Bridge, call: i64) {
+        let cluster = self.0.clone();
+        bridge.run(call, async move { cluster.shutdown_now().await }, Outcome::Left);
+    }
+
+    /// Hands requests for a topic to the JavaScript handler of that number.
+    #[napi]
+    pub fn handle(&self, bridge: &Bridge, topic: Unknown, handler: i64) -> napi::Result<()> {
+        attempt(|| {
+            let inbox = bridge.inbox.clone();
+            let topic = text("topic", topic)?;
+            let to_script = move |request| inbox.clone().handle(handler, request);
+            Ok(self.0.handle(&topic, to_script)?)
+        })
+    }
+
+    /// Stops handling a topic.
+    #[napi]
+    pub fn unhandle(&self, topic: Unknown) -> napi::Result<bool> {
+        attempt(|| Ok(self.0.unhandle(&text("topic", topic)?)))
+    }
+
+    /// Subscribes to events.
+    #[napi]
+    pub fn events(&self, bridge: &Bridge, id: i64) -> Subscription {
+        Subscription::new(self.0.events(), bridge.inbox.clone(), id)
+    }
+
+    /// This node, as one record.
+    #[napi]
+    pub fn local<'env>(&self, env: &'env Env) -> napi::Result<Batch<'env>> {
+        let member = self.0.local();
+        let mut out = Writer::new(16);
+        generated::write_member(&mut out, &member);
+        out.finish(env)
+    }
+
+    /// All members, as a list.
+    #[napi]
+    pub fn members<'env>(&self, env: &'env Env) -> napi::Result<Batch<'env>> {
+        let members = self.0.members();
+        let mut out = Writer::new(members.len() * 16);
+        out.list(&members, |out, member| generated::write_member(out, member));
+        out.finish(env)
+    }
+
+    /// A list with the member of that id, or an empty one.
+    #[napi]
+    pub fn get<'env>(&self, env: &'env Env, id: Unknown) -> napi::Result<Batch<'env>> {
+        let members = attempt(|| Ok(self.0.get(&text("id", id)?)))?;
+        let mut out = Writer::new(16);
+        out.list(members.as_slice(), |out, member| generated::write_member(out, member));
+        out.finish(env)
+    }
+
+    /// The alive members with all these tags, as a list.
+    #[napi]
+    pub fn members_with<'env>(&self, env: &'env Env, tags: Unknown) -> napi::Result<Batch<'env>> {
+        let members = attempt(|| {
+            let tags: Vec<_> =
+                Face::NODE.tags("tags", read::value(tags)?)?.into_iter().collect();
+            Ok(self.0.members_with(&tags))
+        })?;
+        let mut out = Writer::new(members.len() * 16);
+        out.list(&members, |out, member| generated::write_member(out, member));
+        out.finish(env)
+    }
+
+    /// Counters and gauges.
+    #[napi]
+    pub fn stats<'env>(&self, env: &'env Env) -> napi::Result<Batch<'env>> {
+        let stats = self.0.stats();
+        let mut out = Writer::new(48);
+        generated::write_stats(&mut out, &stats);
+        out.finish(env)
+    }
+
+    /// The announced address.
+    #[napi]
+    pub fn addr(&self) -> String {
+        self.0.addr().to_string()
+    }
+
+    /// The bound address.
+    #[napi]
+    pub fn bound_addr(&self) -> String {
+        self.0.bound_addr().to_string()
+    }
+
+    /// Why the node ended, as JSON, once it has.
+    #[napi]
+    pub fn closed(&self) -> Option<String> {
+        self.0.closed().map(|error| to_json(&error))
+    }
+}

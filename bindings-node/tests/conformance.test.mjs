@@ -1,0 +1,245 @@
+// Plays the scenarios of tests/conformance; see its README for what each step means.
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { test } from 'node:test';
+
+import { Cluster, PeerageError, generateSecret } from 'peerage';
+
+import { PATIENCE, until } from './support.mjs';
+
+const folder = new URL('../../tests/conformance/scenarios/', import.meta.url);
+
+for (const name of readdirSync(folder)) {
+  if (!name.endsWith('.json')) continue;
+  const { about, steps } = JSON.parse(readFileSync(new URL(name, folder), 'utf8'));
+  test(`${name}: ${about}`, { timeout: 120_000 }, async (t) => {
+    const scene = new Scene();
+    t.after(() => scene.end());
+    for (const [at, step] of steps.entries()) {
+      const verb = Object.keys(step).find((key) => key in Scene.prototype);
+      const place = `step ${at + 1}: ${JSON.stringify(step).slice(0, 200)}`;
+      assert.ok(verb, `${place}: no such verb`);
+      try {
+        await scene[verb](step[verb]);
+      } catch (error) {
+        if (!step.error || !(error instanceof PeerageError)) {
+          error.message = `${place}: ${error.message}`;
+          throw error;
+        }
+        compare(error, step.error, place);
+        continue;
+      }
+      assert.ok(!step.error, `${place}: succeeds`);
+    }
+  });
+}
+
+function compare(error, { code, fields, message }, place) {
+  assert.equal(error.code, code, `${place}: ${error.message}`);
+  if (fields) {
+    const wrong = new Set(error.details.fields.map((field) => field.field));
+    assert.deepEqual([...wrong].sort(), fields.map(camel).sort(), place);
+  }
+  if (message) assert.ok(error.message.includes(message), `${place}: ${error.message}`);
+}
+
+class Scene {
+  nodes = new Map();
+  subscriptions = new Map();
+  keeps = new Map();
+  secrets = { '@secret': generateSecret(), '@other-secret': generateSecret() };
+
+  async end() {
+    for (const node of this.nodes.values()) await node.shutdownNow().catch(() => {});
+  }
+
+  async start({ node, config = {} }) {
+    const given = { cluster: 'conformance', nodeId: node, secret: this.secrets['@secret'] };
+    for (const [name, value] of Object.entries(config)) given[camel(name)] = this.value(value);
+    this.nodes.set(node, await Cluster.start(given));
+  }
+
+  join({ node, deadline }) {
+    return this.nodes.get(node).join({ deadline: duration(deadline) });
+  }
+
+  members({ node, expect }) {
+    return this.see(expect, () =>
+      Object.fromEntries(
+        this.nodes
+          .get(node)
+          .members()
+          .map((m) => [m.id, m.state]),
+      ),
+    );
+  }
+
+  get({ node, id, expect }) {
+    return this.see(expect, () => {
+      const member = this.nodes.get(node).get(id);
+      if (member === undefined || expect === null) return member ?? null;
+      return Object.fromEntries(Object.keys(expect).map((name) => [name, member[name]]));
+    });
+  }
+
+  members_with({ node, tags, expect }) {
+    return this.see(expect, () =>
+      this.nodes
+        .get(node)
+        .membersWith(tags)
+        .map((m) => m.id),
+    );
+  }
+
+  set_tags({ node, tags }) {
+    return this.nodes.get(node).setTags(tags);
+  }
+
+  handle({ node, topic, does }) {
+    const kept = [];
+    const handlers = {
+      echo: (request) => request.payload,
+      from: (request) => request.from,
+      fail: () => {
+        throw new Error('told to fail');
+      },
+      never: () => new Promise(() => {}),
+      keep: (request) => void kept.push(request.payload),
+    };
+    this.nodes.get(node).handle(topic, handlers[does]);
+    this.keeps.set(JSON.stringify([node, topic]), kept);
+  }
+
+  unhandle({ node, topic, expect }) {
+    assert.equal(this.nodes.get(node).unhandle(topic), expect);
+  }
+
+  async request({ node, target, topic, payload, deadline, expect }) {
+    const options = { deadline: duration(deadline) };
+    const answer = await this.nodes.get(node).request(target, topic, bytes(payload), options);
+    if (expect) assert.ok(answer.equals(bytes(expect)), `the answer is ${answer}`);
+  }
+
+  async cancelled_request({ node, target, topic, payload }) {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const request = this.nodes.get(node).request(target, topic, bytes(payload), { signal });
+    const end = request.then(
+      () => assert.fail('it was answered'),
+      (error) => error,
+    );
+    await until('it is there', () => this.nodes.get(target).stats().requestsIn === 1);
+    controller.abort();
+    assert.equal(await end, signal.reason);
+  }
+
+  send({ node, target, topic, payload }) {
+    return this.nodes.get(node).send(target, topic, bytes(payload));
+  }
+
+  kept({ node, topic, expect }) {
+    const kept = this.keeps.get(JSON.stringify([node, topic]));
+    return this.see(
+      expect.map((payload) => bytes(payload).toString('hex')),
+      () => kept.map((payload) => payload.toString('hex')),
+    );
+  }
+
+  subscribe({ node, as }) {
+    this.subscriptions.set(as, this.nodes.get(node).events());
+  }
+
+  async events({ subscription, expect }) {
+    for (const [kind, id] of expect) {
+      const event = await this.next(subscription);
+      assert.deepEqual([event?.kind, event?.member?.id ?? null], [kind, id]);
+    }
+  }
+
+  async ended({ subscription }) {
+    while ((await this.next(subscription)) !== undefined);
+  }
+
+  async dropped({ subscription, members }) {
+    const event = await this.next(subscription);
+    assert.equal(event.kind, 'EventsDropped');
+    assert.ok(event.count > 0n);
+    const found = event.members.map((member) => [member.id, { ...member.tags }]);
+    assert.deepEqual(Object.fromEntries(found), members);
+  }
+
+  stats({ node, expect }) {
+    return this.see(expect, () => {
+      const stats = this.nodes.get(node).stats();
+      return Object.fromEntries(Object.keys(expect).map((name) => [name, stats[camel(name)]]));
+    });
+  }
+
+  async leave({ node, complete }) {
+    const { phases } = await this.nodes.get(node).leave();
+    assert.equal(
+      phases.every((phase) => phase.complete),
+      complete,
+      JSON.stringify(phases),
+    );
+  }
+
+  async shutdown({ node }) {
+    await this.nodes.get(node).shutdownNow();
+  }
+
+  closed({ node, code }) {
+    return this.see(code, () => this.nodes.get(node).closed?.code);
+  }
+
+  async next(subscription) {
+    const stream = this.subscriptions.get(subscription);
+    for (;;) {
+      let late;
+      const deadline = new Promise((_, reject) => {
+        late = setTimeout(() => reject(new Error('no event comes')), PATIENCE);
+      });
+      const { value } = await Promise.race([stream.next(), deadline]);
+      clearTimeout(late);
+      if (value?.kind !== 'LocalHealthChanged') return value;
+    }
+  }
+
+  /** Looks until it is as expected. */
+  async see(expected, look) {
+    let found;
+    const holds = () => {
+      found = look();
+      try {
+        assert.deepEqual(found, expected);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    await until('it is as expected', holds).catch(() => assert.deepEqual(found, expected));
+  }
+
+  value(given) {
+    if (Array.isArray(given)) return given.map((inner) => this.value(inner));
+    if (typeof given === 'string' && given in this.secrets) return this.secrets[given];
+    if (typeof given === 'string' && given.startsWith('@'))
+      return this.nodes.get(given.slice(1)).addr;
+    return duration(given);
+  }
+}
+
+/** `{"ms": 500}` is 500 here; anything else stands for itself. */
+function duration(given) {
+  const isDuration = typeof given === 'object' && given !== null && 'ms' in given;
+  return isDuration ? given.ms : given;
+}
+
+function bytes({ text, hex, repeat }) {
+  if (repeat) return Buffer.alloc(repeat[1], repeat[0]);
+  return hex === undefined ? Buffer.from(text) : Buffer.from(hex, 'hex');
+}
+
+function camel(name) {
+  return name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+}

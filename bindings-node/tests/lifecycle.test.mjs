@@ -1,0 +1,92 @@
+// How nodes, processes, threads and garbage end. Each in a process of its own.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+
+import { generateSecret, Cluster } from 'peerage';
+
+import { PATIENCE, QUICK, nodes, run, until } from './support.mjs';
+
+const ends = {
+  exit: { code: 7, out: 'exits' },
+  'exit in a listener': { code: 7, out: '' },
+  throw: { code: 1, out: 'throws', err: 'uncaught on purpose' },
+  signal: { code: null, signal: 'SIGTERM', out: 'kills itself' },
+  unref: { code: 0, out: 'ends by itself' },
+  leave: { code: 0, out: 'the stream has ended\nends by itself' },
+};
+
+for (const [way, expected] of Object.entries(ends)) {
+  test(`a process ends with live nodes and open subscriptions: ${way}`, async (t) => {
+    const end = await run(t, 'exit.mjs', { args: [way] });
+    const shown = JSON.stringify(end);
+    assert.equal(end.code, expected.code, shown);
+    assert.equal(end.signal, expected.signal ?? null, shown);
+    assert.equal(end.out.trim(), expected.out, shown);
+    if (expected.err) assert.ok(end.err.includes(expected.err), shown);
+    else assert.equal(end.err, '', shown);
+  });
+}
+
+test('a node keeps the process alive until it leaves, and so does a call after unref()', async (t) => {
+  const end = await run(t, 'stays.mjs');
+  assert.equal(end.out, 'answer: done\nhas left\nended in time\n', JSON.stringify(end));
+  assert.equal(end.code, 0);
+});
+
+test('workers that alone hold the addon end with live nodes', async (t) => {
+  const end = await run(t, 'worker.mjs');
+  assert.equal(end.out, 'all have ended\n', JSON.stringify(end));
+  assert.equal(end.code, 0);
+  assert.equal(end.err, '');
+});
+
+test('what nobody can reach is collected, what somebody uses is not', async (t) => {
+  const end = await run(t, 'collect.mjs', { flags: ['--expose-gc'] });
+  assert.equal(end.out, 'collected\n', JSON.stringify(end));
+  assert.equal(end.code, 0);
+});
+
+test('a JavaScript loop blocked for 10 s costs no heartbeat', { timeout: 90_000 }, async (t) => {
+  const secret = generateSecret();
+  const watcher = await Cluster.start({ cluster: 'test', nodeId: 'watcher', secret, ...QUICK });
+  t.after(() => watcher.shutdownNow());
+  const heard = [];
+  watcher.on('event', (event) => heard.push([event.kind, event.member?.tags.state]));
+  const args = [watcher.addr, secret, JSON.stringify(QUICK), '10000'];
+  const end = await run(t, 'blocked.mjs', { args });
+  assert.equal(end.code, 0, JSON.stringify(end));
+  await until('it has left', () => watcher.get('blocked').state === 'left');
+  await until('that was heard', () => heard.some(([kind]) => kind === 'MemberLeft'));
+  const about = heard.filter(([kind]) => kind !== 'LocalHealthChanged');
+  assert.deepEqual(about, [
+    ['MemberJoined', undefined],
+    ['MemberUpdated', 'blocked'],
+    ['MemberUpdated', 'free'],
+    ['MemberLeft', 'free'],
+  ]);
+});
+
+test('a node in a worker talks to one in the main thread, and fails with its thread', async (t) => {
+  const secret = generateSecret();
+  const node = await nodes(t)('main', { secret, ...QUICK });
+  node.handle('who', (request) => request.from);
+  const source = `
+    const { workerData, parentPort } = require('node:worker_threads');
+    const { Cluster } = require('peerage');
+    Cluster.start(workerData).then(async (node) => {
+      node.handle('who', (request) => request.from);
+      await node.join();
+      parentPort.postMessage(String(await node.request('main', 'who')));
+    });`;
+  const workerData = { cluster: 'test', nodeId: 'worker', secret, seeds: [node.addr], ...QUICK };
+  const worker = new Worker(source, { eval: true, workerData });
+  t.after(() => worker.terminate());
+  const said = await new Promise((resolve, reject) => {
+    worker.on('message', resolve).on('error', reject);
+  });
+  assert.equal(said, 'worker');
+  assert.equal(String(await node.request('worker', 'who', '', { deadline: PATIENCE })), 'main');
+  await worker.terminate();
+  await until('its end is noticed', () => node.get('worker').state === 'failed');
+});

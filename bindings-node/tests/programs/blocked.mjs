@@ -1,0 +1,23 @@
+// Joins, then does not let its event loop run for as long as it is told.
+import { Cluster } from 'peerage';
+
+const [seed, secret, config, milliseconds] = process.argv.slice(2);
+const node = await Cluster.start({
+  cluster: 'test',
+  nodeId: 'blocked',
+  secret,
+  seeds: [seed],
+  ...JSON.parse(config),
+});
+await node.join();
+let heard = 0;
+node.on('event', () => (heard += 1));
+node.handle('work', () => 'done');
+await node.setTags({ state: 'blocked' });
+const end = performance.now() + Number(milliseconds);
+while (performance.now() < end);
+await node.setTags({ state: 'free' });
+console.log(JSON.stringify({ heard, score: node.stats().healthScore }));
+process.stdin.resume();
+process.exitCode = 0;
+await node.leave();

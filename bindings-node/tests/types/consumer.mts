@@ -1,0 +1,67 @@
+// Compiled and never run: what a TypeScript program sees of the package.
+import { Cluster, Code, PeerageError, generateSecret } from 'peerage';
+import type { Config, Event, LeaveReport, Member, MemberFailed, Stats } from 'peerage';
+
+const config: Config = { cluster: 'c', nodeId: 'n', secret: generateSecret(), payloadMax: 1n };
+await using cluster: Cluster = await Cluster.start(config);
+await cluster.join({ deadline: 5000, signal: AbortSignal.timeout(5000) });
+
+const answer: Buffer = await cluster.request('other', 'topic', new Uint8Array(1), { deadline: 1 });
+cluster.handle('topic', (request) => request.payload.subarray(1));
+cluster.handle('later', async ({ from, topic }): Promise<string> => `${from}${topic}`);
+cluster.handle('nothing', () => {});
+
+cluster
+  .on('memberFailed', (event) => {
+    const failed: MemberFailed = event;
+    const observers: readonly string[] = failed.observers;
+    void observers;
+  })
+  .once('closed', (reason) => void (reason.code === Code.Closed))
+  .off('event', (event: Event) => void event.seq);
+
+for await (const event of cluster.events()) {
+  switch (event.kind) {
+    case 'EventsDropped': {
+      const count: bigint = event.count;
+      const members: readonly Member[] = event.members;
+      void [count, members];
+      break;
+    }
+    case 'LocalHealthChanged': {
+      const score: number = event.score;
+      void score;
+      break;
+    }
+    case 'NameConflict':
+      void event.id;
+      break;
+    default: {
+      const { instance, rtt, tags }: Member = event.member;
+      const number: bigint = instance;
+      const milliseconds: number | null = rtt;
+      const role: string | undefined = tags['role'];
+      void [number, milliseconds, role];
+    }
+  }
+}
+
+const stats: Stats = cluster.stats();
+const report: LeaveReport = await cluster.leave();
+const error: PeerageError | undefined = cluster.closed;
+const code: Code | undefined = error?.code;
+const expected: string | undefined = error?.details.fields?.[0]?.expected;
+void [answer, stats.requestsOut + 1, report.phases[0]?.took, code, expected];
+
+// @ts-expect-error a field that there is not
+void Cluster.start({ ...config, probeIntervall: 5 });
+// @ts-expect-error what is required is missing
+void Cluster.start({ cluster: 'c' });
+// @ts-expect-error a text for a number
+void Cluster.start({ ...config, linksMax: '5' });
+// @ts-expect-error a name of no event
+cluster.on('memberVanished', () => {});
+// @ts-expect-error nodes are made by start
+void new Cluster();
+// @ts-expect-error tags are shared and must not be changed
+cluster.local.tags['x'] = 'y';
