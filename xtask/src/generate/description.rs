@@ -127,7 +127,6 @@ pub(super) struct ErrorKind {
 #[serde(deny_unknown_fields)]
 pub(super) struct Event {
     pub(super) name: String,
-    #[allow(dead_code)] // C's generator comes next
     pub(super) number: u32,
     pub(super) doc: String,
     pub(super) fields: Vec<Field>,
@@ -138,9 +137,7 @@ pub(super) struct Event {
 #[serde(deny_unknown_fields)]
 pub(super) struct Numbered {
     pub(super) name: String,
-    #[allow(dead_code)] // C's generator comes next
     pub(super) number: u32,
-    #[allow(dead_code)]
     pub(super) doc: String,
 }
 
@@ -149,7 +146,6 @@ pub(super) struct Numbered {
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     pub(super) name: String,
-    #[allow(dead_code)]
     pub(super) doc: String,
     pub(super) fields: Vec<Field>,
 }
@@ -161,7 +157,6 @@ pub(super) struct Field {
     pub(super) name: String,
     pub(super) kind: FieldKind,
     /// Where the value stands in the core's type, if not under its own name.
-    #[allow(dead_code)]
     pub(super) rust: Option<String>,
     pub(super) doc: String,
 }

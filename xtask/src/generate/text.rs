@@ -48,7 +48,6 @@ pub(super) fn camel(snake: &str) -> String {
 }
 
 /// `MemberJoined` → `member_joined`.
-#[allow(dead_code)]
 pub(super) fn snake(pascal: &str) -> String {
     let mut out = String::new();
     for c in pascal.chars() {
