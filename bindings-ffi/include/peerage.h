@@ -100,6 +100,11 @@
 #define PEERAGE_STATE_LEFT 3
 
 /**
+ * The configured default, where a deadline is asked for.
+ */
+#define PEERAGE_DEFAULT UINT64_MAX
+
+/**
  * A time-out that never comes.
  */
 #define PEERAGE_FOREVER UINT64_MAX
@@ -996,7 +1001,7 @@ peerage_status peerage_cluster_start(const struct peerage_config *config,
 
 /**
  * Waits until one of the configured seeds has admitted us; at once without seeds. Deadline in
- * milliseconds, 1 to 3,600,000; 0 takes `join_timeout`. Fails early when every seed refuses us
+ * milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `join_timeout`. Fails early when every seed refuses us
  * for good (Unauthenticated, WrongCluster, WrongNode, WrongVersion, NameConflict), else with
  * JoinFailed at the deadline, and the node runs on and keeps trying; Cancelled, Closed, Argument.
  */
@@ -1129,7 +1134,7 @@ void peerage_members_free(struct peerage_members *members);
 /**
  * Asks a live member and waits for its handler's answer, which is to be freed with
  * `peerage_bytes_free`. The payload is copied. The deadline covers everything, the making of a
- * link included: milliseconds, 1 to 3,600,000; 0 takes `request_timeout`. Fails with
+ * link included: milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `request_timeout`. Fails with
  * UnknownMember, UnknownTopic, Handler, Timeout, Unreachable, LinkLost, PoolFull, TooLarge, Busy,
  * Cancelled, Closed, Argument; each says whether the request may have been handled.
  */

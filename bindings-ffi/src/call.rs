@@ -13,6 +13,9 @@ use crate::{error::peerage_error, generated::codes::PEERAGE_OK};
 /// this header does not know (`peerage_code_name` takes any).
 pub type peerage_status = i32;
 
+/// The configured default, where a deadline is asked for.
+pub const PEERAGE_DEFAULT: u64 = u64::MAX;
+
 /// A time-out that never comes.
 pub const PEERAGE_FOREVER: u64 = u64::MAX;
 

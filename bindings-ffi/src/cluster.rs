@@ -9,7 +9,7 @@ use peerage::{
 
 use crate::{
     arena::Arena,
-    call::{Out, argument, call, free, null, peerage_status, read},
+    call::{Out, PEERAGE_DEFAULT, argument, call, free, null, peerage_status, read},
     cancel::{cancel_of, peerage_cancel, wait},
     config,
     error::peerage_error,
@@ -28,10 +28,10 @@ pub struct peerage_cluster {
     bound_addr: String,
 }
 
-/// The configured default for 0, the core's to judge otherwise.
+/// What a deadline may be is the core's to say.
 pub(crate) fn deadline(milliseconds: u64) -> Result<Option<Duration>> {
     match milliseconds {
-        0 => Ok(None),
+        PEERAGE_DEFAULT => Ok(None),
         given => Face::C.deadline("deadline", Value::from(given)),
     }
 }
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn peerage_cluster_start(
 }
 
 /// Waits until one of the configured seeds has admitted us; at once without seeds. Deadline in
-/// milliseconds, 1 to 3,600,000; 0 takes `join_timeout`. Fails early when every seed refuses us
+/// milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `join_timeout`. Fails early when every seed refuses us
 /// for good (Unauthenticated, WrongCluster, WrongNode, WrongVersion, NameConflict), else with
 /// JoinFailed at the deadline, and the node runs on and keeps trying; Cancelled, Closed, Argument.
 #[unsafe(no_mangle)]

@@ -141,6 +141,7 @@ impl Cluster {
         let mut progress = self.0.shared.join.subscribe();
         let wait = async {
             loop {
+                self.0.shared.check_open()?;
                 {
                     let state = progress.borrow_and_update();
                     if state.joined {
@@ -150,7 +151,6 @@ impl Cluster {
                         return Err(error);
                     }
                 }
-                self.0.shared.check_open()?;
                 if progress.changed().await.is_err() {
                     return Err(self.0.shared.closed_error());
                 }

@@ -5,6 +5,7 @@
 mod c;
 mod core;
 mod description;
+mod pages;
 mod text;
 
 use std::{fs, path::Path};
@@ -73,6 +74,7 @@ fn stale(root: &Path) -> Result<Vec<Output>> {
     let mut outputs = Vec::new();
     outputs.extend(core::outputs(&description)?);
     outputs.extend(c::outputs(&description)?);
+    outputs.extend(pages::outputs(root, &description)?);
     outputs.retain(|output| differs(root, output));
     Ok(outputs)
 }
@@ -84,4 +86,12 @@ fn stale_header(root: &Path) -> Result<Option<Output>> {
 
 fn differs(root: &Path, output: &Output) -> bool {
     fs::read_to_string(root.join(output.path)).ok().as_deref() != Some(&output.content)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_committed_is_what_is_described() {
+        assert!(super::is_current().expect("the description can be read"));
+    }
 }
