@@ -1270,8 +1270,6 @@ void peerage_batch_free(struct peerage_batch *batch);
 }  // extern "C"
 #endif  // __cplusplus
 
-#endif  /* PEERAGE_H */
-
 /* Text from a C string; nothing from NULL. It must live as long as it is used. */
 static inline peerage_str peerage_text(const char *text)
 {
@@ -1284,3 +1282,5 @@ static inline peerage_str peerage_text(const char *text)
 /* For printf: printf(PEERAGE_FORMAT "\n", PEERAGE_PRINT(member->id)). */
 #define PEERAGE_FORMAT "%.*s"
 #define PEERAGE_PRINT(text) (int)(text).len, (text).data != NULL ? (text).data : ""
+
+#endif

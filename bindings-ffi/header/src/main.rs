@@ -33,7 +33,6 @@ fn main() -> Result<()> {
     let mut config = Config {
         language: Language::C,
         header: Some(text("heading.txt")?.trim_end().into()),
-        include_guard: Some("PEERAGE_H".into()),
         no_includes: true,
         sys_includes: ["stdbool.h", "stddef.h", "stdint.h", "string.h"].map(str::to_owned).into(),
         cpp_compat: true,
