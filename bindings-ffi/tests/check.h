@@ -26,9 +26,9 @@ typedef struct {
 #define CHECK(holds) ((holds) ? (void)0 : failed(__FILE__, __LINE__, #holds))
 
 /* The call must succeed. */
-#define OK(call) expect(__FILE__, __LINE__, #call, (call), PEERAGE_OK)
+#define OK(call) demand(__FILE__, __LINE__, #call, (call), PEERAGE_OK)
 /* The call must fail with this code. The error stays in `failure`. */
-#define FAILS(code, call) expect(__FILE__, __LINE__, #call, (call), PEERAGE_ERROR_##code)
+#define FAILS(code, call) demand(__FILE__, __LINE__, #call, (call), PEERAGE_ERROR_##code)
 /* Waits until it holds. */
 #define WAIT(holds) \
     do { \
@@ -63,7 +63,7 @@ static inline void failed(const char *file, int line, const char *what)
     _Exit(1);
 }
 
-static inline void expect(const char *file, int line, const char *call, peerage_status found,
+static inline void demand(const char *file, int line, const char *call, peerage_status found,
     peerage_status wanted)
 {
     if (found == wanted) return;
