@@ -91,5 +91,6 @@ fn details(face: &Face, error: &Error) -> Vec<(&'static str, Value)> {
         Error::Closed(reason) | Error::Internal(reason) | Error::Panic(reason) => {
             vec![("reason", text(reason))]
         }
+        Error::Cancelled => Vec::new(),
     }
 }

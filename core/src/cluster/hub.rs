@@ -156,6 +156,12 @@ impl Events {
         .await
     }
 
+    /// Whether [`Events::ready`] would return at once. Never waits.
+    pub fn is_ready(&self) -> bool {
+        let state = self.hub.lock();
+        state.closed || state.subscribers.get(&self.id).is_some_and(Subscriber::has_any)
+    }
+
     /// Up to `max` events that wait, in their order. Never waits.
     pub fn take(&self, max: usize) -> Vec<Event> {
         let state = &mut *self.hub.lock();
@@ -225,15 +231,20 @@ mod tests {
     fn a_slow_subscriber_gets_events_dropped_with_a_snapshot_and_is_right_again() {
         let hub = Hub::new(4);
         let mut slow = hub.subscribe();
+        assert!(!slow.is_ready());
         hub.publish(events(4), Arc::from([]));
         hub.publish(events(3), Arc::from([]));
+        assert!(slow.is_ready());
         let event = slow.try_next().unwrap();
         assert_eq!(event.seq, 7);
         let EventKind::EventsDropped { count, .. } = event.kind else { panic!("{event:?}") };
         assert_eq!(count, 7);
         assert_eq!(slow.try_next(), None);
+        assert!(!slow.is_ready());
         hub.publish(events(1), Arc::from([]));
         assert_eq!(slow.try_next().unwrap().seq, 8);
+        hub.close();
+        assert!(slow.is_ready() && slow.ended());
         assert_eq!(hub.stats().1, 7);
     }
 

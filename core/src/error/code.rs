@@ -52,6 +52,8 @@ pub enum Code {
     /// A call panicked inside the library and was stopped at the language boundary. A defect of
     /// ours: please report it.
     Panic = 21,
+    /// The caller cancelled the call. A request may or may not have been handled.
+    Cancelled = 22,
 }
 
 impl Code {
@@ -78,6 +80,7 @@ impl Code {
         Code::Closed,
         Code::Internal,
         Code::Panic,
+        Code::Cancelled,
     ];
 
     /// The name that logs and every language use.
@@ -104,6 +107,7 @@ impl Code {
             Code::Closed => "Closed",
             Code::Internal => "Internal",
             Code::Panic => "Panic",
+            Code::Cancelled => "Cancelled",
         }
     }
 }

@@ -175,6 +175,10 @@ pub enum Error {
     /// please report it.
     #[error("the call panicked: {0}")]
     Panic(String),
+    /// The caller cancelled the call, in a language where a call cannot just be dropped. A
+    /// request may or may not have been handled.
+    #[error("the call was cancelled")]
+    Cancelled,
 }
 
 impl Error {
@@ -202,6 +206,7 @@ impl Error {
             Error::Closed(_) => Code::Closed,
             Error::Internal(_) => Code::Internal,
             Error::Panic(_) => Code::Panic,
+            Error::Cancelled => Code::Cancelled,
         }
     }
 }

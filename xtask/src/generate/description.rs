@@ -136,7 +136,6 @@ pub(super) struct Event {
 #[serde(deny_unknown_fields)]
 pub(super) struct Numbered {
     pub(super) name: String,
-    #[allow(dead_code)] // C's generator comes next
     pub(super) number: u32,
     pub(super) doc: String,
 }

@@ -2,6 +2,7 @@
 //! records is made from one description, `core/description/*.toml`, and committed. The lint fails
 //! when a committed copy differs.
 
+mod c;
 mod core;
 mod description;
 mod node;
@@ -34,8 +35,20 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
         return is_current();
     }
     let root = cargo::root();
-    let stale = stale(&root)?;
-    for output in &stale {
+    let mut changed = stale(&root)?;
+    write(&root, &changed)?;
+    // Made from what was just written.
+    let header = stale_header(&root)?;
+    write(&root, header.as_slice())?;
+    changed.extend(header);
+    if changed.is_empty() {
+        println!("everything is as it is described");
+    }
+    Ok(true)
+}
+
+fn write(root: &Path, outputs: &[Output]) -> Result<()> {
+    for output in outputs {
         let path = root.join(output.path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {folder:?}"))?;
@@ -43,15 +56,14 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
         fs::write(&path, &output.content).with_context(|| format!("cannot write {path:?}"))?;
         println!("{}", output.path);
     }
-    if stale.is_empty() {
-        println!("everything is as it is described");
-    }
-    Ok(true)
+    Ok(())
 }
 
 /// Whether every committed file is as it is described; names those that are not.
 pub(crate) fn is_current() -> Result<bool> {
-    let stale = stale(&cargo::root())?;
+    let root = cargo::root();
+    let mut stale = stale(&root)?;
+    stale.extend(stale_header(&root)?);
     for output in &stale {
         eprintln!("{}: differs from its description; run `cargo xtask generate`", output.path);
     }
@@ -63,13 +75,21 @@ fn stale(root: &Path) -> Result<Vec<Output>> {
     let description = Description::read(&root.join("core/description"))?;
     let mut outputs = Vec::new();
     outputs.extend(core::outputs(&description)?);
+    outputs.extend(c::outputs(&description)?);
     outputs.extend(node::outputs(&description)?);
     outputs.extend(pages::outputs(root, &description)?);
     outputs.extend(python::outputs(&description)?);
-    outputs.retain(|output| {
-        fs::read_to_string(root.join(output.path)).ok().as_deref() != Some(&output.content)
-    });
+    outputs.retain(|output| differs(root, output));
     Ok(outputs)
+}
+
+/// C's header, if it is not that of the Rust sources in the tree.
+fn stale_header(root: &Path) -> Result<Option<Output>> {
+    Ok(Some(c::header(root)?).filter(|output| differs(root, output)))
+}
+
+fn differs(root: &Path, output: &Output) -> bool {
+    fs::read_to_string(root.join(output.path)).ok().as_deref() != Some(&output.content)
 }
 
 #[cfg(test)]

@@ -1,0 +1,587 @@
+/* The conformance scenarios of tests/conformance, played through C. A test is a file there. */
+#define _POSIX_C_SOURCE 200809L
+#include "check.h"
+#include "generated/tables.h"
+#include "json.h"
+
+#include <dirent.h>
+#include <stdatomic.h>
+
+/* No step waits longer for what it expects. */
+#define STEP_MS 30000
+#define NAMED_MAX 32
+#define KEPT_MAX 64
+
+/* What a `keep` handler has got. */
+typedef struct {
+    pthread_mutex_t lock;
+    size_t count;
+    struct {
+        unsigned char *bytes;
+        size_t len;
+    } got[KEPT_MAX];
+} keeper;
+
+typedef struct {
+    char name[300];
+    void *thing;
+} named;
+
+static named nodes[NAMED_MAX], subscriptions[NAMED_MAX], keepers[NAMED_MAX];
+static peerage_bytes *secrets[2];
+static char where[400];
+
+/* What is wrong with the step that is played. */
+static void wrong(const char *what)
+{
+    fprintf(stderr, "%s: %s\n", where, what);
+    if (failure != NULL)
+        fprintf(stderr, "%s: " PEERAGE_FORMAT "\n",
+            peerage_code_name(peerage_error_status(failure)),
+            PEERAGE_PRINT(peerage_error_message(failure)));
+    exit(1);
+}
+
+static void *named_thing(const named *list, const char *name)
+{
+    for (size_t at = 0; at < NAMED_MAX; at++)
+        if (list[at].thing != NULL && strcmp(list[at].name, name) == 0) return list[at].thing;
+    wrong("an unknown name");
+    return NULL;
+}
+
+static void set_named(named *list, const char *name, void *thing)
+{
+    size_t at = 0;
+    while (at < NAMED_MAX && list[at].thing != NULL && strcmp(list[at].name, name) != 0) at++;
+    if (at == NAMED_MAX) wrong("too many names");
+    snprintf(list[at].name, sizeof list[at].name, "%s", name);
+    list[at].thing = thing;
+}
+
+static const json *need(const json *with, const char *name)
+{
+    const json *value = json_get(with, name);
+    if (value == NULL) wrong(name);
+    return value;
+}
+
+static peerage_str text_of(const json *value)
+{
+    return (peerage_str){value->text, value->len};
+}
+
+static peerage_str text(const json *with, const char *name)
+{
+    return text_of(need(with, name));
+}
+
+static peerage_cluster *node(const json *with)
+{
+    return named_thing(nodes, need(with, "node")->text);
+}
+
+static uint64_t deadline(const json *with)
+{
+    const json *given = json_get(with, "deadline");
+    return given == NULL ? PEERAGE_DEFAULT : need(given, "ms")->number;
+}
+
+static bool is(const json *value, const char *expected)
+{
+    return value != NULL && value->kind == JSON_TEXT && strcmp(value->text, expected) == 0;
+}
+
+static peerage_tags tags_of(const json *object)
+{
+    static const peerage_tags none = {NULL, 0};
+    size_t count = json_count(object), at = 0;
+    if (count == 0) return none;
+    peerage_tag *tags = json_room(count * sizeof *tags);
+    for (const json *item = object->first; item != NULL; item = item->next)
+        tags[at++] = (peerage_tag){{item->key, item->key_len}, text_of(item)};
+    return (peerage_tags){tags, count};
+}
+
+static peerage_slice payload_of(const json *value)
+{
+    const json *given = json_get(value, "text");
+    if (given != NULL) return (peerage_slice){(const uint8_t *)given->text, given->len};
+    uint8_t *bytes;
+    if ((given = json_get(value, "hex")) != NULL) {
+        bytes = json_room(given->len / 2 + 1);
+        for (size_t at = 0; at < given->len / 2; at++) {
+            char digits[3] = {given->text[2 * at], given->text[2 * at + 1], 0};
+            bytes[at] = (uint8_t)strtoul(digits, NULL, 16);
+        }
+        return (peerage_slice){bytes, given->len / 2};
+    }
+    given = need(value, "repeat")->first;
+    size_t len = (size_t)given->next->number;
+    bytes = json_room(len + 1);
+    memset(bytes, (int)given->number, len);
+    return (peerage_slice){bytes, len};
+}
+
+static bool same_bytes(peerage_slice a, peerage_slice b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+/* Secrets and addresses by their names. */
+static peerage_str meant(const json *value)
+{
+    if (is(value, "@secret")) return peerage_bytes_text(secrets[0]);
+    if (is(value, "@other-secret")) return peerage_bytes_text(secrets[1]);
+    if (value->len > 0 && value->text[0] == '@')
+        return peerage_cluster_addr(named_thing(nodes, value->text + 1));
+    return text_of(value);
+}
+
+static void set_field(peerage_config *config, const json *value)
+{
+    for (size_t at = 0; at < sizeof CONFIG_FIELDS / sizeof *CONFIG_FIELDS; at++) {
+        const table_field *field = &CONFIG_FIELDS[at];
+        void *place = (char *)config + field->offset;
+        if (strcmp(field->name, value->key) != 0) continue;
+        const json *ms = json_get(value, "ms");
+        uint64_t number = ms != NULL ? ms->number : value->number;
+        size_t count = json_count(value), n = 0;
+        switch (field->kind) {
+        case KIND_TEXT:
+            *(peerage_str *)place = value->kind == JSON_NULL ? (peerage_str){NULL, 0}
+                : meant(value);
+            return;
+        case KIND_TEXTS: {
+            peerage_str *texts = json_room((count + 1) * sizeof *texts);
+            for (const json *item = value->first; item != NULL; item = item->next)
+                texts[n++] = meant(item);
+            *(peerage_strs *)place = (peerage_strs){texts, count};
+            return;
+        }
+        case KIND_TAGS: *(peerage_tags *)place = tags_of(value); return;
+        case KIND_FLAG: *(uint8_t *)place = value->flag; return;
+        case KIND_U32: *(uint32_t *)place = (uint32_t)number; return;
+        default: *(uint64_t *)place = number; return;
+        }
+    }
+    wrong("an unknown configuration field");
+}
+
+static peerage_status start_node(const json *with)
+{
+    peerage_config config;
+    peerage_cluster *cluster;
+    OK(peerage_config_init(&config, sizeof config, ERR));
+    config.cluster = peerage_text("conformance");
+    config.node_id = text(with, "node");
+    config.secret = peerage_bytes_text(secrets[0]);
+    const json *given = json_get(with, "config");
+    for (const json *item = given != NULL ? given->first : NULL; item != NULL; item = item->next)
+        set_field(&config, item);
+    peerage_status status = peerage_cluster_start(&config, &cluster, ERR);
+    if (status == PEERAGE_OK) set_named(nodes, need(with, "node")->text, cluster);
+    return status;
+}
+
+static void does_from(void *data, const peerage_request *request, peerage_responder *responder)
+{
+    (void)data;
+    peerage_respond(responder, request->from.data, request->from.len, NULL);
+    peerage_responder_free(responder);
+}
+
+static void does_fail(void *data, const peerage_request *request, peerage_responder *responder)
+{
+    (void)data;
+    (void)request;
+    peerage_respond_error(responder, peerage_text("told to fail"), NULL);
+    peerage_responder_free(responder);
+}
+
+static void does_never(void *data, const peerage_request *request, peerage_responder *responder)
+{
+    /* Reachable to the end: nobody answers, and nothing is lost. */
+    static peerage_responder *_Atomic unanswered;
+    (void)data;
+    (void)request;
+    atomic_store(&unanswered, responder);
+}
+
+static void does_keep(void *data, const peerage_request *request, peerage_responder *responder)
+{
+    keeper *kept = data;
+    pthread_mutex_lock(&kept->lock);
+    if (kept->count < KEPT_MAX) {
+        unsigned char *copy = json_room(request->payload.len + 1);
+        if (request->payload.len > 0) memcpy(copy, request->payload.data, request->payload.len);
+        kept->got[kept->count].bytes = copy;
+        kept->got[kept->count++].len = request->payload.len;
+    }
+    pthread_mutex_unlock(&kept->lock);
+    peerage_respond(responder, NULL, 0, NULL);
+    peerage_responder_free(responder);
+}
+
+static void keeper_name(char *name, size_t size, const json *with)
+{
+    snprintf(name, size, "%s/%s", need(with, "node")->text, need(with, "topic")->text);
+}
+
+static peerage_status add_handler(const json *with)
+{
+    const json *does = need(with, "does");
+    peerage_handler handler = is(does, "echo") ? echo_handler
+        : is(does, "from") ? does_from : is(does, "fail") ? does_fail
+        : is(does, "never") ? does_never : is(does, "keep") ? does_keep : NULL;
+    void *data = NULL;
+    if (handler == does_keep) {
+        char name[300];
+        keeper *kept = json_room(sizeof *kept);
+        pthread_mutex_init(&kept->lock, NULL);
+        keeper_name(name, sizeof name, with);
+        set_named(keepers, name, kept);
+        data = kept;
+    }
+    return peerage_cluster_handle(node(with), text(with, "topic"), handler, data, NULL, ERR);
+}
+
+static bool kept_is(const json *with)
+{
+    char name[300];
+    keeper_name(name, sizeof name, with);
+    keeper *kept = named_thing(keepers, name);
+    size_t at = 0;
+    bool holds = true;
+    pthread_mutex_lock(&kept->lock);
+    for (const json *item = need(with, "expect")->first; item != NULL; item = item->next, at++)
+        holds = holds && at < kept->count && same_bytes(payload_of(item),
+            (peerage_slice){kept->got[at].bytes, kept->got[at].len});
+    holds = holds && at == kept->count;
+    pthread_mutex_unlock(&kept->lock);
+    return holds;
+}
+
+static bool has_tags(const peerage_member *member, const json *tags)
+{
+    if (member->tags.count != json_count(tags)) return false;
+    for (size_t at = 0; at < member->tags.count; at++) {
+        const json *item = tags->first;
+        while (item != NULL && !same_text((peerage_str){item->key, item->key_len},
+            member->tags.items[at].key)) item = item->next;
+        if (item == NULL || !same_text(text_of(item), member->tags.items[at].value)) return false;
+    }
+    return true;
+}
+
+static bool has_state(const peerage_member *member, const json *state)
+{
+    return is(state, peerage_state_name(member->state));
+}
+
+/* Exactly these members, in these states. */
+static bool members_are(const json *with)
+{
+    peerage_members *members;
+    const json *expect = need(with, "expect");
+    OK(peerage_cluster_members(node(with), &members, ERR));
+    bool holds = peerage_members_count(members) == json_count(expect);
+    for (size_t at = 0; holds && at < peerage_members_count(members); at++) {
+        const peerage_member *member = peerage_members_at(members, at);
+        char id[200];
+        snprintf(id, sizeof id, PEERAGE_FORMAT, PEERAGE_PRINT(member->id));
+        holds = has_state(member, json_get(expect, id));
+    }
+    peerage_members_free(members);
+    return holds;
+}
+
+static bool member_is(const json *with)
+{
+    peerage_members *members;
+    const json *expect = need(with, "expect");
+    OK(peerage_cluster_get(node(with), text(with, "id"), &members, ERR));
+    const peerage_member *member = peerage_members_at(members, 0);
+    bool holds;
+    if (expect->kind == JSON_NULL || member == NULL) {
+        holds = expect->kind == JSON_NULL && member == NULL;
+    } else {
+        const json *state = json_get(expect, "state"), *tags = json_get(expect, "tags");
+        holds = (state == NULL || has_state(member, state))
+            && (tags == NULL || has_tags(member, tags));
+    }
+    peerage_members_free(members);
+    return holds;
+}
+
+static bool members_with_are(const json *with)
+{
+    peerage_members *members;
+    size_t at = 0;
+    OK(peerage_cluster_members_with(node(with), tags_of(need(with, "tags")), &members, ERR));
+    bool holds = true;
+    for (const json *id = need(with, "expect")->first; id != NULL; id = id->next, at++)
+        holds = holds && at < peerage_members_count(members)
+            && same_text(peerage_members_at(members, at)->id, text_of(id));
+    holds = holds && at == peerage_members_count(members);
+    peerage_members_free(members);
+    return holds;
+}
+
+static bool stats_are(const json *with)
+{
+    peerage_stats stats = stats_of(node(with));
+    for (const json *wanted = need(with, "expect")->first; wanted != NULL; wanted = wanted->next) {
+        size_t at = 0, count = sizeof STATS_FIELDS / sizeof *STATS_FIELDS;
+        while (at < count && strcmp(STATS_FIELDS[at].name, wanted->key) != 0) at++;
+        if (at == count) wrong("an unknown statistic");
+        if (*(uint64_t *)((char *)&stats + STATS_FIELDS[at].offset) != wanted->number) return false;
+    }
+    return true;
+}
+
+static bool closed_is(const json *with)
+{
+    return is(need(with, "code"), peerage_code_name(peerage_cluster_closed(node(with), ERR)));
+}
+
+static void see(bool (*holds)(const json *), const json *with)
+{
+    uint64_t until = now_ms() + STEP_MS;
+    while (!holds(with)) {
+        if (now_ms() > until) wrong("it never is as expected");
+        pause_ms(5);
+    }
+}
+
+static peerage_status request(const json *with)
+{
+    peerage_slice payload = payload_of(need(with, "payload"));
+    const json *expect = json_get(with, "expect");
+    peerage_bytes *answer;
+    peerage_status status = peerage_cluster_request(node(with), text(with, "target"),
+        text(with, "topic"), payload.data, payload.len, deadline(with), NULL, &answer, ERR);
+    if (status == PEERAGE_OK && expect != NULL
+        && !same_bytes(peerage_bytes_view(answer), payload_of(expect)))
+        wrong("the answer is another one");
+    peerage_bytes_free(answer);
+    return status;
+}
+
+typedef struct {
+    const json *with;
+    peerage_cancel *cancel;
+} cancelling;
+
+/* Cancels once the other side has got the request. */
+static void *cancel_it(void *data)
+{
+    cancelling *self = data;
+    peerage_cluster *target = named_thing(nodes, need(self->with, "target")->text);
+    uint64_t until = now_ms() + STEP_MS;
+    peerage_stats stats = {.struct_size = sizeof stats};
+    do {
+        pause_ms(2);
+        peerage_cluster_stats(target, &stats, NULL);
+    } while (stats.requests_in != 1 && now_ms() < until);
+    peerage_cancel_trigger(self->cancel, NULL);
+    return NULL;
+}
+
+static peerage_status cancelled_request(const json *with)
+{
+    cancelling self = {with, NULL};
+    pthread_t thread;
+    peerage_bytes *answer;
+    peerage_slice payload = payload_of(need(with, "payload"));
+    OK(peerage_cancel_new(&self.cancel, ERR));
+    CHECK(pthread_create(&thread, NULL, cancel_it, &self) == 0);
+    FAILS(CANCELLED, peerage_cluster_request(node(with), text(with, "target"), text(with, "topic"),
+        payload.data, payload.len, PATIENCE_MS, self.cancel, &answer, ERR));
+    pthread_join(thread, NULL);
+    peerage_cancel_free(self.cancel);
+    return PEERAGE_OK;
+}
+
+/* The next event in a batch of its own; NULL at the end. */
+static peerage_batch *next(const json *with)
+{
+    peerage_events *events = named_thing(subscriptions, need(with, "subscription")->text);
+    peerage_batch *batch;
+    peerage_status status = peerage_events_next_batch(events, 1, STEP_MS, NULL, &batch, ERR);
+    if (status == PEERAGE_ERROR_CLOSED) return NULL;
+    if (status != PEERAGE_OK || batch == NULL) wrong("no event comes");
+    return batch;
+}
+
+static void events_are(const json *with)
+{
+    for (const json *wanted = need(with, "expect")->first; wanted != NULL; wanted = wanted->next) {
+        peerage_batch *batch = next(with);
+        while (batch != NULL
+            && peerage_batch_at(batch, 0)->kind == PEERAGE_EVENT_LOCAL_HEALTH_CHANGED) {
+            peerage_batch_free(batch);
+            batch = next(with);
+        }
+        if (batch == NULL) wrong("the events end");
+        const peerage_event *event = peerage_batch_at(batch, 0);
+        const json *kind = wanted->first, *id = kind->next;
+        fprintf(stderr, "%s\n", peerage_event_name(event->kind));
+        if (!is(kind, peerage_event_name(event->kind))
+            || (id->kind == JSON_NULL) != (event->member == NULL)
+            || (event->member != NULL && !same_text(event->member->id, text_of(id))))
+            wrong("another event comes");
+        peerage_batch_free(batch);
+    }
+}
+
+static void is_ended(const json *with)
+{
+    for (peerage_batch *batch; (batch = next(with)) != NULL;) peerage_batch_free(batch);
+}
+
+static void is_dropped(const json *with)
+{
+    peerage_batch *batch = next(with);
+    const peerage_event *event = peerage_batch_at(batch, 0);
+    const json *wanted = need(with, "members");
+    if (event == NULL || event->kind != PEERAGE_EVENT_EVENTS_DROPPED || event->count == 0
+        || event->members.count != json_count(wanted))
+        wrong("something else comes");
+    for (size_t at = 0; at < event->members.count; at++) {
+        char id[200];
+        snprintf(id, sizeof id, PEERAGE_FORMAT, PEERAGE_PRINT(event->members.items[at]->id));
+        const json *tags = json_get(wanted, id);
+        if (tags == NULL || !has_tags(event->members.items[at], tags)) wrong("other members");
+    }
+    peerage_batch_free(batch);
+}
+
+static peerage_status leave(const json *with)
+{
+    const peerage_leave_report *report;
+    peerage_status status = peerage_cluster_leave(node(with), NULL, &report, ERR);
+    if (status != PEERAGE_OK) return status;
+    bool complete = true;
+    for (size_t at = 0; at < report->phases.count; at++)
+        complete = complete && report->phases.items[at]->complete;
+    if (complete != need(with, "complete")->flag) wrong("the report says otherwise");
+    peerage_leave_report_free(report);
+    return PEERAGE_OK;
+}
+
+static peerage_status play(const char *verb, const json *with)
+{
+    static const struct {
+        const char *verb;
+        bool (*holds)(const json *);
+    } looks[] = {
+        {"members", members_are}, {"get", member_is}, {"members_with", members_with_are},
+        {"stats", stats_are}, {"kept", kept_is}, {"closed", closed_is},
+    };
+    static const struct {
+        const char *verb;
+        peerage_status (*call)(const json *);
+    } calls[] = {
+        {"start", start_node}, {"handle", add_handler}, {"request", request},
+        {"cancelled_request", cancelled_request}, {"leave", leave},
+    };
+    static const struct {
+        const char *verb;
+        void (*check)(const json *);
+    } checks[] = {{"events", events_are}, {"ended", is_ended}, {"dropped", is_dropped}};
+    for (size_t at = 0; at < sizeof looks / sizeof *looks; at++)
+        if (strcmp(verb, looks[at].verb) == 0) return see(looks[at].holds, with), PEERAGE_OK;
+    for (size_t at = 0; at < sizeof calls / sizeof *calls; at++)
+        if (strcmp(verb, calls[at].verb) == 0) return calls[at].call(with);
+    for (size_t at = 0; at < sizeof checks / sizeof *checks; at++)
+        if (strcmp(verb, checks[at].verb) == 0) return checks[at].check(with), PEERAGE_OK;
+    if (strcmp(verb, "join") == 0)
+        return peerage_cluster_join(node(with), deadline(with), NULL, ERR);
+    if (strcmp(verb, "set_tags") == 0)
+        return peerage_cluster_set_tags(node(with), tags_of(need(with, "tags")), NULL, ERR);
+    if (strcmp(verb, "shutdown") == 0)
+        return peerage_cluster_shutdown_now(node(with), NULL, NULL, ERR);
+    if (strcmp(verb, "send") == 0) {
+        peerage_slice payload = payload_of(need(with, "payload"));
+        return peerage_cluster_send(node(with), text(with, "target"), text(with, "topic"),
+            payload.data, payload.len, NULL, ERR);
+    }
+    if (strcmp(verb, "unhandle") == 0) {
+        bool was;
+        OK(peerage_cluster_unhandle(node(with), text(with, "topic"), &was, ERR));
+        if (was != need(with, "expect")->flag) wrong("it was otherwise");
+        return PEERAGE_OK;
+    }
+    if (strcmp(verb, "subscribe") == 0) {
+        peerage_events *events;
+        OK(peerage_cluster_events(node(with), &events, ERR));
+        set_named(subscriptions, need(with, "as")->text, events);
+        return PEERAGE_OK;
+    }
+    wrong("an unknown verb");
+    return PEERAGE_OK;
+}
+
+/* The error must be the expected one: code, wrong fields, words. */
+static void compare(peerage_status status, const json *expected)
+{
+    const json *fields = json_get(expected, "fields"), *message = json_get(expected, "message");
+    if (!is(need(expected, "code"), peerage_code_name(status))) wrong("another code is expected");
+    for (const json *name = fields != NULL ? fields->first : NULL; name != NULL; name = name->next) {
+        bool found = false;
+        for (size_t at = 0; at < peerage_error_field_count(failure); at++)
+            found |= same_text(peerage_error_field(failure, at)->field, text_of(name));
+        if (!found) wrong(name->text);
+    }
+    for (size_t at = 0; fields != NULL && at < peerage_error_field_count(failure); at++) {
+        const json *name = fields->first;
+        while (name != NULL && !same_text(peerage_error_field(failure, at)->field, text_of(name)))
+            name = name->next;
+        if (name == NULL) wrong("a field too many");
+    }
+    if (message != NULL && !contains(peerage_error_message(failure), message->text))
+        wrong("another message is expected");
+}
+
+static void folder(char *path, size_t size, const char *file)
+{
+    const char *root = getenv("PEERAGE_ROOT");
+    snprintf(path, size, "%s/tests/conformance/scenarios%s%s", root != NULL ? root : ".",
+        file != NULL ? "/" : "", file != NULL ? file : "");
+}
+
+int main(int argc, char **argv)
+{
+    char path[1024], file[256];
+    if (argc != 2) return fprintf(stderr, "usage: %s --list | SCENARIO\n", argv[0]), 2;
+    if (strcmp(argv[1], "--list") == 0) {
+        folder(path, sizeof path, NULL);
+        DIR *open = opendir(path);
+        if (open == NULL) return perror(path), 1;
+        for (struct dirent *entry; (entry = readdir(open)) != NULL;) {
+            const char *end = strstr(entry->d_name, ".json");
+            if (end != NULL) printf("%.*s\n", (int)(end - entry->d_name), entry->d_name);
+        }
+        closedir(open);
+        return 0;
+    }
+    snprintf(file, sizeof file, "%s.json", argv[1]);
+    folder(path, sizeof path, file);
+    OK(peerage_secret_generate(&secrets[0], ERR));
+    OK(peerage_secret_generate(&secrets[1], ERR));
+    size_t at = 1;
+    for (const json *step = need(json_file(path), "steps")->first; step != NULL; step = step->next) {
+        const json *verb = step->first, *expected = json_get(step, "error");
+        while (strcmp(verb->key, "error") == 0 || strcmp(verb->key, "untyped") == 0)
+            verb = verb->next;
+        snprintf(where, sizeof where, "%s, step %zu: %s", argv[1], at++, verb->key);
+        /* The types of C do not let us say it. */
+        if (json_get(step, "untyped") != NULL) continue;
+        peerage_status status = play(verb->key, verb);
+        if (expected == NULL && status != PEERAGE_OK) wrong("it fails");
+        if (expected != NULL && status == PEERAGE_OK) wrong("it succeeds");
+        if (expected != NULL) compare(status, expected);
+    }
+    return 0;
+}
