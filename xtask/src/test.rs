@@ -1,23 +1,85 @@
 //! `cargo xtask test`: every test, and one line that counts them.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     process::Stdio,
 };
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 
-use crate::{cargo, languages};
+use crate::{cargo, demo, languages};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Print the counts as one JSON object instead.
     #[arg(long)]
     json: bool,
+    /// Only these; all of them if none is named.
+    suites: Vec<Suite>,
+}
+
+/// The tests of one language, or of all together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Suite {
+    /// Everything that `cargo test` runs.
+    Rust,
+    /// The Node binding.
+    Node,
+    /// The Python binding.
+    Python,
+    /// The C binding.
+    C,
+    /// One cluster of all languages.
+    Mixed,
+}
+
+impl Suite {
+    fn run(self) -> Result<Total> {
+        match self {
+            Suite::Rust => rust(),
+            Suite::Node => languages::node::test(),
+            Suite::Python => languages::python::test(),
+            Suite::C => languages::c::test(),
+            Suite::Mixed => demo::tests(&demo::Programs::build()?),
+        }
+    }
 }
 
 pub(crate) fn command(options: &Options) -> Result<bool> {
     cargo::need_build_tools()?;
+    let all = Suite::value_variants();
+    let suites = if options.suites.is_empty() { all } else { &options.suites };
+    let mut total = Total::default();
+    let mut lines = Vec::new();
+    for suite in suites {
+        // A suite that cannot be run has failed; the others run all the same.
+        let counted = suite.run().unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            Total { failed: 1, ..Total::default() }
+        });
+        lines.push(format!("{:<8}{counted}", format!("{suite:?}").to_lowercase()));
+        total += counted;
+    }
+    let ok = total.failed == 0 && total.passed > 0;
+    if !ok && total.failed == 0 {
+        eprintln!("error: there was no test to run");
+    }
+    eprintln!("\n{}", lines.join("\n"));
+    if options.json {
+        let Total { passed, failed, skipped } = total;
+        println!(
+            "{}",
+            serde_json::json!({"ok": ok, "passed": passed, "failed": failed, "skipped": skipped})
+        );
+    } else {
+        println!("{total}");
+    }
+    Ok(ok)
+}
+
+/// Runs cargo's tests. Standard output is left to the closing line.
+fn rust() -> Result<Total> {
     let mut child = cargo::cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
         .stdout(Stdio::piped())
@@ -29,30 +91,10 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
         let line = line.context("cannot read what the tests say")?;
         let line = String::from_utf8_lossy(&line);
         count.line(&line);
-        if options.json {
-            eprintln!("{line}");
-        } else {
-            println!("{line}");
-        }
+        eprintln!("{line}");
     }
     let success = child.wait().context("cannot wait for cargo")?.success();
-    let mut total = count.total(success);
-    total += languages::python::test()?;
-    let ok = total.failed == 0 && total.passed > 0;
-    if !ok && total.failed == 0 {
-        eprintln!("error: there was no test to run");
-    }
-    std::io::stderr().flush().ok();
-    if options.json {
-        let Total { passed, failed, skipped } = total;
-        println!(
-            "{}",
-            serde_json::json!({"ok": ok, "passed": passed, "failed": failed, "skipped": skipped})
-        );
-    } else {
-        println!("{total}");
-    }
-    Ok(ok)
+    Ok(count.total(success))
 }
 
 /// Reads what libtest prints.

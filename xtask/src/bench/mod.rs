@@ -1,6 +1,7 @@
 //! `cargo xtask bench …`: figures, for people or as one JSON object.
 
 mod demo;
+mod events;
 mod pool;
 mod sim;
 
@@ -13,6 +14,12 @@ pub(crate) enum Bench {
         /// How many times.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
         runs: u32,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Events from the core into JavaScript and Python.
+    Events {
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -40,6 +47,7 @@ pub(crate) enum Bench {
 pub(crate) fn command(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Demo { runs, json } => demo::run(*runs, *json),
+        Bench::Events { json } => events::run(*json),
         Bench::Pool { runs, json } => pool::run(*runs, *json),
         Bench::Sim { json, args } => sim::run(*json, args),
     }

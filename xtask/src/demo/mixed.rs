@@ -23,11 +23,11 @@ pub(crate) fn tests(programs: &Programs) -> Result<Total> {
     let mut total = Total::default();
     let mut count = |name: &str, problem: Option<String>| match problem {
         None => {
-            println!("test mixed::{name} ... ok");
+            eprintln!("test mixed::{name} ... ok");
             total.passed += 1;
         }
         Some(problem) => {
-            println!("test mixed::{name} ... FAILED\n{problem}");
+            eprintln!("test mixed::{name} ... FAILED\n{problem}");
             total.failed += 1;
         }
     };
