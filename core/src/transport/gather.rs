@@ -169,8 +169,7 @@ mod tests {
         let mut endpoint = Gathering::new(Scripted(script.into(), Nobody));
         let wakes = Arc::<Wakes>::default();
         let waker = Waker::from(wakes.clone());
-        let mut poll =
-            |waker| endpoint.poll_wakeups(&mut Context::from_waker(waker), &NoopClock);
+        let mut poll = |waker| endpoint.poll_wakeups(&mut Context::from_waker(waker), &NoopClock);
         assert!(poll(&waker).is_pending());
         assert_eq!(wakes.0.load(Relaxed), 0, "nothing to do, nothing to come back for");
         assert!(poll(&waker).is_pending());
