@@ -38,7 +38,7 @@ class Events(AsyncIterator[Event]):
         return self._taken.popleft()
 
     # An asynchronous generator costs a fraction of an awaited `__anext__` for each event.
-    async def __aiter__(self) -> AsyncIterator[Event]:  # type: ignore[override]
+    async def __aiter__(self) -> AsyncIterator[Event]:
         taken = self._taken
         while taken or await self._more():
             while taken:
