@@ -188,7 +188,7 @@ pub(super) fn stubs(description: &Description) -> String {
 fn class(name: &str, doc: &str, fields: &[Field], kind: Option<&str>) -> String {
     let mut out = format!("\n@final\nclass {name}:\n{}\n\n", docstring("    ", doc));
     if let Some(kind) = kind {
-        out += &format!("    kind: Final = \"{kind}\"\n");
+        out += &format!("    kind: ClassVar[Literal[\"{kind}\"]]\n");
     }
     let names: Vec<_> = fields.iter().map(|field| format!("\"{}\"", field.name)).collect();
     let line = format!("    __match_args__: Final = ({},)\n", names.join(", "));
