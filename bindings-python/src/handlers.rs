@@ -25,14 +25,14 @@ type Answer = Result<Bytes, String>;
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Brings a request to the loop and waits for the answer.
-pub(crate) async fn ask(
-    mailbox: Arc<Mailbox>,
-    handler: u64,
-    request: peerage::Request,
-) -> Answer {
+pub(crate) async fn ask(mailbox: Arc<Mailbox>, handler: u64, request: peerage::Request) -> Answer {
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let (answer, wait) = oneshot::channel();
-    let asked = Asked { id, request: Mutex::new(Some(request)), answer: Local::new(Mutex::new(Some(answer))) };
+    let asked = Asked {
+        id,
+        request: Mutex::new(Some(request)),
+        answer: Local::new(Mutex::new(Some(answer))),
+    };
     if !mailbox.leave(Note::Asked { handler, asked }) {
         return Err("the event loop of the handler is closed".into());
     }

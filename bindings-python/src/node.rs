@@ -59,7 +59,10 @@ impl Node {
     }
 }
 
-fn members(py: Python<'_>, all: Vec<std::sync::Arc<peerage::Member>>) -> PyResult<Bound<'_, PyList>> {
+fn members(
+    py: Python<'_>,
+    all: Vec<std::sync::Arc<peerage::Member>>,
+) -> PyResult<Bound<'_, PyList>> {
     PyList::new(py, all.into_iter().map(Member))
 }
 
@@ -209,9 +212,12 @@ impl Node {
 
     fn shutdown_now(&self, py: Python<'_>, port: &Port, ticket: u64) -> PyResult<Call> {
         let cluster = self.look(py, |cluster| Ok(cluster.clone()))?;
-        calls::begin(py, port, ticket, async move {
-            cluster.shutdown_now().await.map(Outcome::Report)
-        })
+        calls::begin(
+            py,
+            port,
+            ticket,
+            async move { cluster.shutdown_now().await.map(Outcome::Report) },
+        )
     }
 }
 

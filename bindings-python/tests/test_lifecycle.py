@@ -230,15 +230,16 @@ async def test_a_gil_held_for_ten_seconds_costs_no_heartbeat() -> None:
 @awaited
 async def test_a_dropped_cluster_is_collected_and_stops() -> None:
     async with two_nodes(**QUICK) as (a, b):
-        c = await Cluster.start(
-            cluster="test", node_id="c", insecure=True, **QUICK
-        )
-        cluster = c
-        # A cycle through a handler, as handlers have them.
-        c.handle("who", lambda _: cluster.local.id)
+        c = await Cluster.start(cluster="test", node_id="c", insecure=True, **QUICK)
+
+        def hold(cluster: Cluster) -> None:
+            # A cycle through a handler, as handlers have them.
+            cluster.handle("who", lambda _: cluster.local.id)
+
+        hold(c)
         events = c.events()
         gone = weakref.ref(c)
-        del c, cluster
+        del c
         gc.collect()
         assert gone() is None
         # Without anybody's help the node ends, and its subscription with it.
@@ -301,7 +302,7 @@ def test_loops_come_and_go_without_leaving_descriptors() -> None:
 
 def test_a_loop_that_watches_no_descriptors_is_served_by_a_thread() -> None:
     class Proactor(asyncio.SelectorEventLoop):
-        def add_reader(self, *_: object) -> None:  # type: ignore[override]
+        def add_reader(self, *_: object) -> None:
             raise NotImplementedError
 
     async def main() -> None:

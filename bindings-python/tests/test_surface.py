@@ -10,7 +10,16 @@ import peerage
 import pytest
 from described import ERRORS
 from peerage import Cluster, MemberJoined, MemberLeft, MemberUpdated, Request, generate_secret
-from support import PATIENCE, awaited, never, next_event, nothing_under_way, refused, two_nodes, until
+from support import (
+    PATIENCE,
+    awaited,
+    never,
+    next_event,
+    nothing_under_way,
+    refused,
+    two_nodes,
+    until,
+)
 
 
 @awaited
@@ -56,9 +65,9 @@ async def test_two_nodes_find_ask_and_leave_each_other() -> None:
 
         await b.set_tags({"role": "y", "größe": "🦀"})
         assert b.local.tags == {"role": "y", "größe": "🦀"}
-        event = await next_event(events)
-        assert isinstance(event, MemberUpdated)
-        assert event.member.tags == {"role": "y", "größe": "🦀"}
+        updated = await next_event(events)
+        assert isinstance(updated, MemberUpdated)
+        assert updated.member.tags == {"role": "y", "größe": "🦀"}
 
         assert a.unhandle("note") is True
         assert a.unhandle("note") is False

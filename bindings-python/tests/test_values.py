@@ -170,7 +170,11 @@ async def test_every_field_is_refused_by_its_name(field: Field) -> None:
             wrong += [field.minimum - 0.001, field.maximum + 0.001, math.nan, -1, 2**70]
             wrong += [timedelta(seconds=field.maximum + 1), timedelta(seconds=-1)]
         else:
-            wrong += [field.minimum - 1, field.maximum + 1, 2**32 if field.kind == "count" else 2**64]
+            wrong += [
+                field.minimum - 1,
+                field.maximum + 1,
+                2**32 if field.kind == "count" else 2**64,
+            ]
     elif field.name in WRONG_VALUES:
         wrong.append(WRONG_VALUES[field.name])
     # Two ways to authenticate would be one mistake more.
@@ -183,7 +187,7 @@ async def test_every_field_is_refused_by_its_name(field: Field) -> None:
 async def test_all_wrong_fields_are_named_at_once() -> None:
     wrong = await wrong_fields(node_id="", links_max=0, drain_timeout=70.0, no_such_field=1)
     assert sorted(wrong) == ["drain_timeout", "links_max", "no_such_field", "node_id"]
-    error = await refused(Cluster.start(**{"node_id": "x", "insecure": True}))  # type: ignore[arg-type]
+    error = await refused(Cluster.start(node_id="x", insecure=True))  # type: ignore[call-arg]
     assert [field.field for field in error.fields] == ["cluster"]
     error = await refused(
         Cluster.start(cluster="x", node_id="x", insecure=True, probe_intervall=1.0)  # type: ignore[call-arg]

@@ -191,7 +191,8 @@ def _watch_for(port: _native.Port, held: weakref.ref[Bridge]) -> None:
         try:
             bridge._loop.call_soon_threadsafe(drain, bridge, context=contextvars.Context())
         except RuntimeError:
-            return port.close()  # the loop is closed
+            port.close()  # the loop is closed
+            return
         del bridge
         drained.wait()
         drained.clear()

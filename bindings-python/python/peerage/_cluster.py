@@ -103,7 +103,7 @@ class Cluster:
 
     @property
     def local(self) -> Member:
-        """This node as the others see it."""
+        """Our own node as the others see it."""
         return self._node.local()
 
     @property
@@ -164,7 +164,7 @@ class Cluster:
         await self._call(self._node.send, target, topic, payload)
 
     @overload
-    def handle(self, topic: str) -> Callable[[_H], _H]: ...
+    def handle(self, topic: str, handler: None = None) -> Callable[[_H], _H]: ...
     @overload
     def handle(self, topic: str, handler: _H) -> _H: ...
     def handle(self, topic: str, handler: _H | None = None) -> _H | Callable[[_H], _H]:

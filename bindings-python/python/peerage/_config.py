@@ -26,11 +26,12 @@ class Config(_Required, total=False):
     """
 
     listen: str | None
-    """The UDP address to listen on, as `ip:port`; port 0 takes a free one. Default `127.0.0.1:0`.
+    """The UDP address to listen on, as `ip:port`; port 0 takes a free one. Default
+    `127.0.0.1:0`.
     """
     advertise: str | None
-    """The address that others reach us at, where it differs from the bound one (NAT, or a wildcard
-    listen address, which cannot be announced). Default: the bound address.
+    """The address that others reach us at, where it differs from the bound one (NAT, or a
+    wildcard listen address, which cannot be announced). Default: the bound address.
     """
     seeds: list[str] | tuple[str, ...] | None
     """Where to join, tried together. May be empty for the first node. At most 64. Default: none."""
@@ -41,12 +42,12 @@ class Config(_Required, total=False):
     secret, or any other text of 16 to 1024 bytes. Default: none.
     """
     ca: str | PathLike[str] | None
-    """Authenticates by certificates of your own, together with `cert` and `key`: the file with the
-    authority's certificate(s), PEM. Default: none.
+    """Authenticates by certificates of your own, together with `cert` and `key`: the file with
+    the authority's certificate(s), PEM. Default: none.
     """
     cert: str | PathLike[str] | None
-    """The file with this node's certificate chain, leaf first, PEM. The node id must stand in the
-    subject alternative names as the URI `peerage:<id>`. Default: none.
+    """The file with this node's certificate chain, leaf first, PEM. The node id must stand in
+    the subject alternative names as the URI `peerage:<id>`. Default: none.
     """
     key: str | PathLike[str] | None
     """The file with this node's private key, PEM. Default: none."""
@@ -55,12 +56,12 @@ class Config(_Required, total=False):
     addresses. Default: false.
     """
     probe_interval: float | timedelta | None
-    """One member is probed each interval (SWIM's protocol period, Das et al. 2002). 100 ms to 60 s,
-    default 1 s.
+    """One member is probed each interval (SWIM's protocol period, Das et al. 2002). 100 ms to 60
+    s, default 1 s.
     """
     probe_timeout: float | timedelta | None
-    """How long the answer to a direct probe may take. Must be below the probe interval. 50 ms to 30
-    s, default 500 ms.
+    """How long the answer to a direct probe may take. Must be below the probe interval. 50 ms to
+    30 s, default 500 ms.
     """
     indirect_timeout: float | timedelta | None
     """How long the answer through others may take after that. 50 ms to 60 s, default 1 s."""
@@ -75,21 +76,22 @@ class Config(_Required, total=False):
     shortest (Lifeguard's suspicion timer, Dadgar et al. 2017). 1 to 20, default 3.
     """
     gossip_interval: float | timedelta | None
-    """How often waiting gossip is sent besides what rides on probes. 20 ms to 10 s, default 200 ms.
+    """How often waiting gossip is sent besides what rides on probes. 20 ms to 10 s, default 200
+    ms.
     """
     gossip_fanout: int | None
     """To how many members it is sent. 1 to 16, default 3."""
     sync_interval: float | timedelta | None
     """How often the whole table is compared with a random member's. 1 s to 1 h, default 30 s."""
     heal_interval: float | timedelta | None
-    """How often failed members and lost seeds are tried at first; doubles up to eight times it. 100
-    ms to 600 s, default 2 s.
+    """How often failed members and lost seeds are tried at first; doubles up to eight times it.
+    100 ms to 600 s, default 2 s.
     """
     dead_retention: float | timedelta | None
     """How long the dead are remembered, and tried again. 10 s to 30 d, default 1 d."""
     members_max: int | None
-    """The most members the table holds, the dead included; past it the longest dead are forgotten,
-    and newcomers are refused while all live. 2 to 100,000, default 10,000.
+    """The most members the table holds, the dead included; past it the longest dead are
+    forgotten, and newcomers are refused while all live. 2 to 100,000, default 10,000.
     """
     links_max: int | None
     """The most links held at once. 4 to 10,000, default 50."""

@@ -37,13 +37,6 @@ class Events(AsyncIterator[Event]):
             raise StopAsyncIteration
         return self._taken.popleft()
 
-    # An asynchronous generator costs a fraction of an awaited `__anext__` for each event.
-    async def __aiter__(self) -> AsyncIterator[Event]:  # type: ignore[override]
-        taken = self._taken
-        while taken or await self._more():
-            while taken:
-                yield taken.popleft()
-
     def close(self) -> None:
         """Ends the subscription; a task that waits for an event sees the iteration end."""
         self._subscription = None

@@ -1,0 +1,201 @@
+"""The Python runner of `tests/conformance`: one test for each scenario.
+
+A step is one call, or one look that is repeated until it is as expected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peerage
+import pytest
+from peerage import Cluster, Event, Events, Request, generate_secret
+from support import PATIENCE, ROOT, awaited, never
+
+SCENARIOS = sorted((ROOT / "tests/conformance/scenarios").glob("*.json"))
+assert SCENARIOS, "there are no scenarios"
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+@awaited
+async def test_scenario(path: Path) -> None:
+    scene = Scene()
+    for number, step in enumerate(json.loads(path.read_text(encoding="utf-8"))["steps"], 1):
+        step = dict(step)
+        expected = step.pop("error", None)
+        step.pop("untyped", None)  # Python's types let us say it
+        ((verb, given),) = step.items()
+        place = f"step {number}: {json.dumps(step)[:300]}"
+        try:
+            await asyncio.wait_for(getattr(scene, verb)(**given), 2 * PATIENCE)
+        except peerage.PeerageError as error:
+            assert expected is not None, f"{place}: {error!r}"
+            assert error.code == expected["code"], f"{place}: {error!r}"
+            if "fields" in expected:
+                fields = sorted(field.field for field in error.fields)
+                assert fields == sorted(expected["fields"]), f"{place}: {error!r}"
+            assert expected.get("message", "") in str(error), f"{place}: {error!r}"
+        except Exception as error:
+            raise AssertionError(place) from error
+        else:
+            assert expected is None, f"{place}: succeeds instead of {expected}"
+
+
+class Scene:
+    """The nodes of one scenario; a method for each verb."""
+
+    def __init__(self) -> None:
+        self.secrets = {"@secret": generate_secret(), "@other-secret": generate_secret()}
+        self.nodes: dict[str, Cluster] = {}
+        self.subscriptions: dict[str, Events] = {}
+        self.bags: dict[tuple[str, str], list[bytes]] = {}
+
+    async def start(self, node: str, config: dict[str, Any] | None = None) -> None:
+        fields = {"cluster": "conformance", "node_id": node, "secret": "@secret", **(config or {})}
+        given = {name: self.value(value) for name, value in fields.items() if value is not None}
+        self.nodes[node] = await Cluster.start(**given)
+
+    async def join(self, node: str, deadline: Any = None) -> None:
+        await self.nodes[node].join(self.value(deadline))
+
+    async def members(self, node: str, expect: dict[str, str]) -> None:
+        await see(expect, lambda: {m.id: m.state for m in self.nodes[node].members()})
+
+    async def get(self, node: str, id: str, expect: dict[str, Any] | None) -> None:
+        def look() -> dict[str, Any] | None:
+            member = self.nodes[node].get(id)
+            return member and {name: getattr(member, name) for name in expect or ("id",)}
+
+        await see(expect, look)
+
+    async def members_with(self, node: str, tags: dict[str, str], expect: list[str]) -> None:
+        await see(expect, lambda: [m.id for m in self.nodes[node].members_with(tags)])
+
+    async def set_tags(self, node: str, tags: dict[str, str]) -> None:
+        await self.nodes[node].set_tags(tags)
+
+    async def handle(self, node: str, topic: str, does: str) -> None:
+        bag: list[bytes] = []
+
+        def fail(_: Request) -> None:
+            raise RuntimeError("told to fail")
+
+        doings: dict[str, Callable[[Request], Any]] = {
+            "echo": lambda request: request.payload,
+            "from": lambda request: request.from_,
+            "fail": fail,
+            "never": never,
+            "keep": lambda request: bag.append(request.payload),
+        }
+        self.nodes[node].handle(topic, doings[does])
+        self.bags[node, topic] = bag
+
+    async def unhandle(self, node: str, topic: str, expect: bool) -> None:
+        assert self.nodes[node].unhandle(topic) is expect
+
+    async def request(
+        self,
+        node: str,
+        target: str,
+        topic: str,
+        payload: Any,
+        deadline: Any = None,
+        expect: Any = None,
+    ) -> None:
+        answer = await self.nodes[node].request(
+            target, topic, carried(payload), self.value(deadline)
+        )
+        assert expect is None or answer == carried(expect)
+
+    async def cancelled_request(self, node: str, target: str, topic: str, payload: Any) -> None:
+        task = asyncio.ensure_future(self.nodes[node].request(target, topic, carried(payload)))
+        await see(1, lambda: self.nodes[target].stats().requests_in)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def send(self, node: str, target: str, topic: str, payload: Any) -> None:
+        await self.nodes[node].send(target, topic, carried(payload))
+
+    async def kept(self, node: str, topic: str, expect: list[Any]) -> None:
+        await see([carried(payload) for payload in expect], lambda: self.bags[node, topic])
+
+    async def subscribe(self, **given: str) -> None:
+        self.subscriptions[given["as"]] = self.nodes[given["node"]].events()
+
+    async def events(self, subscription: str, expect: list[list[str | None]]) -> None:
+        for expected in expect:
+            event = await self.next(subscription)
+            while event.kind == "LocalHealthChanged":
+                event = await self.next(subscription)
+            member = getattr(event, "member", None)
+            assert [event.kind, member and member.id] == expected, event
+
+    async def ended(self, subscription: str) -> None:
+        async for _ in self.subscriptions[subscription]:
+            pass
+
+    async def dropped(self, subscription: str, members: dict[str, dict[str, str]]) -> None:
+        event = await self.next(subscription)
+        assert isinstance(event, peerage.EventsDropped), event
+        assert event.count > 0
+        assert {m.id: m.tags for m in event.members} == members
+
+    async def stats(self, node: str, expect: dict[str, int]) -> None:
+        def look() -> dict[str, int]:
+            stats = self.nodes[node].stats()
+            return {name: getattr(stats, name) for name in expect}
+
+        await see(expect, look)
+
+    async def quiet(self, node: str) -> None:
+        await self.stats(node, {"requests_in": 0, "requests_out": 0})
+
+    async def leave(self, node: str, complete: bool) -> None:
+        report = await self.nodes[node].leave()
+        assert all(phase.complete for phase in report.phases) is complete, report
+
+    async def shutdown(self, node: str) -> None:
+        await self.nodes[node].shutdown_now()
+
+    async def closed(self, node: str, code: str) -> None:
+        def look() -> str | None:
+            reason = self.nodes[node].closed
+            return None if reason is None else reason.code
+
+        await see(code, look)
+
+    async def next(self, subscription: str) -> Event:
+        return await asyncio.wait_for(anext(self.subscriptions[subscription]), PATIENCE)
+
+    def value(self, value: Any) -> Any:
+        """A value as Python gives it: times in seconds, placeholders filled in."""
+        if isinstance(value, dict) and value.keys() == {"ms"}:
+            return value["ms"] / 1000
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        if isinstance(value, str) and value.startswith("@"):
+            return self.secrets.get(value) or self.nodes[value[1:]].addr
+        return value
+
+
+def carried(payload: dict[str, Any]) -> bytes:
+    ((form, value),) = payload.items()
+    if form == "text":
+        return bytes(value, "utf-8")
+    if form == "hex":
+        return bytes.fromhex(value)
+    byte, count = value
+    return bytes([byte]) * int(count)
+
+
+async def see(expected: Any, look: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while (found := look()) != expected:
+        assert time.monotonic() < deadline, f"{found!r} instead of {expected!r}"
+        await asyncio.sleep(0.005)

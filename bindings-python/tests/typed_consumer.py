@@ -1,0 +1,77 @@
+"""What a program's type checker sees; mypy checks this file, nothing runs it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import peerage
+from peerage import Cluster, Config, Event, Request
+from typing_extensions import assert_never, assert_type
+
+
+def about(event: Event) -> str:
+    """Every kind of event is known, with its fields."""
+    assert_type(event.seq, int)
+    match event:
+        case peerage.MemberJoined(member) | peerage.MemberUpdated(member):
+            return assert_type(member, peerage.Member).id
+        case peerage.MemberSuspected(member, observers):
+            return member.id + ", ".join(assert_type(observers, tuple[str, ...]))
+        case peerage.MemberRecovered(member) | peerage.MemberLeft(member):
+            return assert_type(member.tags, dict[str, str])["role"]
+        case peerage.MemberFailed(member, _, replaced):
+            return "replaced" if assert_type(replaced, bool) else member.addr
+        case peerage.LocalHealthChanged(score):
+            return str(assert_type(score, int))
+        case peerage.NameConflict(id):
+            return assert_type(id, str)
+        case peerage.EventsDropped(count=count, members=members):
+            return str(count + len(assert_type(members, tuple[peerage.Member, ...])))
+    assert_never(event)
+
+
+def by_kind(event: Event) -> peerage.Member | None:
+    """The kind alone tells the classes apart as well."""
+    if event.kind == "MemberFailed":
+        return event.member
+    return None
+
+
+async def surface(config: Config) -> None:
+    cluster = await Cluster.start(**config)
+    assert_type(cluster, Cluster)
+    async with Cluster(
+        cluster="x",
+        node_id="y",
+        ca=Path("ca.pem"),
+        seeds=("127.0.0.1:1",),
+        probe_interval=timedelta(seconds=1),
+        request_timeout=2,
+        advertise=None,
+    ) as other:
+        assert_type(other, Cluster)
+        assert_type(await other.leave(), peerage.LeaveReport)
+    assert_type(cluster.local.rtt, float | None)
+    assert_type(cluster.local.state, Literal["alive", "suspect", "failed", "left"])
+    assert_type(cluster.get("x"), peerage.Member | None)
+    assert_type(cluster.closed, peerage.PeerageError | None)
+    assert_type(await cluster.request("x", "y", "z", timedelta(seconds=1)), bytes)
+
+    @cluster.handle("typed")
+    async def typed(request: Request) -> bytes | None:
+        return assert_type(request.payload, bytes) or None
+
+    cluster.handle("plain", lambda request: request.from_)
+    async for event in cluster.events():
+        about(event)
+    assert_type(await anext(cluster.events()), Event)
+
+    # What is wrong is an error at the checker already.
+    await Cluster.start(cluster="x", node_id="y", probe_intervall=1)  # type: ignore[call-arg]
+    await Cluster.start(cluster="x", node_id="y", listen=7000)  # type: ignore[arg-type]
+    await Cluster.start(cluster="x")  # type: ignore[call-arg]
+    await cluster.request("x", "y", 5)  # type: ignore[arg-type]
+    cluster.handle("x", lambda _: 5)  # type: ignore[type-var]
+    cluster.local.id = "x"  # type: ignore[misc]
