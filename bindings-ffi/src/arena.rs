@@ -1,6 +1,11 @@
 //! Where the structs that C gets keep what they point to.
 
-use std::{collections::BTreeMap, ptr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ptr::{self, NonNull},
+    sync::Arc,
+    time::Duration,
+};
 
 use peerage::{Member, NodeId, Phase};
 
@@ -36,27 +41,49 @@ impl peerage_member_list {
 #[derive(Default)]
 pub(crate) struct Arena {
     kept: Vec<Arc<Member>>,
-    members: Vec<Box<peerage_member>>,
-    tags: Vec<Box<[peerage_tag]>>,
-    lists: Vec<Box<[*const peerage_member]>>,
-    strs: Vec<Box<[peerage_str]>>,
-    texts: Vec<Box<str>>,
-    phases: Vec<Box<peerage_phase>>,
-    phase_lists: Vec<Box<[*const peerage_phase]>>,
+    members: Vec<Placed<peerage_member>>,
+    tags: Vec<Placed<[peerage_tag]>>,
+    lists: Vec<Placed<[*const peerage_member]>>,
+    strs: Vec<Placed<[peerage_str]>>,
+    texts: Vec<Placed<str>>,
+    phases: Vec<Placed<peerage_phase>>,
+    phase_lists: Vec<Placed<[*const peerage_phase]>>,
+}
+
+/// Owned at a place of its own. A `Box` claims to be the only way to what it holds, which these
+/// are not.
+struct Placed<T: ?Sized>(NonNull<T>);
+
+impl<T: ?Sized> Placed<T> {
+    fn new(owned: Box<T>) -> Self {
+        Self(NonNull::from(Box::leak(owned)))
+    }
+
+    fn get(&self) -> &T {
+        // SAFETY: it lives until it is dropped, and nothing changes it.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T: ?Sized> Drop for Placed<T> {
+    fn drop(&mut self) {
+        // SAFETY: it came from a box, and is dropped once.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
 }
 
 impl Arena {
     pub(crate) fn member(&mut self, member: &Arc<Member>) -> *const peerage_member {
         self.kept.push(member.clone());
-        let flat = Box::new(record::member(member, self));
-        let place: *const peerage_member = &*flat;
+        let flat = Placed::new(Box::new(record::member(member, self)));
+        let place = ptr::from_ref(flat.get());
         self.members.push(flat);
         place
     }
 
     pub(crate) fn members(&mut self, members: &[Arc<Member>]) -> peerage_member_list {
-        let list: Box<[_]> = members.iter().map(|member| self.member(member)).collect();
-        let view = peerage_member_list { items: list.as_ptr(), count: list.len() };
+        let list = Placed::new(members.iter().map(|member| self.member(member)).collect());
+        let view = peerage_member_list { items: list.get().as_ptr(), count: members.len() };
         self.lists.push(list);
         view
     }
@@ -70,8 +97,8 @@ impl Arena {
             key: peerage_str::of(key),
             value: peerage_str::of(value),
         };
-        let list: Box<[_]> = tags.iter().map(tag).collect();
-        let view = peerage_tags { items: list.as_ptr(), count: list.len() };
+        let list: Placed<[_]> = Placed::new(tags.iter().map(tag).collect());
+        let view = peerage_tags { items: list.get().as_ptr(), count: tags.len() };
         self.tags.push(list);
         view
     }
@@ -81,15 +108,16 @@ impl Arena {
         if ids.is_empty() {
             return peerage_strs::NONE;
         }
-        let list: Box<[_]> = ids.iter().map(|id| peerage_str::of(id.as_str())).collect();
-        let view = peerage_strs { items: list.as_ptr(), count: list.len() };
+        let list: Placed<[_]> =
+            Placed::new(ids.iter().map(|id| peerage_str::of(id.as_str())).collect());
+        let view = peerage_strs { items: list.get().as_ptr(), count: ids.len() };
         self.strs.push(list);
         view
     }
 
     pub(crate) fn text(&mut self, text: String) -> peerage_str {
-        let text = text.into_boxed_str();
-        let view = peerage_str::of(&text);
+        let text = Placed::new(text.into_boxed_str());
+        let view = peerage_str::of(text.get());
         self.texts.push(text);
         view
     }
@@ -98,12 +126,12 @@ impl Arena {
     pub(crate) fn phases(&mut self, phases: &[Phase]) -> peerage_phase_list {
         let mut list = Vec::with_capacity(phases.len());
         for phase in phases {
-            let flat = Box::new(record::phase(phase, self));
-            list.push(ptr::from_ref(&*flat));
+            let flat = Placed::new(Box::new(record::phase(phase, self)));
+            list.push(ptr::from_ref(flat.get()));
             self.phases.push(flat);
         }
-        let list = list.into_boxed_slice();
-        let view = peerage_phase_list { items: list.as_ptr(), count: list.len() };
+        let list = Placed::new(list.into_boxed_slice());
+        let view = peerage_phase_list { items: list.get().as_ptr(), count: phases.len() };
         self.phase_lists.push(list);
         view
     }

@@ -94,9 +94,9 @@ impl peerage_strs {
         match unsafe { given(self.items, self.count) } {
             Given::Nothing => Value::Null,
             Given::Wrong(what) => Value::Other(what),
-            // SAFETY: as above.
             Given::Items(items) => {
-                Value::List(items.iter().map(|s| unsafe { s.value() }).collect())
+                // SAFETY: as above.
+                Value::List(items.iter().map(|text| unsafe { text.value() }).collect())
             }
         }
     }

@@ -5,7 +5,6 @@
 #include "json.h"
 
 #include <dirent.h>
-#include <stdatomic.h>
 
 /* No step waits longer for what it expects. */
 #define STEP_MS 30000
@@ -202,10 +201,9 @@ static void does_fail(void *data, const peerage_request *request, peerage_respon
 static void does_never(void *data, const peerage_request *request, peerage_responder *responder)
 {
     /* Reachable to the end: nobody answers, and nothing is lost. */
-    static peerage_responder *_Atomic unanswered;
     (void)data;
     (void)request;
-    atomic_store(&unanswered, responder);
+    *(peerage_responder **)json_room(sizeof responder) = responder;
 }
 
 static void does_keep(void *data, const peerage_request *request, peerage_responder *responder)

@@ -45,7 +45,9 @@ pub(crate) fn command() -> Result<bool> {
     heading("deny");
     step("deny", dependencies())?;
 
+    step("node", languages::node::lint())?;
     step("python", languages::python::lint())?;
+    step("c", languages::c::lint())?;
 
     if failed.is_empty() {
         eprintln!("lint: all is well");
@@ -56,7 +58,7 @@ pub(crate) fn command() -> Result<bool> {
     }
 }
 
-fn heading(name: &str) {
+pub(crate) fn heading(name: &str) {
     eprintln!("── {name}");
 }
 
