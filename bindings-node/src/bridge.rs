@@ -47,11 +47,7 @@ impl Bridge {
             .weak::<true>()
             .max_queue_size::<1>()
             .build()?;
-        Ok(Self {
-            inbox: Inbox::new(wake),
-            calls: Arc::default(),
-            started: Mutex::default(),
-        })
+        Ok(Self { inbox: Inbox::new(wake), calls: Arc::default(), started: Mutex::default() })
     }
 
     /// From here on the event loop goes on as long as this environment lives.

@@ -151,8 +151,7 @@ impl NativeCluster {
     #[napi]
     pub fn members_with<'env>(&self, env: &'env Env, tags: Unknown) -> napi::Result<Batch<'env>> {
         let members = attempt(|| {
-            let tags: Vec<_> =
-                Face::NODE.tags("tags", read::value(tags)?)?.into_iter().collect();
+            let tags: Vec<_> = Face::NODE.tags("tags", read::value(tags)?)?.into_iter().collect();
             Ok(self.0.members_with(&tags))
         })?;
         let mut out = Writer::new(members.len() * 16);

@@ -30,14 +30,14 @@ export interface JoinOptions {
   /** Milliseconds; without it, the configured `joinTimeout`. */
   readonly deadline?: number | undefined;
   /** Ends the call early; it rejects with the signal's reason. The node runs on. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignal | null | undefined;
 }
 
 export interface RequestOptions {
   /** Milliseconds for everything; without it, the configured `requestTimeout`. */
   readonly deadline?: number | undefined;
   /** Ends the call early, on the other node too; it rejects with the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignal | null | undefined;
 }
 
 /**

@@ -6,7 +6,7 @@ use std::{env, process::Command};
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, generate};
+use crate::{cargo, generate, languages};
 
 pub(crate) fn command() -> Result<bool> {
     cargo::need_build_tools()?;
@@ -45,6 +45,8 @@ pub(crate) fn command() -> Result<bool> {
     heading("deny");
     step("deny", dependencies())?;
 
+    step("node", languages::node::lint())?;
+
     if failed.is_empty() {
         eprintln!("lint: all is well");
         Ok(true)
@@ -54,7 +56,7 @@ pub(crate) fn command() -> Result<bool> {
     }
 }
 
-fn heading(name: &str) {
+pub(crate) fn heading(name: &str) {
     eprintln!("── {name}");
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod generate;
+mod languages;
 mod lint;
 mod sim;
 mod test;

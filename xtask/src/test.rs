@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::cargo;
+use crate::{cargo, languages};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -36,7 +36,8 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
         }
     }
     let success = child.wait().context("cannot wait for cargo")?.success();
-    let total = count.total(success);
+    let mut total = count.total(success);
+    total += languages::node::test()?;
     let ok = total.failed == 0 && total.passed > 0;
     if !ok && total.failed == 0 {
         eprintln!("error: there was no test to run");
@@ -63,10 +64,18 @@ struct Count {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
-struct Total {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Total {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl std::ops::AddAssign for Total {
+    fn add_assign(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+        self.skipped += more.skipped;
+    }
 }
 
 impl std::fmt::Display for Total {
