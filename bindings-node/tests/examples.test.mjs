@@ -60,7 +60,7 @@ for (const goodbye of ['leave', 'end']) {
     assert.deepEqual([itself.id, itself.rtt_us], ['w1', null]);
     assert.equal(itself.instance, worker.instance.toString(16).padStart(16, '0'));
     assert.equal(itself.incarnation, Number(worker.incarnation));
-    const joined = lines.find((line) => line.type === 'event');
+    const joined = await until('an event', () => lines.find((line) => line.type === 'event'));
     assert.deepEqual([joined.kind, joined.member], ['MemberJoined', 'director']);
     assert.ok(joined.at_ms >= 0);
 
