@@ -10,7 +10,7 @@ use napi_derive::napi;
 use parking_lot::Mutex;
 use peerage::{
     Cluster,
-    boundary::{self, Call, Face, Value},
+    boundary::{self, Call, Face, Gate, Value},
 };
 
 use crate::{
@@ -33,7 +33,7 @@ pub struct Bridge {
     /// Calls under way, to cancel them.
     calls: Arc<Mutex<HashMap<i64, Call>>>,
     /// Clusters that have started and that JavaScript has not fetched yet.
-    started: Mutex<HashMap<i64, Cluster>>,
+    started: Mutex<HashMap<i64, (Cluster, Gate)>>,
 }
 
 #[napi]
@@ -47,11 +47,7 @@ impl Bridge {
             .weak::<true>()
             .max_queue_size::<1>()
             .build()?;
-        Ok(Self {
-            inbox: Inbox::new(wake),
-            calls: Arc::default(),
-            started: Mutex::default(),
-        })
+        Ok(Self { inbox: Inbox::new(wake), calls: Arc::default(), started: Mutex::default() })
     }
 
     /// From here on the event loop goes on as long as this environment lives.
@@ -86,10 +82,10 @@ impl Bridge {
         for item in &mut items {
             let Item::Done { call, outcome } = item else { continue };
             self.calls.lock().remove(call);
-            if matches!(outcome, Outcome::Started(_))
-                && let Outcome::Started(cluster) = mem::replace(outcome, Outcome::Nothing)
+            if matches!(outcome, Outcome::Started(..))
+                && let Outcome::Started(cluster, gate) = mem::replace(outcome, Outcome::Nothing)
             {
-                self.started.lock().insert(*call, cluster);
+                self.started.lock().insert(*call, (cluster, gate));
             }
         }
         let mut out = Writer::new(items.len() * 8);
@@ -107,7 +103,9 @@ impl Bridge {
                 other => vec![("config".into(), other)],
             };
             let config = Face::NODE.config(given)?;
-            self.run(call, Cluster::start(config), Outcome::Started);
+            self.run(call, boundary::start(config), |(cluster, gate)| {
+                Outcome::Started(cluster, gate)
+            });
             Ok(())
         })
     }
@@ -115,7 +113,7 @@ impl Bridge {
     /// The cluster that a call has started, once; nothing if the environment was faster to go.
     #[napi]
     pub fn started(&self, call: i64) -> Option<NativeCluster> {
-        let cluster = self.started.lock().remove(&call)?;
+        let (cluster, gate) = self.started.lock().remove(&call)?;
         // Not the future's outcome but its end is of interest: the reason is in `closed`.
         let (ended, inbox) = (cluster.ended(), self.inbox.clone());
         boundary::run(
@@ -125,7 +123,7 @@ impl Bridge {
             },
             move |_| inbox.put(Item::Ended { cluster: call }),
         );
-        Some(NativeCluster(cluster))
+        Some(NativeCluster { cluster, gate: Some(gate) })
     }
 
     /// Ends a call where it stands, on the other node too. It has no outcome then.
@@ -206,7 +204,7 @@ fn write<'a>(out: &mut Writer<'a>, item: &'a Item) {
     };
     match item {
         Item::Done { call, outcome } => match outcome {
-            Outcome::Nothing | Outcome::Started(_) => head(out, 0, *call),
+            Outcome::Nothing | Outcome::Started(..) => head(out, 0, *call),
             Outcome::Answer(bytes) => {
                 head(out, 1, *call);
                 out.bytes(bytes);

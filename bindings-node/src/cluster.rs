@@ -2,7 +2,10 @@
 
 use napi::bindgen_prelude::{Env, Unknown};
 use napi_derive::napi;
-use peerage::{Cluster, boundary::Face};
+use peerage::{
+    Cluster,
+    boundary::{Face, Gate},
+};
 
 use crate::{
     bridge::Bridge,
@@ -17,16 +20,26 @@ use crate::{
 /// A handle of a running node. When the last one of a node is collected, the node stops without a
 /// goodbye.
 #[napi]
-pub struct NativeCluster(pub(crate) Cluster);
+pub struct NativeCluster {
+    pub(crate) cluster: Cluster,
+    /// Held until the program had its turn to add handlers and subscriptions.
+    pub(crate) gate: Option<Gate>,
+}
 
 #[napi]
 impl NativeCluster {
+    /// Lets the node join and be joined.
+    #[napi]
+    pub fn open(&mut self) {
+        self.gate = None;
+    }
+
     /// Waits until a seed has admitted us.
     #[napi]
     pub fn join(&self, bridge: &Bridge, call: i64, deadline: Unknown) -> napi::Result<()> {
         let begin = || {
             let deadline = Face::NODE.deadline("deadline", read::value(deadline)?)?;
-            let cluster = self.0.clone();
+            let cluster = self.cluster.clone();
             Ok(async move { cluster.join(deadline).await })
         };
         bridge.attempt(call, begin, |()| Outcome::Nothing)
@@ -47,7 +60,7 @@ impl NativeCluster {
             let (target, topic) = (text("target", target)?, text("topic", topic)?);
             let payload = Face::NODE.payload("payload", read::value(payload)?)?;
             let deadline = Face::NODE.deadline("deadline", read::value(deadline)?)?;
-            let cluster = self.0.clone();
+            let cluster = self.cluster.clone();
             Ok(async move { cluster.request(&target, &topic, payload, deadline).await })
         };
         bridge.attempt(call, begin, Outcome::Answer)
@@ -66,7 +79,7 @@ impl NativeCluster {
         let begin = || {
             let (target, topic) = (text("target", target)?, text("topic", topic)?);
             let payload = Face::NODE.payload("payload", read::value(payload)?)?;
-            let cluster = self.0.clone();
+            let cluster = self.cluster.clone();
             Ok(async move { cluster.send(&target, &topic, payload).await })
         };
         bridge.attempt(call, begin, |()| Outcome::Nothing)
@@ -77,7 +90,7 @@ impl NativeCluster {
     pub fn set_tags(&self, bridge: &Bridge, call: i64, tags: Unknown) -> napi::Result<()> {
         let begin = || {
             let tags = Face::NODE.tags("tags", read::value(tags)?)?;
-            let cluster = self.0.clone();
+            let cluster = self.cluster.clone();
             Ok(async move { cluster.set_tags(tags).await })
         };
         bridge.attempt(call, begin, |()| Outcome::Nothing)
@@ -86,14 +99,14 @@ impl NativeCluster {
     /// Leaves.
     #[napi]
     pub fn leave(&self, bridge: &Bridge, call: i64) {
-        let cluster = self.0.clone();
+        let cluster = self.cluster.clone();
         bridge.run(call, async move { cluster.leave().await }, Outcome::Left);
     }
 
     /// Stops at once.
     #[napi]
     pub fn shutdown_now(&self, bridge: &Bridge, call: i64) {
-        let cluster = self.0.clone();
+        let cluster = self.cluster.clone();
         bridge.run(call, async move { cluster.shutdown_now().await }, Outcome::Left);
     }
 
@@ -104,26 +117,26 @@ impl NativeCluster {
             let inbox = bridge.inbox.clone();
             let topic = text("topic", topic)?;
             let to_script = move |request| inbox.clone().handle(handler, request);
-            Ok(self.0.handle(&topic, to_script)?)
+            Ok(self.cluster.handle(&topic, to_script)?)
         })
     }
 
     /// Stops handling a topic.
     #[napi]
     pub fn unhandle(&self, topic: Unknown) -> napi::Result<bool> {
-        attempt(|| Ok(self.0.unhandle(&text("topic", topic)?)))
+        attempt(|| Ok(self.cluster.unhandle(&text("topic", topic)?)))
     }
 
     /// Subscribes to events.
     #[napi]
     pub fn events(&self, bridge: &Bridge, id: i64) -> Subscription {
-        Subscription::new(self.0.events(), bridge.inbox.clone(), id)
+        Subscription::new(self.cluster.events(), bridge.inbox.clone(), id)
     }
 
     /// This node, as one record.
     #[napi]
     pub fn local<'env>(&self, env: &'env Env) -> napi::Result<Batch<'env>> {
-        let member = self.0.local();
+        let member = self.cluster.local();
         let mut out = Writer::new(16);
         generated::write_member(&mut out, &member);
         out.finish(env)
@@ -132,7 +145,7 @@ impl NativeCluster {
     /// All members, as a list.
     #[napi]
     pub fn members<'env>(&self, env: &'env Env) -> napi::Result<Batch<'env>> {
-        let members = self.0.members();
+        let members = self.cluster.members();
         let mut out = Writer::new(members.len() * 16);
         out.list(&members, |out, member| generated::write_member(out, member));
         out.finish(env)
@@ -141,7 +154,7 @@ impl NativeCluster {
     /// A list with the member of that id, or an empty one.
     #[napi]
     pub fn get<'env>(&self, env: &'env Env, id: Unknown) -> napi::Result<Batch<'env>> {
-        let members = attempt(|| Ok(self.0.get(&text("id", id)?)))?;
+        let members = attempt(|| Ok(self.cluster.get(&text("id", id)?)))?;
         let mut out = Writer::new(16);
         out.list(members.as_slice(), |out, member| generated::write_member(out, member));
         out.finish(env)
@@ -151,9 +164,8 @@ impl NativeCluster {
     #[napi]
     pub fn members_with<'env>(&self, env: &'env Env, tags: Unknown) -> napi::Result<Batch<'env>> {
         let members = attempt(|| {
-            let tags: Vec<_> =
-                Face::NODE.tags("tags", read::value(tags)?)?.into_iter().collect();
-            Ok(self.0.members_with(&tags))
+            let tags: Vec<_> = Face::NODE.tags("tags", read::value(tags)?)?.into_iter().collect();
+            Ok(self.cluster.members_with(&tags))
         })?;
         let mut out = Writer::new(members.len() * 16);
         out.list(&members, |out, member| generated::write_member(out, member));
@@ -163,7 +175,7 @@ impl NativeCluster {
     /// Counters and gauges.
     #[napi]
     pub fn stats<'env>(&self, env: &'env Env) -> napi::Result<Batch<'env>> {
-        let stats = self.0.stats();
+        let stats = self.cluster.stats();
         let mut out = Writer::new(48);
         generated::write_stats(&mut out, &stats);
         out.finish(env)
@@ -172,18 +184,18 @@ impl NativeCluster {
     /// The announced address.
     #[napi]
     pub fn addr(&self) -> String {
-        self.0.addr().to_string()
+        self.cluster.addr().to_string()
     }
 
     /// The bound address.
     #[napi]
     pub fn bound_addr(&self) -> String {
-        self.0.bound_addr().to_string()
+        self.cluster.bound_addr().to_string()
     }
 
     /// Why the node ended, as JSON, once it has.
     #[napi]
     pub fn closed(&self) -> Option<String> {
-        self.0.closed().map(|error| to_json(&error))
+        self.cluster.closed().map(|error| to_json(&error))
     }
 }

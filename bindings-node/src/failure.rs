@@ -46,8 +46,7 @@ pub(crate) fn to_json(error: &peerage::Error) -> String {
     let failure = Failure::new(&Face::NODE, error);
     let details: serde_json::Map<_, _> =
         failure.details.into_iter().map(|(name, value)| (name, detail(value))).collect();
-    json!({"code": failure.code.name(), "message": failure.message, "details": details})
-        .to_string()
+    json!({"code": failure.code.name(), "message": failure.message, "details": details}).to_string()
 }
 
 fn detail(value: Value) -> Json {

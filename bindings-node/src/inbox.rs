@@ -21,7 +21,7 @@ use napi::{
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
 use parking_lot::Mutex;
-use peerage::{Cluster, LeaveReport, Request};
+use peerage::{Cluster, LeaveReport, Request, boundary::Gate};
 use tokio::sync::oneshot;
 
 /// Never keeps the process alive by itself, never holds more than one call.
@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
     Nothing,
     Answer(Bytes),
     Left(Arc<LeaveReport>),
-    Started(Cluster),
+    Started(Cluster, Gate),
     /// The error as JSON.
     Failed(String),
 }

@@ -4,8 +4,8 @@
 use napi::{
     JsString, JsValue, KeyCollectionMode, KeyConversion, KeyFilter, ValueType,
     bindgen_prelude::{
-        Array, ArrayBuffer, BigInt, BufferSlice, Env, FromNapiValue, JsObjectValue, Null, Object, ToNapiValue,
-        Unknown,
+        Array, ArrayBuffer, BigInt, BufferSlice, Env, FromNapiValue, JsObjectValue, Null, Object,
+        ToNapiValue, Unknown,
     },
 };
 use peerage::boundary::Value;

@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 
 import { generateSecret, Cluster } from 'peerage';
 
-import { PATIENCE, QUICK, nodes, run, until } from './support.mjs';
+import { PATIENCE, QUICK, failure, nodes, run, until } from './support.mjs';
 
 const ends = {
   exit: { code: 7, out: 'exits' },
@@ -53,9 +53,19 @@ test('a JavaScript loop blocked for 10 s costs no heartbeat', { timeout: 90_000 
   t.after(() => watcher.shutdownNow());
   const heard = [];
   watcher.on('event', (event) => heard.push([event.kind, event.member?.tags.state]));
+  // Nobody answers meanwhile; requests whose callers have given up are not kept for later.
+  const late = [];
+  watcher.on('memberUpdated', ({ member }) => {
+    if (member.tags.state !== 'blocked') return;
+    const ask = () => watcher.request('blocked', 'work', 'x'.repeat(10_000), { deadline: 500 });
+    for (let i = 0; i < 300; i++) late.push(failure(ask));
+  });
   const args = [watcher.addr, secret, JSON.stringify(QUICK), '10000'];
   const end = await run(t, 'blocked.mjs', { args });
   assert.equal(end.code, 0, JSON.stringify(end));
+  assert.deepEqual(JSON.parse(end.out), { heard: 0, handled: 0, requestsIn: 0 });
+  assert.equal(late.length, 300);
+  for (const error of await Promise.all(late)) assert.equal(error.code, 'Timeout');
   await until('it has left', () => watcher.get('blocked').state === 'left');
   await until('that was heard', () => heard.some(([kind]) => kind === 'MemberLeft'));
   const about = heard.filter(([kind]) => kind !== 'LocalHealthChanged');

@@ -1,5 +1,6 @@
 // What the tests share: nodes on loopback, and waiting for a condition instead of for a while.
 import { spawn } from 'node:child_process';
+import { isAbsolute } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -58,9 +59,11 @@ export async function failure(call) {
   throw new Error('the call succeeded');
 }
 
-/** Runs a script of `tests/programs` to its end; it is killed when it takes too long. */
+/** Runs a script, of `tests/programs` or by its whole path, to its end; late, it is killed. */
 export async function run(t, program, { args = [], flags = [], env = {} } = {}) {
-  const path = fileURLToPath(new URL(`programs/${program}`, import.meta.url));
+  const path = isAbsolute(program)
+    ? program
+    : fileURLToPath(new URL(`programs/${program}`, import.meta.url));
   const child = spawn(process.execPath, [...flags, path, ...args], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -34,7 +34,7 @@ export interface Waiter {
 interface Pending {
   resolve(value: unknown): void;
   reject(reason: unknown): void;
-  readonly signal: AbortSignal | undefined;
+  readonly signal: AbortSignal | null | undefined;
 }
 
 /** The kinds of items, as `src/bridge.rs` numbers them. */
@@ -81,12 +81,12 @@ export function keep(node: object, alive: boolean): void {
 }
 
 /** Begins a call that ends with an outcome, or with the signal's reason. */
-export function call<T>(begin: (call: number) => void, signal?: AbortSignal): Promise<T> {
+export function call<T>(begin: (call: number) => void, signal?: AbortSignal | null): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     signal?.throwIfAborted();
     const id = newNumber();
-    if (signal !== undefined) follow(signal, id);
-    calls.set(id, { resolve: resolve, reject, signal });
+    if (signal) follow(signal, id);
+    calls.set(id, { resolve, reject, signal });
     checkAlive();
     try {
       begin(id);
@@ -102,7 +102,7 @@ function settle(id: number): Pending | undefined {
   if (pending === undefined) return undefined;
   calls.delete(id);
   checkAlive();
-  if (pending.signal !== undefined) unfollow(pending.signal, id);
+  if (pending.signal) unfollow(pending.signal, id);
   return pending;
 }
 

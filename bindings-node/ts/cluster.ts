@@ -18,6 +18,9 @@ import type {
 import type { NativeCluster } from './native.js';
 import { Reader } from './reader.js';
 
+/** As it is when we are loaded: tests of programs put other clocks in its place. */
+const nextTurn = setImmediate;
+
 /** What `on` hears: every kind of event by its name, all of them, and the end. */
 export interface ClusterEvents extends EventsByName {
   /** Every event. */
@@ -30,14 +33,14 @@ export interface JoinOptions {
   /** Milliseconds; without it, the configured `joinTimeout`. */
   readonly deadline?: number | undefined;
   /** Ends the call early; it rejects with the signal's reason. The node runs on. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignal | null | undefined;
 }
 
 export interface RequestOptions {
   /** Milliseconds for everything; without it, the configured `requestTimeout`. */
   readonly deadline?: number | undefined;
   /** Ends the call early, on the other node too; it rejects with the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignal | null | undefined;
 }
 
 /**
@@ -68,13 +71,15 @@ export class Cluster {
 
   /**
    * Checks the configuration, binds the socket and starts the node, which begins to join its
-   * seeds at once; `join` waits for that. On an error nothing is left behind.
+   * seeds in the next turn of the event loop: handlers and subscriptions that are added until then
+   * miss nothing. `join` waits for that. On an error nothing is left behind.
    */
   static async start(config: Config): Promise<Cluster> {
     let number = 0;
     await call<void>((id) => bridge.start((number = id), config));
     const started = bridge.started(number);
     if (started === null) throw new PeerageError('Closed', 'the environment has ended');
+    nextTurn(() => started.open());
     return new Cluster(started, number);
   }
 

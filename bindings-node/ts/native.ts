@@ -20,6 +20,7 @@ export interface NativeBridge {
 }
 
 export interface NativeCluster {
+  open(): void;
   join(bridge: NativeBridge, call: number, deadline: unknown): void;
   request(
     bridge: NativeBridge,

@@ -12,12 +12,14 @@ const node = await Cluster.start({
 await node.join();
 let heard = 0;
 node.on('event', () => (heard += 1));
-node.handle('work', () => 'done');
+let handled = 0;
+node.handle('work', () => {
+  handled += 1;
+  return 'done';
+});
 await node.setTags({ state: 'blocked' });
 const end = performance.now() + Number(milliseconds);
 while (performance.now() < end);
 await node.setTags({ state: 'free' });
-console.log(JSON.stringify({ heard, score: node.stats().healthScore }));
-process.stdin.resume();
-process.exitCode = 0;
+console.log(JSON.stringify({ heard, handled, requestsIn: node.stats().requestsIn }));
 await node.leave();

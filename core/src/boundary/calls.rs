@@ -2,11 +2,28 @@
 
 use std::future::Future;
 
+use tokio::sync::oneshot;
+
 use crate::{
-    cluster::Runtime,
+    cluster::{Cluster, Runtime},
+    config::Config,
     error::{Error, Result},
     panics::{caught, caught_here},
 };
+
+/// Holds a node that has started back from joining; see [`start`]. Dropping it lets the node go.
+#[derive(Debug)]
+pub struct Gate(#[allow(dead_code)] oneshot::Sender<()>);
+
+/// Starts a node that joins nobody and hears nobody while its gate is held. Until an outcome has
+/// found its way into another language and the program has added its handlers and subscriptions,
+/// many milliseconds may pass, in which others would already see the node and ask it: a binding
+/// lets go of the gate when the program had its turn. Calls that need the node to act (`join`,
+/// `set_tags`, `leave`) wait for that.
+pub async fn start(config: Config) -> Result<(Cluster, Gate)> {
+    let (cluster, gate) = Cluster::start_behind_gate(config).await?;
+    Ok((cluster, Gate(gate)))
+}
 
 /// A call under way. Dropping it changes nothing; [`Call::cancel`] ends it.
 #[derive(Clone, Debug)]

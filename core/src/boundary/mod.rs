@@ -13,7 +13,7 @@ mod fields;
 mod read;
 mod value;
 
-pub use calls::{Call, guarded, run};
+pub use calls::{Call, Gate, guarded, run, start};
 pub use echo::{echo_events, echo_value, sample_events};
 pub use face::{Case, Face, Unit};
 pub use failure::Failure;

@@ -5,7 +5,7 @@ use super::{
     fields::NAMES,
     guarded,
     read::{Read, Ways},
-    run, sample_events,
+    run, sample_events, start,
 };
 use crate::{
     config::{Config, Security},
@@ -210,6 +210,36 @@ fn a_cancelled_call_drops_what_it_holds() {
     call.cancel();
     let gone = gone.recv_timeout(Duration::from_secs(10));
     assert_eq!(gone, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+}
+
+#[tokio::test]
+async fn a_node_joins_nobody_while_its_gate_is_held() {
+    let config = |id: &str, seeds: Vec<&str>| {
+        let mut fields = base();
+        fields.retain(|(key, _)| key != "nodeId");
+        fields.extend(given(&[("nodeId", id.into()), ("seeds", seeds.into())]));
+        Face::NODE.config(fields).unwrap()
+    };
+    let seed = crate::Cluster::start(config("seed", Vec::new())).await.unwrap();
+    let addr = seed.addr().to_string();
+    let (held, gate) = start(config("held", vec![&addr])).await.unwrap();
+    assert_eq!(held.local().addr, held.addr());
+    let error = held.join(Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(error.code(), Code::JoinFailed);
+    assert!(seed.get("held").is_none());
+    drop(gate);
+    held.join(Duration::from_secs(30)).await.unwrap();
+
+    // One that is dropped, or stopped, behind its gate ends all the same.
+    let (stopped, _gate) = start(config("stopped", vec![&addr])).await.unwrap();
+    stopped.shutdown_now().await.unwrap();
+    let (dropped, _gate) = start(config("dropped", vec![&addr])).await.unwrap();
+    let ended = dropped.ended();
+    drop(dropped);
+    ended.await.unwrap();
+    assert!(seed.get("stopped").is_none() && seed.get("dropped").is_none());
+    held.leave().await.unwrap();
+    seed.leave().await.unwrap();
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ pub(super) struct Driver {
     pub(super) started: Instant,
     pub(super) seeds: Vec<SocketAddr>,
     pub(super) leave_timeout: Duration,
+    /// Nobody is dialed or heard before it is opened or dropped.
+    pub(super) gate: oneshot::Receiver<()>,
 }
 
 /// How many transport events are taken before effects that need the outside are looked at again.
@@ -62,9 +64,23 @@ impl Driver {
     /// Runs in a task of its own.
     pub(super) fn begin(self) -> JoinHandle<Ending> {
         let mut run = Run { driver: self, effects: Vec::new(), version: None, leaving: None };
-        let first = run.step(Input::Start);
+        let now = run.driver.now();
+        run.driver.machine.handle(now, Input::Start, &mut run.effects);
+        // What others would notice waits for the gate; the view does not.
+        let dials: Vec<_> =
+            run.effects.extract_if(.., |effect| matches!(effect, Effect::Dial { .. })).collect();
+        let first = run.perform();
         tokio::spawn(async move {
-            match first {
+            if let Some(ending) = first {
+                return ending;
+            }
+            tokio::select! {
+                biased;
+                () = run.driver.cancel.cancelled() => return Ending::Cancelled,
+                _ = &mut run.driver.gate => {}
+            }
+            run.effects.extend(dials);
+            match run.perform() {
                 Some(ending) => ending,
                 None => run.until_it_ends().await,
             }

@@ -87,15 +87,31 @@ impl Cluster {
     /// Checks the configuration, binds the socket and starts the node, which begins to join its
     /// seeds at once; [`Cluster::join`] waits for that. On an error nothing is left behind.
     pub async fn start(config: Config) -> Result<Cluster> {
+        let (cluster, gate) = Self::start_behind_gate(config).await?;
+        drop(gate); // which opens it
+        Ok(cluster)
+    }
+
+    /// As [`Cluster::start`], but the node joins nobody and hears nobody before the gate is opened
+    /// or dropped.
+    pub(crate) async fn start_behind_gate(
+        config: Config,
+    ) -> Result<(Cluster, oneshot::Sender<()>)> {
         config.validate()?;
         let runtime = runtime::Runtime::shared()?;
         let handle = runtime.handle();
+        let (gate, opened) = oneshot::channel();
         // On our own runtime, whose threads no user code can occupy all of.
-        let started = handle.spawn(Self::start_here(config, runtime));
-        started.await.map_err(|e| Error::Internal(format!("start: {e}")))?
+        let started = handle.spawn(Self::start_here(config, runtime, opened));
+        let cluster = started.await.map_err(|e| Error::Internal(format!("start: {e}")))??;
+        Ok((cluster, gate))
     }
 
-    async fn start_here(config: Config, runtime: Arc<runtime::Runtime>) -> Result<Cluster> {
+    async fn start_here(
+        config: Config,
+        runtime: Arc<runtime::Runtime>,
+        gate: oneshot::Receiver<()>,
+    ) -> Result<Cluster> {
         let id = NodeId::new(&config.node_id).map_err(|expected| Error::Argument {
             field: "node_id",
             value: config.node_id.clone(),
@@ -118,6 +134,7 @@ impl Cluster {
             started: Instant::now(),
             seeds: config.seeds.clone(),
             leave_timeout: config.leave_timeout,
+            gate,
         };
         // The first snapshot is there before anybody can ask.
         let driver = driver.begin();

@@ -17,7 +17,10 @@ use super::{
 
 pub(super) fn outputs(description: &Description) -> Result<Vec<Output>> {
     Ok(vec![
-        Output { path: "bindings-node/src/generated.rs", content: rustfmt(&writers(description)?)? },
+        Output {
+            path: "bindings-node/src/generated.rs",
+            content: rustfmt(&writers(description)?)?,
+        },
         Output { path: "bindings-node/ts/generated/types.ts", content: types(description)? },
         Output { path: "bindings-node/ts/generated/tables.ts", content: tables(description) },
         Output { path: "bindings-node/ts/generated/readers.ts", content: readers(description)? },
@@ -44,7 +47,8 @@ fn doc(indent: &str, text: &str) -> String {
 fn types(description: &Description) -> Result<String> {
     let mut out = heading("//", "What calls take and return, and what happens.");
 
-    out += "/** What a node is started with: times in milliseconds. */\nexport interface Config {\n";
+    out +=
+        "/** What a node is started with: times in milliseconds. */\nexport interface Config {\n";
     for field in &description.config {
         out += &doc("  ", &field.full_doc());
         let name = camel(&field.name);
@@ -247,14 +251,17 @@ fn readers(description: &Description) -> Result<String> {
 }
 
 fn writers(description: &Description) -> Result<String> {
-    let mut out = heading("//!", "Writes records and events slot by slot, as `readers.ts` reads them.");
+    let mut out =
+        heading("//!", "Writes records and events slot by slot, as `readers.ts` reads them.");
     out += "use peerage::{Event, EventKind, LeaveReport, Member, Phase, Stats};\n\n\
             use crate::writer::Writer;\n\n";
     let write = |field: &Field, place: String, owned: bool| -> Result<String> {
         let to = if owned { "&" } else { "" };
         Ok(match field.kind {
             FieldKind::Member => format!("write_member(out, {place});\n"),
-            FieldKind::Members => format!("out.list({to}{place}, |out, m| write_member(out, m));\n"),
+            FieldKind::Members => {
+                format!("out.list({to}{place}, |out, m| write_member(out, m));\n")
+            }
             FieldKind::Phases => format!("out.list({to}{place}, write_phase);\n"),
             FieldKind::Id => format!("out.text({place}.as_str());\n"),
             FieldKind::Text => format!("out.text({place});\n"),

@@ -34,6 +34,10 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
         }
         if path == "Cargo.lock" {
             wrong.extend(foreign_sources(&text).map(|line| format!("{path}: {line}")));
+        } else if path == "package-lock.json" {
+            // npm would fetch from there, whatever the registry of whoever installs.
+            let urls = text.lines().filter(|line| line.contains("\"resolved\":"));
+            wrong.extend(urls.map(|line| format!("{path}: names a registry: {}", line.trim())));
         } else if path.ends_with(".toml") {
             wrong.extend(
                 registry_settings(&text).map(|line| format!("{path}: names a registry: {line}")),

@@ -1,0 +1,36 @@
+// A worker: joins the cluster, announces what it can do, and answers requests until it is told
+// to leave (the line `leave`, or the end, on standard input). The same program as
+// examples/src/bin/worker.rs.
+//
+//   PEERAGE_SECRET=… node worker.mjs --id w1 --seed 127.0.0.1:7000 --tag role=worker
+import { Cluster } from 'peerage';
+
+import { JOIN_DEADLINE, nodeConfig, toldToLeave } from './node.mjs';
+import { Report } from './report.mjs';
+import { TOPIC, checksum } from './work.mjs';
+
+const config = nodeConfig();
+const cluster = await Cluster.start(config);
+// Before joining: whoever sees us in the cluster may ask at once.
+cluster.handle(TOPIC, work);
+
+const report = new Report();
+report.ready(cluster);
+const views = report.views(cluster);
+
+if (config.seeds.length > 0) await cluster.join({ deadline: JOIN_DEADLINE });
+// A node that was stopped from within (another one took our name, say) must not idle on.
+const ended = views.then(() => 'ended');
+if ((await Promise.race([toldToLeave(), ended])) === 'ended') {
+  throw new Error('the cluster has ended', { cause: cluster.closed });
+}
+const left = await cluster.leave();
+console.error(`${config.nodeId}:`, left);
+
+/** What a worker does for others. */
+function work(request) {
+  if (request.payload.length === 0) throw new Error('there is nothing to do');
+  const answer = Buffer.alloc(8);
+  answer.writeBigUInt64BE(checksum(request.payload));
+  return answer;
+}
