@@ -1,6 +1,7 @@
 /* A worker: joins the cluster, announces what it can do, and answers requests until it is told to
- * leave (the line `leave`, or the end, on standard input). The same program as
- * examples/src/bin/worker.rs: the same arguments, the same reports, one JSON object a line.
+ * leave (the line `leave`, or the end, on standard input). Told `ask <id>`, it asks that member for
+ * work itself. The same program as examples/src/bin/worker.rs: the same arguments, the same
+ * reports, one JSON object a line.
  *
  *     PEERAGE_SECRET=... worker --id w1 --seed 127.0.0.1:7000 --tag role=worker
  */
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 #define LIST_MAX 64
+/* The longest node id. */
+#define ID_MAX 128
 /* Views are repeated this often even when nothing changed, since round trips drift. */
 #define VIEW_MS 200
 /* How long a node tries to join before it gives up. */
@@ -103,16 +106,24 @@ static void print_text(peerage_str text)
     putchar('"');
 }
 
+/* Lines of several threads never mix. */
+static void begin_line(void)
+{
+    flockfile(stdout);
+}
+
 /* Whoever read our reports may be gone; standard input has ended as well then, and we leave in
  * good order. */
 static void end_line(void)
 {
     putchar('\n');
     fflush(stdout);
+    funlockfile(stdout);
 }
 
 static void report_ready(const peerage_cluster *cluster, peerage_str id)
 {
+    begin_line();
     printf("{\"type\":\"ready\",\"id\":");
     print_text(id);
     printf(",\"addr\":");
@@ -126,6 +137,7 @@ static void report_view(const peerage_cluster *cluster)
     peerage_error *error = NULL;
     peerage_members *members;
     need(peerage_cluster_members(cluster, &members, &error), error);
+    begin_line();
     printf("{\"type\":\"view\",\"members\":[");
     for (size_t at = 0; at < peerage_members_count(members); at++) {
         const peerage_member *member = peerage_members_at(members, at);
@@ -152,6 +164,7 @@ static void report_view(const peerage_cluster *cluster)
 
 static void report_event(const peerage_event *event)
 {
+    begin_line();
     printf("{\"type\":\"event\",\"kind\":\"%s\",\"member\":", peerage_event_name(event->kind));
     if (event->member != NULL)
         print_text(event->member->id);
@@ -161,19 +174,38 @@ static void report_event(const peerage_event *event)
     end_line();
 }
 
-/* What a worker does for others: FNV-1a over the payload. */
+/* How a request that we were told to make went; the error is a code, or none. */
+static void report_asked(peerage_str target, const char *failure)
+{
+    begin_line();
+    printf("{\"type\":\"asked\",\"target\":");
+    print_text(target);
+    printf(",\"ok\":%s,\"error\":", failure == NULL ? "true" : "false");
+    if (failure == NULL)
+        printf("null");
+    else
+        print_text(peerage_text(failure));
+    putchar('}');
+    end_line();
+}
+
+/* FNV-1a over the payload. */
+static void checksum(const uint8_t *payload, size_t len, uint8_t answer[8])
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t at = 0; at < len; at++) hash = (hash ^ payload[at]) * 0x100000001b3u;
+    for (size_t at = 0; at < 8; at++) answer[at] = (uint8_t)(hash >> (56 - 8 * at));
+}
+
+/* What a worker does for others. */
 static void work(void *data, const peerage_request *request, peerage_responder *responder)
 {
     (void)data;
     if (request->payload.len == 0) {
         peerage_respond_error(responder, peerage_text("there is nothing to do"), NULL);
     } else {
-        uint64_t hash = 0xcbf29ce484222325u;
         uint8_t answer[8];
-        for (size_t at = 0; at < request->payload.len; at++)
-            hash = (hash ^ request->payload.data[at]) * 0x100000001b3u;
-        for (size_t at = 0; at < sizeof answer; at++)
-            answer[at] = (uint8_t)(hash >> (56 - 8 * at));
+        checksum(request->payload.data, request->payload.len, answer);
         peerage_respond(responder, answer, sizeof answer, NULL);
     }
     peerage_responder_free(responder);
@@ -191,21 +223,93 @@ static void *join(void *cluster)
     return NULL;
 }
 
-/* Whether a line on standard input says `leave`, or it has ended. Takes what is there. */
-static bool told_to_leave(void)
+/* An order to ask somebody for work. */
+typedef struct {
+    const peerage_cluster *cluster;
+    char payload[ID_MAX + 8];
+    char target[ID_MAX + 1];
+} errand;
+
+static pthread_mutex_t errands_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t errand_done = PTHREAD_COND_INITIALIZER;
+static size_t errands;
+
+/* Asks another worker, as the director does, and reports how it went. The answer takes its time:
+ * a thread of its own. */
+static void *run_errand(void *given)
 {
-    static char line[64];
+    errand *run = given;
+    size_t len = strlen(run->payload);
+    uint8_t expected[8];
+    peerage_bytes *answer = NULL;
+    peerage_str target = peerage_text(run->target);
+    peerage_status status = peerage_cluster_request(run->cluster, target, peerage_text("work"),
+        run->payload, len, PEERAGE_DEFAULT, leaving, &answer, NULL);
+    checksum((const uint8_t *)run->payload, len, expected);
+    if (status != PEERAGE_OK) {
+        report_asked(target, peerage_code_name(status));
+    } else {
+        peerage_str got = peerage_bytes_text(answer);
+        bool right = got.len == sizeof expected && memcmp(got.data, expected, got.len) == 0;
+        report_asked(target, right ? NULL : "a wrong answer");
+    }
+    peerage_bytes_free(answer);
+    free(run);
+    pthread_mutex_lock(&errands_lock);
+    errands--;
+    pthread_cond_signal(&errand_done);
+    pthread_mutex_unlock(&errands_lock);
+    return NULL;
+}
+
+static void send_on_errand(const peerage_cluster *cluster, peerage_str id, const char *target)
+{
+    pthread_t thread;
+    errand *run = calloc(1, sizeof *run);
+    if (run == NULL || id.len > ID_MAX || strlen(target) > ID_MAX) {
+        free(run);
+        report_asked(peerage_text(target), "no such order");
+        return;
+    }
+    run->cluster = cluster;
+    snprintf(run->payload, sizeof run->payload, "from " PEERAGE_FORMAT, PEERAGE_PRINT(id));
+    snprintf(run->target, sizeof run->target, "%s", target);
+    pthread_mutex_lock(&errands_lock);
+    errands++;
+    pthread_mutex_unlock(&errands_lock);
+    if (pthread_create(&thread, NULL, run_errand, run) == 0) {
+        pthread_detach(thread);
+    } else {
+        fprintf(stderr, "error: no thread to be had\n");
+        exit(1);
+    }
+}
+
+/* The cluster is not freed under their feet. */
+static void wait_for_errands(void)
+{
+    pthread_mutex_lock(&errands_lock);
+    while (errands > 0) pthread_cond_wait(&errand_done, &errands_lock);
+    pthread_mutex_unlock(&errands_lock);
+}
+
+/* Follows the orders on standard input that are there; whether one is `leave`, or it has ended. */
+static bool told_to_leave(const peerage_cluster *cluster, peerage_str id)
+{
+    static char line[ID_MAX + 8];
     static size_t len;
     char input[256];
     ssize_t count = read(STDIN_FILENO, input, sizeof input);
     if (count <= 0) return true;
     for (ssize_t at = 0; at < count; at++) {
         if (input[at] != '\n') {
-            if (len < sizeof line) line[len++] = input[at];
+            if (len < sizeof line - 1) line[len++] = input[at];
             continue;
         }
         while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == ' ')) len--;
-        if (len == 5 && memcmp(line, "leave", 5) == 0) return true;
+        line[len] = '\0';
+        if (strcmp(line, "leave") == 0) return true;
+        if (strncmp(line, "ask ", 4) == 0) send_on_errand(cluster, id, line + 4);
         len = 0;
     }
     return false;
@@ -213,7 +317,8 @@ static bool told_to_leave(void)
 
 /* Reports every event, and the members whenever one happened or a while has passed, until we are
  * told to leave. */
-static void report_until_told(const peerage_cluster *cluster, const peerage_events *events)
+static void report_until_told(const peerage_cluster *cluster, const peerage_events *events,
+    peerage_str id)
 {
     peerage_error *error = NULL;
     int fd;
@@ -239,7 +344,7 @@ static void report_until_told(const peerage_cluster *cluster, const peerage_even
             }
             peerage_batch_free(batch);
         }
-        if (wait[0].revents != 0 && told_to_leave()) return;
+        if (wait[0].revents != 0 && told_to_leave(cluster, id)) return;
     }
 }
 
@@ -267,10 +372,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "error: no thread to be had\n");
         return 1;
     }
-    report_until_told(cluster, events);
+    report_until_told(cluster, events, given.config.node_id);
 
     need(peerage_cancel_trigger(leaving, &error), error);
     pthread_join(joining, NULL);
+    wait_for_errands();
     need(peerage_cluster_leave(cluster, NULL, &report, &error), error);
     for (size_t at = 0; at < report->phases.count; at++) {
         const peerage_phase *phase = report->phases.items[at];

@@ -1,5 +1,5 @@
 // What every node of the example takes: its command line, the cluster secret from the
-// environment, and the word to leave.
+// environment, and orders.
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 
@@ -40,13 +40,15 @@ function tag(text) {
 }
 
 /**
- * Resolves once the line `leave` arrives on standard input, or once standard input ends because
- * whoever started us is gone.
+ * Reads orders on standard input, a line each: `ask <id>` calls `ask` with the id, `leave` resolves.
+ * So does the end of standard input: whoever started us is gone then.
  */
-export async function toldToLeave() {
+export async function toldToLeave(ask) {
   const lines = createInterface({ input: process.stdin });
   for await (const line of lines) {
     if (line.trim() === 'leave') break;
+    const asked = /^ask (.+)$/.exec(line.trim());
+    if (asked !== null) ask(asked[1]);
   }
   process.stdin.destroy(); // it would keep the process alive
 }

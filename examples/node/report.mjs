@@ -17,6 +17,11 @@ export class Report {
     this.#line({ type: 'ready', id: cluster.local.id, addr: cluster.addr });
   }
 
+  /** How a request that we were told to make went; the error is a code. */
+  asked(target, error) {
+    this.#line({ type: 'asked', target, ok: error === null, error });
+  }
+
   /**
    * Reports every event, and the members whenever one happened or a while has passed, until the
    * cluster is closed.

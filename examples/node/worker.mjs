@@ -1,6 +1,6 @@
 // A worker: joins the cluster, announces what it can do, and answers requests until it is told
-// to leave (the line `leave`, or the end, on standard input). The same program as
-// examples/src/bin/worker.rs.
+// to leave (the line `leave`, or the end, on standard input). Told `ask <id>`, it asks that member
+// for work itself. The same program as examples/src/bin/worker.rs.
 //
 //   PEERAGE_SECRET=… node worker.mjs --id w1 --seed 127.0.0.1:7000 --tag role=worker
 import { Cluster } from 'peerage';
@@ -21,16 +21,31 @@ const views = report.views(cluster);
 if (config.seeds.length > 0) await cluster.join({ deadline: JOIN_DEADLINE });
 // A node that was stopped from within (another one took our name, say) must not idle on.
 const ended = views.then(() => 'ended');
-if ((await Promise.race([toldToLeave(), ended])) === 'ended') {
+if ((await Promise.race([toldToLeave(ask), ended])) === 'ended') {
   throw new Error('the cluster has ended', { cause: cluster.closed });
 }
 const left = await cluster.leave();
 console.error(`${config.nodeId}:`, left);
 
+/** Asks another worker, as the director does, and reports how it went. */
+async function ask(target) {
+  const payload = Buffer.from(`from ${config.nodeId}`);
+  try {
+    const answer = await cluster.request(target, TOPIC, payload);
+    report.asked(target, answer.equals(done(payload)) ? null : 'a wrong answer');
+  } catch (error) {
+    report.asked(target, error.code);
+  }
+}
+
 /** What a worker does for others. */
 function work(request) {
   if (request.payload.length === 0) throw new Error('there is nothing to do');
+  return done(request.payload);
+}
+
+function done(payload) {
   const answer = Buffer.alloc(8);
-  answer.writeBigUInt64BE(checksum(request.payload));
+  answer.writeBigUInt64BE(checksum(payload));
   return answer;
 }

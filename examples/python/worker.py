@@ -1,7 +1,7 @@
 """A worker: joins the cluster and answers requests until it is told to leave.
 
 It announces what it can do as tags, and is told by the line `leave`, or the end, on standard
-input. People read standard error; programs read standard output, one JSON object a line. The same
+input. Told `ask <id>`, it asks that member for work itself. People read standard error; programs read standard output, one JSON object a line. The same
 program as `examples/src/bin/worker.rs`.
 
     PEERAGE_SECRET=… python worker.py --id w1 --seed 127.0.0.1:7000 --tag role=worker
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-from peerage import Cluster, Events, Member, Request
+from peerage import Cluster, Events, Member, PeerageError, Request
 
 #: The variable that holds the cluster secret. Never an argument: every user of a machine can read
 #: the arguments of every process.
@@ -55,7 +55,7 @@ async def main() -> None:
     if arguments.seed:
         await cluster.join(JOIN_DEADLINE)
 
-    leave = told_to_leave()
+    leave = told_to_leave(cluster)
     await asyncio.wait({leave, views}, return_when=asyncio.FIRST_COMPLETED)
     if views.done():
         # A node that was stopped from within (another one took our name, say) must not idle on.
@@ -66,12 +66,30 @@ async def main() -> None:
     print(f"{arguments.id}: {left}", file=sys.stderr)
 
 
+async def ask(cluster: Cluster, target: str) -> None:
+    """Asks another worker, as the director does, and reports how it went."""
+    payload = f"from {cluster.local.id}".encode()
+    error = None
+    try:
+        answer = await cluster.request(target, TOPIC, payload)
+        if answer != checksum(payload):
+            error = "a wrong answer"
+    except PeerageError as refused:
+        error = refused.code
+    say("asked", target=target, ok=error is None, error=error)
+
+
 def work(request: Request) -> bytes:
-    """What a worker does for others: FNV-1a over the payload, which the director checks."""
+    """What a worker does for others."""
     if not request.payload:
         raise ValueError("there is nothing to do")
+    return checksum(request.payload)
+
+
+def checksum(payload: bytes) -> bytes:
+    """FNV-1a over the payload, which whoever asks checks."""
     checksum = 0xCBF29CE484222325
-    for byte in request.payload:
+    for byte in payload:
         checksum = ((checksum ^ byte) * 0x100000001B3) & 0xFFFF_FFFF_FFFF_FFFF
     return checksum.to_bytes(8, "big")
 
@@ -127,16 +145,27 @@ def say(kind: str, /, **rest: object) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-def told_to_leave() -> asyncio.Future[None]:
-    """Done once standard input says `leave`, or ends because whoever started us is gone."""
+def told_to_leave(cluster: Cluster) -> asyncio.Future[None]:
+    """Follows orders until standard input says `leave`, or ends: whoever started us is gone then.
+
+    The other order is `ask <id>`.
+    """
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
+    asking: set[asyncio.Task[None]] = set()
+
+    def start(target: str) -> None:
+        task = asyncio.ensure_future(ask(cluster, target))
+        asking.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(asking.discard)
 
     def listen() -> None:
         # Not by `sys.stdin`: its lock would be held when the interpreter ends before the line.
         with open(0, "rb", buffering=0, closefd=False) as lines:
             while (line := lines.readline()) and line.strip() != b"leave":
-                pass
+                order, _, target = line.decode(errors="replace").strip().partition(" ")
+                if order == "ask":
+                    loop.call_soon_threadsafe(start, target)
         loop.call_soon_threadsafe(told.set_result, None)
 
     threading.Thread(target=listen, daemon=True).start()

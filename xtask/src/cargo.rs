@@ -70,49 +70,50 @@ pub(crate) fn need_build_tools() -> Result<()> {
     if missing.is_empty() { Ok(()) } else { bail!("missing: {}", missing.join(", and ")) }
 }
 
-/// Builds programs in the release profile, cargo's progress on standard error, and says where
-/// they are.
-pub(crate) fn build_programs(
-    package: &str,
-    programs: &[&str],
-) -> Result<BTreeMap<String, PathBuf>> {
-    #[derive(Deserialize)]
-    struct Message {
-        target: Option<Target>,
-        executable: Option<PathBuf>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-    }
+/// What cargo says of a target that it built.
+#[derive(Deserialize)]
+struct Built {
+    target: Target,
+    filenames: Vec<PathBuf>,
+    executable: Option<PathBuf>,
+}
 
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Builds in the release profile, cargo's progress on standard error.
+fn build(package: &str, args: &[&str]) -> Result<Vec<Built>> {
     let mut command = cargo();
-    command.args([
-        "build",
-        "--release",
-        "--message-format=json-render-diagnostics",
-        "--package",
-        package,
-    ]);
-    for program in programs {
-        command.args(["--bin", program]);
-    }
+    command
+        .args(["build", "--release", "--message-format=json-render-diagnostics"])
+        .args(["--package", package])
+        .args(args);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let out = child.stdout.take().context("cargo has no standard output")?;
-    let mut found = BTreeMap::new();
+    let mut built = Vec::new();
     for line in BufReader::new(out).lines() {
         let line = line.context("cannot read what cargo says")?;
-        // Other kinds of messages have neither field.
-        let Ok(Message { target: Some(target), executable: Some(path) }) =
-            serde_json::from_str(&line)
-        else {
-            continue;
-        };
-        found.insert(target.name, path);
+        // Other kinds of messages lack these fields.
+        built.extend(serde_json::from_str::<Built>(&line));
     }
     if !child.wait().context("cannot wait for cargo")?.success() {
         bail!("{package} could not be built (see above)");
     }
+    Ok(built)
+}
+
+/// Builds programs, and says where they are.
+pub(crate) fn build_programs(
+    package: &str,
+    programs: &[&str],
+) -> Result<BTreeMap<String, PathBuf>> {
+    let args: Vec<&str> = programs.iter().flat_map(|program| ["--bin", *program]).collect();
+    let found: BTreeMap<_, _> = build(package, &args)?
+        .into_iter()
+        .filter_map(|built| Some((built.target.name, built.executable?)))
+        .collect();
     for program in programs {
         if !found.contains_key(*program) {
             bail!("cargo built {package} but named no executable for {program}");
@@ -121,31 +122,20 @@ pub(crate) fn build_programs(
     Ok(found)
 }
 
-/// Builds a package's shared library in the release profile, and says where it is.
-pub(crate) fn build_library(package: &str, library: &str) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Message {
-        target: Target,
-        filenames: Vec<PathBuf>,
+/// Builds a package's libraries of every type that it has, and says where they are.
+pub(crate) fn build_libraries(package: &str, library: &str) -> Result<Vec<PathBuf>> {
+    let built = build(package, &[])?.into_iter().filter(|built| built.target.name == library);
+    let files: Vec<_> = built.flat_map(|built| built.filenames).collect();
+    if files.is_empty() {
+        bail!("cargo built {package} but named no {library}");
     }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-    }
+    Ok(files)
+}
 
-    let json = "--message-format=json-render-diagnostics";
-    let mut command = cargo();
-    command.args(["build", "--release", json, "--package", package]);
-    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-    if !output.status.success() {
-        bail!("{package} could not be built (see above)");
-    }
-    let extension = std::env::consts::DLL_EXTENSION;
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .filter(|message| message.target.name == library)
-        .flat_map(|message| message.filenames)
-        .find(|path| path.extension().is_some_and(|of| of == extension))
-        .with_context(|| format!("cargo built {package} but named no {library}"))
+/// Builds a package's shared library, and says where it is.
+pub(crate) fn build_library(package: &str, library: &str) -> Result<PathBuf> {
+    let shared =
+        |path: &PathBuf| path.extension().is_some_and(|of| of == env::consts::DLL_EXTENSION);
+    let found = build_libraries(package, library)?.into_iter().find(shared);
+    found.with_context(|| format!("cargo built {package} but named no shared {library}"))
 }

@@ -7,15 +7,13 @@ use std::{
     env,
     ffi::OsStr,
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
 
-use crate::{cargo, lint::heading, test::Total};
+use crate::{cargo, demo::cast::Launch, lint::heading, test::Total};
 
 /// Every C source is compiled with these, and warnings are errors.
 const FLAGS: [&str; 6] = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
@@ -36,7 +34,7 @@ enum Link {
 pub(crate) fn prepare() -> Result<()> {
     cargo::need_build_tools()?;
     eprintln!("C: building the library (bindings-ffi/dist)");
-    let built = build_library()?;
+    let built = cargo::build_libraries("peerage-ffi", "peerage_ffi")?;
     let dist = dist();
     fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
     let mut copied = 0;
@@ -49,6 +47,12 @@ pub(crate) fn prepare() -> Result<()> {
     }
     ensure!(copied == 2, "cargo built peerage-ffi but named {copied} libraries instead of 2");
     Ok(())
+}
+
+/// The worker of the examples.
+pub(crate) fn worker() -> Result<Launch> {
+    let worker = examples::build()?.remove("worker").context("the worker was not built")?;
+    Ok(Launch::program(worker))
 }
 
 /// Everything that C is tested with: each test in a process of its own, with the shared library,
@@ -148,41 +152,6 @@ fn sources() -> Result<Vec<PathBuf>> {
     }
     sources.sort();
     Ok(sources)
-}
-
-/// Builds the shared and the static library; where they are.
-fn build_library() -> Result<Vec<PathBuf>> {
-    #[derive(Deserialize)]
-    struct Message {
-        target: Option<Target>,
-        filenames: Option<Vec<PathBuf>>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-    }
-
-    let mut child = cargo::cargo()
-        .args(["build", "--release", "--message-format=json-render-diagnostics"])
-        .args(["--package", "peerage-ffi"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo")?;
-    let out = child.stdout.take().context("cargo has no standard output")?;
-    let mut found = Vec::new();
-    for line in BufReader::new(out).lines() {
-        let line = line.context("cannot read what cargo says")?;
-        if let Ok(Message { target: Some(target), filenames: Some(files) }) =
-            serde_json::from_str(&line)
-            && target.name == "peerage_ffi"
-        {
-            found = files;
-        }
-    }
-    if !child.wait().context("cannot wait for cargo")?.success() {
-        bail!("peerage-ffi could not be built (see above)");
-    }
-    Ok(found)
 }
 
 /// Copies a large file if it has changed.

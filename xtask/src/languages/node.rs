@@ -1,16 +1,15 @@
 //! Node: the native half by cargo, the TypeScript half by npm's packages, the tests by `node`.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 
-use crate::{cargo, lint::heading, test::Total};
+use crate::{cargo, demo::cast::Launch, lint::heading, test::Total};
 
 /// The oldest version that the binding supports.
 const NODE_MIN: u32 = 20;
@@ -21,13 +20,28 @@ const FOLDER: &str = "bindings-node";
 pub(crate) fn prepare() -> Result<()> {
     need_node()?;
     install_packages()?;
-    let library = build_library()?;
+    let library = cargo::build_library("peerage-node", "peerage_node")?;
     let dist = cargo::root().join(FOLDER).join("dist");
     place(&library, &dist.join("peerage.node"))?;
     if !cargo::succeeds(node().args([tool("typescript/bin/tsc"), "-p".into(), FOLDER.into()]))? {
         bail!("the TypeScript of {FOLDER} does not compile (see above)");
     }
     Ok(())
+}
+
+/// The worker of the examples.
+pub(crate) fn worker() -> Result<Launch> {
+    prepare()?;
+    let script = cargo::root().join("examples/node/worker.mjs");
+    Ok(Launch { program: "node".into(), args: vec![script.into()] })
+}
+
+/// The benchmark of events.
+pub(crate) fn bench() -> Result<Command> {
+    prepare()?;
+    let mut command = node();
+    command.args(["--expose-gc", "bindings-node/bench/events.mjs"]);
+    Ok(command)
 }
 
 /// Runs the tests with their output on standard error.
@@ -123,43 +137,6 @@ fn install_packages() -> Result<()> {
         bail!("npm could not install the packages of package-lock.json (see above)");
     }
     Ok(())
-}
-
-/// Builds the native half, cargo's progress on standard error, and says where it is.
-fn build_library() -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Message {
-        target: Option<Target>,
-        filenames: Option<Vec<PathBuf>>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-    }
-    let mut child = cargo::cargo()
-        .args(["build", "--release", "--package", "peerage-node"])
-        .arg("--message-format=json-render-diagnostics")
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo")?;
-    let out = child.stdout.take().context("cargo has no standard output")?;
-    let mut found = None;
-    for line in BufReader::new(out).lines() {
-        let line = line.context("cannot read what cargo says")?;
-        // Other kinds of messages have neither field.
-        if let Ok(Message { target: Some(target), filenames: Some(files) }) =
-            serde_json::from_str(&line)
-            && target.name == "peerage_node"
-        {
-            let library =
-                |path: &PathBuf| path.extension().is_some_and(|e| e == env::consts::DLL_EXTENSION);
-            found = files.into_iter().find(library);
-        }
-    }
-    if !child.wait().context("cannot wait for cargo")?.success() {
-        bail!("peerage-node could not be built (see above)");
-    }
-    found.context("cargo built peerage-node but named no library")
 }
 
 /// Copies the library beside the TypeScript, unless it is there already.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, test::Total};
+use crate::{cargo, demo::cast::Launch, test::Total};
 
 /// The oldest Python that the module loads into.
 const OLDEST: (u32, u32) = (3, 10);
@@ -29,6 +29,21 @@ pub(crate) fn prepare() -> Result<()> {
 pub(crate) fn interpreter() -> PathBuf {
     let folder = folder();
     if cfg!(windows) { folder.join("Scripts/python.exe") } else { folder.join("bin/python") }
+}
+
+/// The worker of the examples.
+pub(crate) fn worker() -> Result<Launch> {
+    prepare()?;
+    let script = cargo::root().join("examples/python/worker.py");
+    Ok(Launch { program: interpreter(), args: vec![script.into()] })
+}
+
+/// The benchmark of events.
+pub(crate) fn bench() -> Result<Command> {
+    prepare()?;
+    let mut command = python();
+    command.arg("bindings-python/bench/events.py");
+    Ok(command)
 }
 
 /// Runs the binding's tests and counts them.
