@@ -21,7 +21,9 @@ use s2n_quic::{
 use s2n_quic_core::{endpoint::Endpoint, inet::SocketAddress};
 use tokio::{sync::Notify, task::JoinHandle};
 
-use super::{datagram::Datagrams, health::Observer, identity::Identity, stats::Stats, tls};
+use super::{
+    datagram::Datagrams, gather::Gathering, health::Observer, identity::Identity, stats::Stats, tls,
+};
 use crate::error::{Error, Result};
 
 /// A link without traffic for this long is dead. Keep-alives, three in that time, keep it up, so
@@ -127,8 +129,9 @@ fn not_started(addr: SocketAddr, why: impl ToString) -> Error {
     Error::Bind { addr, reason: why.to_string() }
 }
 
-/// s2n-quic's own I/O, except that we bind the socket, and keep a hold on the task that drives
-/// the endpoint: ending it ends the socket, whatever connections still linger.
+/// s2n-quic's own I/O, except that we bind the socket, let the endpoint gather what it sends, and
+/// keep a hold on the task that drives it: ending it ends the socket, whatever connections still
+/// linger.
 struct Io {
     inner: TokioIo,
     driver: Handover,
@@ -165,7 +168,7 @@ impl io::Provider for Io {
         self,
         endpoint: E,
     ) -> std::result::Result<SocketAddress, Self::Error> {
-        let (driver, addr) = self.inner.start(endpoint)?;
+        let (driver, addr) = self.inner.start(Gathering::new(endpoint))?;
         *self.driver.0.lock() = Some(driver);
         Ok(addr)
     }

@@ -6,7 +6,7 @@
 //! [`TransportEvent`]s.
 //!
 //! * [`secret`], `identity`, `tls`: who may talk to us and how that is proved;
-//! * `endpoint`, `datagram`, `health`: what we plug into the QUIC stack;
+//! * `endpoint`, `gather`, `datagram`, `health`: what we plug into the QUIC stack;
 //! * `hello`, `dial`: how a connection becomes a link;
 //! * `link`, `pool`: links, their table, leases and eviction;
 //! * `request`, `reader`: requests and messages on streams;
@@ -15,6 +15,7 @@
 mod datagram;
 mod dial;
 mod endpoint;
+mod gather;
 mod health;
 mod hello;
 mod identity;

@@ -2,8 +2,10 @@
 //! can do is left to users of Peerage.
 //!
 //! Raw means: one connection, a cloned handle for each requester, a bidirectional stream for each
-//! request, a task for each accepted stream, the same limits. The two take turns, round by round,
-//! so that a machine that slows down slows both.
+//! request, a task for each accepted stream, the same limits. It runs once on the runtime of the
+//! requesters and once on one of its own, as Peerage does: the difference is what it costs not to
+//! depend on the program's. All take turns, round by round, so that a machine that slows down
+//! slows all.
 
 mod contest;
 mod raw;
@@ -39,11 +41,16 @@ struct Row {
     requesters: usize,
     peerage_rps: f64,
     raw_rps: f64,
+    /// Raw on a runtime of its own.
+    apart_rps: f64,
+    /// Of Peerage to raw on the requesters' runtime.
     ratio: f64,
     /// The least and the greatest ratio of any one round. Where they lie far apart, the machine
     /// was busy with something else and the medians mean little.
     ratio_min: f64,
     ratio_max: f64,
+    /// Of Peerage to raw on a runtime of its own.
+    ratio_apart: f64,
 }
 
 #[tokio::main]
@@ -51,30 +58,36 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     let round = Duration::from_millis(options.round_ms);
     let raw = raw::Raw::start().await?;
+    let apart = raw::Raw::start_apart().await?;
     let peerage = Peerage::start().await?;
 
     let mut rows = Vec::new();
     for requesters in REQUESTERS {
-        // Warms up both: first packets, congestion windows, allocators.
+        // Warms up all: first packets, congestion windows, allocators.
         let warm_up = round / 4;
         contest::round(&raw, requesters, warm_up).await?;
+        contest::round(&apart, requesters, warm_up).await?;
         contest::round(&peerage, requesters, warm_up).await?;
-        let (mut raw_rps, mut peerage_rps) = (Vec::new(), Vec::new());
+        let (mut raw_rps, mut apart_rps, mut peerage_rps) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=options.rounds {
             eprintln!("{requesters} requesters, round {number} of {}", options.rounds);
             raw_rps.push(contest::round(&raw, requesters, round).await?);
             peerage_rps.push(contest::round(&peerage, requesters, round).await?);
+            apart_rps.push(contest::round(&apart, requesters, round).await?);
         }
         let ratios: Vec<f64> =
             peerage_rps.iter().zip(&raw_rps).map(|(ours, raw)| ours / raw).collect();
         let (raw_rps, peerage_rps) = (median(raw_rps), median(peerage_rps));
+        let apart_rps = median(apart_rps);
         rows.push(Row {
             requesters,
             peerage_rps: peerage_rps.round(),
             raw_rps: raw_rps.round(),
+            apart_rps: apart_rps.round(),
             ratio: thousandths(peerage_rps / raw_rps),
             ratio_min: thousandths(ratios.iter().copied().fold(f64::INFINITY, f64::min)),
             ratio_max: thousandths(ratios.iter().copied().fold(0.0, f64::max)),
+            ratio_apart: thousandths(peerage_rps / apart_rps),
         });
     }
     peerage.stop().await?;
@@ -82,11 +95,12 @@ async fn main() -> Result<()> {
     if options.json {
         println!("{}", serde_json::json!({"rows": rows}));
     } else {
-        println!("requesters   Peerage req/s   raw req/s   ratio   (rounds)");
+        println!("requesters   Peerage req/s   raw req/s   ratio   (rounds)   raw apart   ratio");
         for row in rows {
-            let Row { requesters, peerage_rps, raw_rps, ratio, ratio_min, ratio_max } = row;
+            let Row { requesters, peerage_rps, raw_rps, apart_rps, ratio, ratio_apart, .. } = row;
+            let rounds = format!("{:.2}–{:.2}", row.ratio_min, row.ratio_max);
             println!(
-                "{requesters:>10}{peerage_rps:>16.0}{raw_rps:>12.0}{ratio:>8.2}   {ratio_min:.2}–{ratio_max:.2}"
+                "{requesters:>10}{peerage_rps:>16.0}{raw_rps:>12.0}{ratio:>8.2}{rounds:>12}{apart_rps:>11.0}{ratio_apart:>8.2}"
             );
         }
     }
@@ -123,6 +137,8 @@ mod tests {
         let round = Duration::from_millis(50);
         let raw = raw::Raw::start().await.expect("raw starts");
         assert!(contest::round(&raw, 4, round).await.expect("raw answers") > 0.0);
+        let apart = raw::Raw::start_apart().await.expect("raw starts apart");
+        assert!(contest::round(&apart, 4, round).await.expect("raw answers") > 0.0);
         let peerage = Peerage::start().await.expect("Peerage starts");
         assert!(contest::round(&peerage, 4, round).await.expect("Peerage answers") > 0.0);
         assert!(

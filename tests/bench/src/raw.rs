@@ -20,7 +20,10 @@ use s2n_quic::{
     },
     stream::BidirectionalStream,
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    runtime::{self, Runtime},
+    task::JoinHandle,
+};
 
 use crate::contest::{Ask, Requester};
 
@@ -33,9 +36,19 @@ pub(crate) struct Raw {
     // Both must live as long as the connection.
     _client: Client,
     server: JoinHandle<()>,
+    /// Where both run, if not on the requesters' runtime.
+    apart: Option<Runtime>,
 }
 
 impl Raw {
+    /// On a runtime of its own, as a library's is that must not depend on its program's.
+    pub(crate) async fn start_apart() -> Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+        let mut raw = runtime.spawn(Self::start()).await??;
+        raw.apart = Some(runtime);
+        Ok(raw)
+    }
+
     pub(crate) async fn start() -> Result<Self> {
         let certified = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
         let certificate = certified.cert.der().clone();
@@ -79,13 +92,16 @@ impl Raw {
         let mut connection = client.connect(Connect::new(addr).with_server_name(NAME)).await?;
         connection.keep_alive(true)?;
         let (connection, _) = connection.split();
-        Ok(Self { connection, _client: client, server })
+        Ok(Self { connection, _client: client, server, apart: None })
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
         self.server.abort();
+        if let Some(runtime) = self.apart.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
