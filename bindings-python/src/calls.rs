@@ -2,12 +2,12 @@
 
 use std::future::Future;
 
-use peerage::{Error, Result, boundary};
+use peerage::{Result, boundary};
 use pyo3::prelude::*;
 
 use crate::{
     failure::OrRaise,
-    port::{Note, Outcome, Port},
+    port::{Outcome, Port},
     process::{self, Local},
 };
 
@@ -35,10 +35,7 @@ pub(crate) fn begin(
 ) -> PyResult<Call> {
     process::check().or_raise(py)?;
     let mailbox = port.mailbox().or_raise(py)?;
-    let call = boundary::guarded(|| {
-        Ok(boundary::run(work, move |result: Result<Outcome, Error>| {
-            mailbox.leave(Note::Done { ticket, result });
-        }))
-    });
+    let call =
+        boundary::guarded(|| Ok(boundary::run(work, move |result| mailbox.done(ticket, result))));
     Ok(Call(Local::new(call.or_raise(py)?)))
 }

@@ -11,12 +11,7 @@ use peerage::boundary::Face;
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyBytes};
 use tokio::sync::oneshot;
 
-use crate::{
-    convert,
-    failure::OrRaise,
-    port::{Mailbox, Note},
-    process::Local,
-};
+use crate::{convert, failure::OrRaise, port::Mailbox, process::Local};
 
 /// What a handler answers, or why it does not.
 type Answer = Result<Bytes, String>;
@@ -28,12 +23,8 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub(crate) async fn ask(mailbox: Arc<Mailbox>, handler: u64, request: peerage::Request) -> Answer {
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let (answer, wait) = oneshot::channel();
-    let asked = Asked {
-        id,
-        request: Mutex::new(Some(request)),
-        answer: Local::new(Mutex::new(Some(answer))),
-    };
-    if !mailbox.leave(Note::Asked { handler, asked }) {
+    let asked = Asked { id, request, answer: Local::new(Mutex::new(Some(answer))) };
+    if !mailbox.asked(handler, asked) {
         return Err("the event loop of the handler is closed".into());
     }
     let mut waiting = Waiting { mailbox, id, answered: false };
@@ -52,7 +43,7 @@ struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.answered {
-            self.mailbox.leave(Note::GaveUp { asked: self.id });
+            self.mailbox.given_up(self.id);
         }
     }
 }
@@ -62,17 +53,16 @@ impl Drop for Waiting {
 pub(crate) struct Asked {
     /// Its number.
     #[pyo3(get)]
-    id: u64,
-    request: Mutex<Option<peerage::Request>>,
+    pub(crate) id: u64,
+    request: peerage::Request,
     answer: Local<Mutex<Option<oneshot::Sender<Answer>>>>,
 }
 
 #[pymethods]
 impl Asked {
-    /// The request, for the handler; there is one taker.
-    fn request(&self) -> Option<Request> {
-        let request = self.request.lock().take()?;
-        Some(Request { request, payload: PyOnceLock::new() })
+    /// The request, for the handler.
+    fn request(&self) -> Request {
+        Request { request: self.request.clone(), payload: PyOnceLock::new() }
     }
 
     /// Answers it. A value that is no payload is an error, and the request goes on waiting.

@@ -2,7 +2,7 @@
 //! an event loop's. It decides nothing; the core does. `python/peerage` is the half that users see.
 //!
 //! Two rules keep it out of the interpreter's way. Our threads never touch Python: they leave
-//! notes in a [`port`] and make its file descriptor readable, and the event loop's own thread does
+//! notes in a `port` and make its file descriptor readable, and the event loop's own thread does
 //! all the rest. So neither a held GIL nor an interpreter that goes down can stop or crash them.
 //! And no lock is held while Python code runs.
 

@@ -2,11 +2,13 @@
 //!
 //! 1. Whoever leaves a note writes a byte only if nobody has since the loop last looked: one wake
 //!    for any number of notes.
-//! 2. The queue holds at most one note for each call that the loop waits for and two for each
-//!    inbound request, whose number the core limits: so it is bounded.
+//! 2. The queue holds at most one note for each call that the loop waits for, and one for each
+//!    inbound request under way, whose number the core limits. A request that is given up before
+//!    the loop has seen it is taken out again: a blocked loop piles up nothing.
 //! 3. A note that cannot be delivered any more is dropped, and what it holds is released.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     sync::{
         Arc,
@@ -44,20 +46,22 @@ pub(crate) enum Outcome {
     Report(Arc<LeaveReport>),
 }
 
-/// What the loop is told.
-pub(crate) enum Note {
-    /// A call has ended.
-    Done { ticket: u64, result: Result<Outcome> },
-    /// A request or message has come for a handler.
-    Asked { handler: u64, asked: Asked },
-    /// Whoever asked has gone.
-    GaveUp { asked: u64 },
+/// What the loop is to be told.
+#[derive(Default)]
+struct Notes {
+    /// Calls that have ended, by their tickets.
+    done: Vec<(u64, Result<Outcome>)>,
+    /// Requests and messages for handlers, by their own numbers, which rise: so they stay in
+    /// order.
+    asked: BTreeMap<u64, (u64, Asked)>,
+    /// Requests that the loop has been told of and that nobody waits for any more.
+    given_up: Vec<u64>,
 }
 
 /// Where notes are left, from any thread and without Python.
 pub(crate) struct Mailbox {
     /// `None` once nobody looks any more.
-    notes: Mutex<Option<Vec<Note>>>,
+    notes: Mutex<Option<Notes>>,
     /// A byte is on its way to the loop.
     woken: AtomicBool,
     /// Both ends live here, so that a write never meets a closed pipe.
@@ -70,14 +74,34 @@ impl Mailbox {
         let (reader, writer) = pair()?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
-        let notes = Mutex::new(Some(Vec::new()));
+        let notes = Mutex::new(Some(Notes::default()));
         Ok(Self { notes, woken: AtomicBool::new(false), reader, writer })
     }
 
-    /// Leaves a note; `false` if nobody looks any more.
-    pub(crate) fn leave(&self, note: Note) -> bool {
+    /// A call has ended.
+    pub(crate) fn done(&self, ticket: u64, result: Result<Outcome>) {
+        self.leave(|notes| notes.done.push((ticket, result)));
+    }
+
+    /// A request has come; `false` if nobody looks any more.
+    pub(crate) fn asked(&self, handler: u64, asked: Asked) -> bool {
+        self.leave(|notes| drop(notes.asked.insert(asked.id, (handler, asked))))
+    }
+
+    /// Whoever made this request has gone.
+    pub(crate) fn given_up(&self, id: u64) {
+        let mut unseen = None;
+        self.leave(|notes| {
+            unseen = notes.asked.remove(&id);
+            if unseen.is_none() {
+                notes.given_up.push(id);
+            }
+        });
+    }
+
+    fn leave(&self, note: impl FnOnce(&mut Notes)) -> bool {
         match &mut *self.notes.lock() {
-            Some(notes) => notes.push(note),
+            Some(notes) => note(notes),
             None => return false,
         }
         self.wake();
@@ -91,7 +115,7 @@ impl Mailbox {
         }
     }
 
-    fn take(&self) -> Vec<Note> {
+    fn take(&self) -> Notes {
         let mut bytes = [0; 64];
         while (&self.reader).read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
         // Only now, and before the notes are taken: whoever leaves one after this wakes again.
@@ -161,8 +185,22 @@ impl Port {
     /// 2 a request for a handler, 3 a request that nobody waits for any more.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
-        for note in self.0.get().or_raise(py)?.take() {
-            list.append(told(py, note)?)?;
+        let Notes { done, asked, given_up } = self.0.get().or_raise(py)?.take();
+        for (ticket, result) in done {
+            let value = match result {
+                Ok(outcome) => converted(py, outcome),
+                Err(error) => Err(exception(py, &error)),
+            };
+            match value {
+                Ok(value) => list.append((0, ticket, value))?,
+                Err(error) => list.append((1, ticket, error.into_value(py)))?,
+            }
+        }
+        for (handler, asked) in asked.into_values() {
+            list.append((2, handler, asked))?;
+        }
+        for id in given_up {
+            list.append((3, id, py.None()))?;
         }
         Ok(list)
     }
@@ -184,23 +222,6 @@ impl Port {
 impl Drop for Port {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-fn told(py: Python<'_>, note: Note) -> PyResult<Bound<'_, PyAny>> {
-    match note {
-        Note::Done { ticket, result } => {
-            let value = match result {
-                Ok(outcome) => converted(py, outcome),
-                Err(error) => Err(exception(py, &error)),
-            };
-            match value {
-                Ok(value) => (0, ticket, value).into_bound_py_any(py),
-                Err(error) => (1, ticket, error.into_value(py)).into_bound_py_any(py),
-            }
-        }
-        Note::Asked { handler, asked } => (2, handler, asked).into_bound_py_any(py),
-        Note::GaveUp { asked } => (3, asked, py.None()).into_bound_py_any(py),
     }
 }
 

@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import gc
 import logging
+import threading
+import time
 from collections.abc import Callable
 
 import peerage
@@ -204,3 +206,52 @@ async def test_handling_goes_on_while_references_are_dropped() -> None:
         a.handle("echo", lambda request: request.payload)
         gc.collect()
         assert await b.request("a", "echo", b"x") == b"x"
+
+
+@awaited
+async def test_a_blocked_loop_piles_up_nothing() -> None:
+    handled = []
+    secret = peerage.generate_secret()
+    async with Cluster(cluster="test", node_id="a", secret=secret) as a:
+        a.handle("x", lambda request: handled.append(request))
+
+        async def hurry() -> None:
+            """Asks often and waits for a short time only, from a loop of its own."""
+            async with Cluster(cluster="test", node_id="b", secret=secret, seeds=[a.addr]) as b:
+                await b.join(PATIENCE)
+                for _ in range(10):
+                    calls = (b.request("a", "x", bytes(65536), 0.05) for _ in range(50))
+                    for result in await asyncio.gather(*calls, return_exceptions=True):
+                        assert isinstance(result, peerage.PeerageError)
+                await nothing_under_way(a, b)
+
+        other = threading.Thread(target=lambda: asyncio.run(hurry()))
+        other.start()
+        other.join(2 * PATIENCE)  # which blocks our loop
+        assert not other.is_alive()
+        assert a.stats().requests_in == 0
+        a.handle("y", lambda _: b"")
+        await a.request("a", "y")
+        assert handled == []
+
+
+@awaited
+async def test_what_has_come_before_unhandle_is_handled() -> None:
+    async with two_nodes() as (a, b):
+
+        def last(_: Request) -> bytes:
+            return b"handled"
+
+        a.handle("x", last)
+        request = asyncio.ensure_future(b.request("a", "x"))
+        await asyncio.sleep(0)
+        deadline = time.monotonic() + PATIENCE
+        while a.stats().requests_in == 0:  # our loop sees nothing of it yet
+            assert time.monotonic() < deadline
+        time.sleep(0.05)
+        assert a.unhandle("x")
+        assert await request == b"handled"
+        assert (await refused(b.request("a", "x"))).code == "UnknownTopic"
+        # And the handler has gone: its topic is free.
+        a.handle("x", lambda _: b"another")
+        assert await b.request("a", "x") == b"another"

@@ -8,6 +8,7 @@ for any number of notes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import itertools
@@ -94,6 +95,15 @@ class Bridge:
         """Requests under the registration's number go to its handler from now on."""
         self._handlers[registration.number] = registration
 
+    def retire(self, registration: Registration) -> None:
+        """Lets a handler go after the requests that have come for it."""
+        # The loop may be closed: then nothing comes any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._last, registration, context=contextvars.Context())
+
+    def _last(self, _: Registration) -> None:
+        self._drain()
+
     def _watch(self) -> None:
         try:
             self._loop.add_reader(self.port.fileno(), self._drain)
@@ -137,19 +147,20 @@ class Bridge:
             registration.context.copy().run(self._handle, registration.handler, asked)
 
     def _handle(self, handler: Callable[[Any], Any], asked: _native.Asked) -> None:
+        request = asked.request()
         try:
-            answer = handler(asked.request())
+            answer = handler(request)
             if not inspect.isawaitable(answer):
                 asked.answer(answer)
                 return
         except Exception as error:
-            _failed(asked, error)
+            _failed(asked, request, error)
             return
         except BaseException:
             asked.fail("the handler was stopped")
             raise
         number = asked.id
-        task = self._loop.create_task(_finish(asked, answer))
+        task = self._loop.create_task(_finish(asked, request, answer))
         self._serving[number] = task
         task.add_done_callback(lambda _: self._serving.pop(number, None))
 
@@ -159,19 +170,19 @@ class Bridge:
             port.close()
 
 
-async def _finish(asked: _native.Asked, answer: Awaitable[Any]) -> None:
+async def _finish(asked: _native.Asked, request: _native.Request, answer: Awaitable[Any]) -> None:
     try:
         asked.answer(await answer)
     except Exception as error:
-        _failed(asked, error)
+        _failed(asked, request, error)
     except BaseException:
         asked.fail("the handler was cancelled")
         raise
 
 
-def _failed(asked: _native.Asked, error: Exception) -> None:
+def _failed(asked: _native.Asked, request: _native.Request, error: Exception) -> None:
     asked.fail(str(error) or type(error).__name__)
-    _log.warning("a handler failed", exc_info=error)
+    _log.warning("the handler of %r failed", request.topic, exc_info=error)
 
 
 def _watch_for(port: _native.Port, held: weakref.ref[Bridge]) -> None:

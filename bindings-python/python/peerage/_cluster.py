@@ -191,7 +191,9 @@ class Cluster:
     def unhandle(self, topic: str) -> bool:
         """Stops handling a topic; requests under way are finished. Whether it was handled."""
         was_handled = self._node.unhandle(topic)
-        self._handlers.pop(topic, None)
+        registration, bridge = self._handlers.pop(topic, None), self._bridge()
+        if registration is not None and bridge is not None:
+            bridge.retire(registration)
         return was_handled
 
     def events(self) -> Events:
