@@ -466,7 +466,7 @@ int main(int argc, char **argv)
 {
     static const test tests[] = {
         {"members_and_tags", members_and_tags, true},
-        {"requests_carry_any_bytes", requests_carry_any_bytes, true},
+        {"requests_carry_any_bytes", requests_carry_any_bytes, false},
         {"a_payload_of_16_mib", a_payload_of_16_mib, false},
         {"messages_have_no_answer", messages_have_no_answer, false},
         {"handlers_that_fail", handlers_that_fail, true},
@@ -478,7 +478,7 @@ int main(int argc, char **argv)
         {"a_callback_may_wait", a_callback_may_wait, false},
         {"a_callback_blocked_for_10_s_costs_no_heartbeat",
             a_callback_blocked_for_10_s_costs_no_heartbeat, false},
-        {"leaving_is_reported", leaving_is_reported, true},
+        {"leaving_is_reported", leaving_is_reported, false},
         {"joins_that_fail", joins_that_fail, false},
     };
     return RUN(tests);
