@@ -11,10 +11,11 @@ use crate::member::NodeId;
 
 /// The most updates in one message.
 pub const UPDATES_MAX: usize = 20;
-/// The most bytes of updates in one message on a stream.
-pub const STREAM_BYTES_MAX: usize = 4096;
+/// The most bytes of updates in one message on a stream: 4 KiB with the frame around them, which
+/// needs up to 300. The largest record has some 3,500.
+pub const STREAM_BYTES_MAX: usize = 4096 - 300;
 /// The most bytes of updates in one datagram: a packet holds some 1,160 B right after the
-/// handshake, and the frame around the updates needs up to 300.
+/// handshake, with the same around them.
 pub const DATAGRAM_BYTES_MAX: usize = 800;
 
 /// What goes first.
