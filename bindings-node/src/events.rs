@@ -27,7 +27,8 @@ pub struct Subscription {
     events: Option<Arc<Events>>,
     /// JavaScript has taken everything and waits for more.
     drained: Arc<Notify>,
-    pump: Call,
+    /// Let go of with the events: it holds on to the runtime, even when it has ended.
+    pump: Option<Call>,
 }
 
 #[napi]
@@ -57,8 +58,10 @@ impl Subscription {
     /// Ends the subscription.
     #[napi]
     pub fn close(&mut self) {
-        self.pump.cancel();
         self.events = None;
+        if let Some(pump) = self.pump.take() {
+            pump.cancel();
+        }
     }
 }
 
@@ -79,12 +82,12 @@ impl Subscription {
                 }
             }
         };
-        Self { events: Some(events), drained, pump: boundary::run(pump, |_| {}) }
+        Self { events: Some(events), drained, pump: Some(boundary::run(pump, |_| {})) }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.pump.cancel();
+        self.close();
     }
 }

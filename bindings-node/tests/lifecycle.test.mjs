@@ -41,6 +41,13 @@ test('workers that alone hold the addon end with live nodes', async (t) => {
   assert.equal(end.err, '');
 });
 
+test('ended nodes leave no descriptor and no thread', async (t) => {
+  if (process.platform !== 'linux') return t.skip('they are counted in /proc');
+  const end = await run(t, 'restarts.mjs');
+  assert.equal(end.out, '21 have ended\n', JSON.stringify(end));
+  assert.equal(end.code, 0);
+});
+
 test('what nobody can reach is collected, what somebody uses is not', async (t) => {
   const end = await run(t, 'collect.mjs', { flags: ['--expose-gc'] });
   assert.equal(end.out, 'collected\n', JSON.stringify(end));

@@ -251,11 +251,13 @@ impl Node {
         }
     }
 
-    /// Runs a task that ends with the transport; a panic in it is reported.
+    /// Runs a task that ends with the transport, or does nothing when that has ended; a panic in
+    /// it is reported.
     pub(super) fn spawn<F>(self: &Arc<Self>, what: &'static str, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let Some(runtime) = self.runtime.lock().clone() else { return };
         let node = self.clone();
         self.tasks.spawn_on(
             async move {
@@ -263,7 +265,7 @@ impl Node {
                     node.emit(TransportEvent::Panic { what, message });
                 }
             },
-            &self.runtime,
+            &runtime,
         );
     }
 }

@@ -56,7 +56,8 @@ pub(super) struct Node {
     pub(super) events: mpsc::Sender<TransportEvent>,
     pub(super) inbound: Arc<dyn Inbound>,
     pub(super) client: Mutex<Option<Client>>,
-    pub(super) runtime: Handle,
+    /// Until the end: whoever still holds the node then must not hold the runtime with it.
+    pub(super) runtime: Mutex<Option<Handle>>,
     pub(super) tasks: TaskTracker,
     /// Everything ends.
     pub(super) stop: CancellationToken,
@@ -99,7 +100,7 @@ impl Node {
             events,
             inbound,
             client: Mutex::new(Some(client)),
-            runtime,
+            runtime: Mutex::new(Some(runtime.clone())),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             finished: CancellationToken::new(),
@@ -115,7 +116,7 @@ impl Node {
             async move { watch.watch(&trouble, options.link_idle_timeout).await },
         );
         // Outlives the tasks that it waits for, so it is none of them.
-        node.runtime.spawn(node.clone().bury([(accepting, local), (dialing, dialed_from)]));
+        runtime.spawn(node.clone().bury([(accepting, local), (dialing, dialed_from)]));
         Ok((node, receiver))
     }
 
@@ -243,6 +244,7 @@ impl Node {
                 sleep(Duration::from_millis(1)).await;
             }
         }
+        self.runtime.lock().take();
         self.finished.cancel();
     }
 }
