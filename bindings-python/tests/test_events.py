@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import tracemalloc
 
@@ -141,3 +142,16 @@ async def test_events_can_be_taken_in_another_loop() -> None:
             None, lambda: asyncio.run(elsewhere())
         )
         assert kind == "MemberUpdated"
+
+
+@awaited
+async def test_waits_that_are_given_up_do_not_take_the_next_ones_wake() -> None:
+    async with two_nodes(gossip_interval=0.02) as (a, b):
+        events = a.events()
+        for n in range(100):
+            for _ in range(5):
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(anext(events), 0.0005)
+            await b.set_tags({"n": str(n)})
+            while not isinstance(await next_event(events), MemberUpdated):
+                pass
