@@ -23,6 +23,9 @@ use crate::{
 /// All members in order of their ids.
 pub(crate) type Members = Arc<[Arc<Member>]>;
 
+/// How many tasks may wait on one subscription without waking one another.
+const WAKERS_MAX: usize = 8;
+
 /// The publisher's side.
 pub(crate) struct Hub(Arc<Mutex<State>>);
 
@@ -42,7 +45,8 @@ struct Subscriber {
     queue: VecDeque<Event>,
     /// Events lost since it was last right; nothing is queued while this is not zero.
     lost: u64,
-    waker: Option<Waker>,
+    /// Whoever waits. A wait that was given up may still be polled once beside the next one.
+    wakers: Vec<Waker>,
 }
 
 impl Hub {
@@ -79,7 +83,7 @@ impl Hub {
                     state.dropped += subscriber.push(&event, state.queue_max);
                 }
             }
-            wake.extend(state.subscribers.values_mut().filter_map(|s| s.waker.take()));
+            wake.extend(state.subscribers.values_mut().flat_map(|s| s.wakers.drain(..)));
         }
         wake.into_iter().for_each(Waker::wake);
     }
@@ -89,7 +93,7 @@ impl Hub {
         let wakers: Vec<Waker> = {
             let mut state = self.0.lock();
             state.closed = true;
-            state.subscribers.values_mut().filter_map(|s| s.waker.take()).collect()
+            state.subscribers.values_mut().flat_map(|s| s.wakers.drain(..)).collect()
         };
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -109,6 +113,17 @@ impl Hub {
 impl Subscriber {
     fn has_any(&self) -> bool {
         self.lost > 0 || !self.queue.is_empty()
+    }
+
+    /// Keeps a waker. Past the limit the oldest is woken, so that it looks again and none is lost.
+    fn wait(&mut self, waker: &Waker) {
+        if self.wakers.iter().any(|known| known.will_wake(waker)) {
+            return;
+        }
+        if self.wakers.len() >= WAKERS_MAX {
+            self.wakers.remove(0).wake();
+        }
+        self.wakers.push(waker.clone());
     }
 
     /// Queues an event; how many were lost by it.
@@ -142,13 +157,13 @@ impl Events {
     }
 
     /// Waits until at least one event waits, and says so; `false` once the node has ended and
-    /// everything was taken. Takes nothing. One task at a time may wait.
+    /// everything was taken. Takes nothing. Several tasks may wait.
     pub async fn ready(&self) -> bool {
         poll_fn(|cx| {
             let state = &mut *self.hub.lock();
             match state.subscribers.get_mut(&self.id) {
                 Some(subscriber) if subscriber.has_any() => return Poll::Ready(true),
-                Some(subscriber) if !state.closed => subscriber.waker = Some(cx.waker().clone()),
+                Some(subscriber) if !state.closed => subscriber.wait(cx.waker()),
                 _ => return Poll::Ready(false),
             }
             Poll::Pending
@@ -190,7 +205,7 @@ impl Events {
             return Poll::Ready(None);
         }
         if let Some(subscriber) = state.subscribers.get_mut(&self.id) {
-            subscriber.waker = Some(cx.waker().clone());
+            subscriber.wait(cx.waker());
         }
         Poll::Pending
     }
@@ -221,9 +236,11 @@ impl Drop for Events {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+
     use super::*;
 
-    fn events(n: u32) -> Vec<EventKind> {
+    fn events_of(n: u32) -> Vec<EventKind> {
         (0..n).map(|score| EventKind::LocalHealthChanged { score }).collect()
     }
 
@@ -232,8 +249,8 @@ mod tests {
         let hub = Hub::new(4);
         let mut slow = hub.subscribe();
         assert!(!slow.is_ready());
-        hub.publish(events(4), Arc::from([]));
-        hub.publish(events(3), Arc::from([]));
+        hub.publish(events_of(4), Arc::from([]));
+        hub.publish(events_of(3), Arc::from([]));
         assert!(slow.is_ready());
         let event = slow.try_next().unwrap();
         assert_eq!(event.seq, 7);
@@ -241,11 +258,36 @@ mod tests {
         assert_eq!(count, 7);
         assert_eq!(slow.try_next(), None);
         assert!(!slow.is_ready());
-        hub.publish(events(1), Arc::from([]));
+        hub.publish(events_of(1), Arc::from([]));
         assert_eq!(slow.try_next().unwrap().seq, 8);
         hub.close();
         assert!(slow.is_ready() && slow.ended());
         assert_eq!(hub.stats().1, 7);
+    }
+
+    #[test]
+    fn a_wait_that_was_given_up_takes_no_wake_from_the_next() {
+        let hub = Hub::new(4);
+        let events = hub.subscribe();
+        let mut old = std::pin::pin!(events.ready());
+        // Two waits on one subscription, the older polled last; both see the event.
+        let mut next = std::pin::pin!(events.ready());
+        let woken = Arc::new(Counting::default());
+        let (first, second) =
+            (Waker::from(woken.clone()), Waker::from(Arc::new(Counting::default())));
+        assert!(next.as_mut().poll(&mut Context::from_waker(&first)).is_pending());
+        assert!(old.as_mut().poll(&mut Context::from_waker(&second)).is_pending());
+        hub.publish(events_of(1), Arc::from([]));
+        assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    #[derive(Default)]
+    struct Counting(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     #[test]
@@ -254,7 +296,7 @@ mod tests {
         let _slow = hub.subscribe();
         let mut quick = hub.subscribe();
         for seq in 1..=100 {
-            hub.publish(events(1), Arc::from([]));
+            hub.publish(events_of(1), Arc::from([]));
             assert_eq!(quick.try_next().unwrap().seq, seq);
         }
     }
