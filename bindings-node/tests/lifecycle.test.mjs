@@ -56,7 +56,7 @@ test('what nobody can reach is collected, what somebody uses is not', async (t) 
 
 test('a JavaScript loop blocked for 10 s costs no heartbeat', { timeout: 90_000 }, async (t) => {
   const secret = generateSecret();
-  const watcher = await Cluster.start({ cluster: 'test', nodeId: 'watcher', secret, ...QUICK });
+  const watcher = await Cluster.start({ cluster: 'test', nodeId: 'watcher', secret });
   t.after(() => watcher.shutdownNow());
   const heard = [];
   watcher.on('event', (event) => heard.push([event.kind, event.member?.tags.state]));
@@ -67,12 +67,13 @@ test('a JavaScript loop blocked for 10 s costs no heartbeat', { timeout: 90_000 
     const ask = () => watcher.request('blocked', 'work', 'x'.repeat(10_000), { deadline: 500 });
     for (let i = 0; i < 300; i++) late.push(failure(ask));
   });
-  const args = [watcher.addr, secret, JSON.stringify(QUICK), '10000'];
+  const args = [watcher.addr, secret, '10000'];
   const end = await run(t, 'blocked.mjs', { args });
   assert.equal(end.code, 0, JSON.stringify(end));
   assert.deepEqual(JSON.parse(end.out), { heard: 0, handled: 0, requestsIn: 0 });
   assert.equal(late.length, 300);
-  for (const error of await Promise.all(late)) assert.equal(error.code, 'Timeout');
+  // One that was begun on a surplus link, which is closed soon after a join, may say LinkLost.
+  for (const error of await Promise.all(late)) assert.match(error.code, /^(Timeout|LinkLost)$/);
   await until('it has left', () => watcher.get('blocked').state === 'left');
   await until('that was heard', () => heard.some(([kind]) => kind === 'MemberLeft'));
   const about = heard.filter(([kind]) => kind !== 'LocalHealthChanged');

@@ -72,7 +72,7 @@ export async function run(t, program, { args = [], flags = [], env = {} } = {}) 
   let [out, err] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (text) => (out += text));
   child.stderr.setEncoding('utf8').on('data', (text) => (err += text));
-  const late = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+  const late = setTimeout(() => child.kill('SIGKILL'), 2 * PATIENCE);
   const [code, signal] = await new Promise((resolve) => {
     child.on('close', (...end) => resolve(end));
   });

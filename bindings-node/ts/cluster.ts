@@ -60,13 +60,10 @@ export class Cluster {
 
   private constructor(native: NativeCluster, number: number) {
     this.#native = native;
+    // `once` takes its listener away by itself.
+    this.#emitter.on('removeListener', () => this.#listen());
     keep(this, true);
-    // The bridge must not hold a node that nobody else holds any more.
-    const weak = new WeakRef(this);
-    whenEnded(number, () => {
-      const self = weak.deref();
-      if (self !== undefined) self.#end();
-    });
+    whenEnded(number, Cluster.#ender(new WeakRef(this)));
   }
 
   /**
@@ -223,7 +220,6 @@ export class Cluster {
   /** Calls the listener no more. */
   off<K extends keyof ClusterEvents>(name: K, listener: (...args: ClusterEvents[K]) => void): this {
     this.#emitter.off(name, listener as (...args: unknown[]) => void);
-    this.#listen();
     return this;
   }
 
@@ -259,7 +255,7 @@ export class Cluster {
 
   /** Subscribes for the listeners, or stops when there are none. */
   #listen(): void {
-    const wanted = this.#emitter.eventNames().length > 0;
+    const wanted = this.#emitter.eventNames().length > 1; // one is our own
     if (wanted && this.#heard === undefined) {
       this.#heard = this.#subscribe();
       this.#heard.wait(() => this.#emit());
@@ -277,7 +273,6 @@ export class Cluster {
       const event = readEvent(reader);
       guarded(() => this.#emitter.emit(EVENT_NAMES[event.kind], event));
       guarded(() => this.#emitter.emit('event', event));
-      this.#listen(); // `once` may have been the last
     }
     if (heard !== this.#heard) return;
     if (reader !== undefined) {
@@ -287,6 +282,17 @@ export class Cluster {
     const reason = this.closed;
     if (reason !== undefined) guarded(() => this.#emitter.emit('closed', reason));
     this.#heard?.close();
+  }
+
+  /**
+   * What the bridge holds of a node that nobody else may hold any more. Not made where `this` is
+   * at hand: closures of one function hold what any of them names.
+   */
+  static #ender(weak: WeakRef<Cluster>): () => void {
+    return () => {
+      const node = weak.deref();
+      if (node !== undefined) node.#end();
+    };
   }
 
   #end(): void {

@@ -1,13 +1,12 @@
 // Joins, then does not let its event loop run for as long as it is told.
 import { Cluster } from 'peerage';
 
-const [seed, secret, config, milliseconds] = process.argv.slice(2);
+const [seed, secret, milliseconds] = process.argv.slice(2);
 const node = await Cluster.start({
   cluster: 'test',
   nodeId: 'blocked',
   secret,
   seeds: [seed],
-  ...JSON.parse(config),
 });
 await node.join();
 let heard = 0;
