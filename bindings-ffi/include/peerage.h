@@ -1001,9 +1001,10 @@ peerage_status peerage_cluster_start(const struct peerage_config *config,
 
 /**
  * Waits until one of the configured seeds has admitted us; at once without seeds. Deadline in
- * milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `join_timeout`. Fails early when every seed refuses us
- * for good (Unauthenticated, WrongCluster, WrongNode, WrongVersion, NameConflict), else with
- * JoinFailed at the deadline, and the node runs on and keeps trying; Cancelled, Closed, Argument.
+ * milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `join_timeout`. Fails early when every
+ * seed refuses us for good (Unauthenticated, WrongCluster, WrongNode, WrongVersion, NameConflict),
+ * else with JoinFailed at the deadline, and the node runs on and keeps trying; Cancelled, Closed,
+ * Argument.
  */
 peerage_status peerage_cluster_join(const struct peerage_cluster *cluster,
                                     uint64_t deadline_ms,
@@ -1134,9 +1135,9 @@ void peerage_members_free(struct peerage_members *members);
 /**
  * Asks a live member and waits for its handler's answer, which is to be freed with
  * `peerage_bytes_free`. The payload is copied. The deadline covers everything, the making of a
- * link included: milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `request_timeout`. Fails with
- * UnknownMember, UnknownTopic, Handler, Timeout, Unreachable, LinkLost, PoolFull, TooLarge, Busy,
- * Cancelled, Closed, Argument; each says whether the request may have been handled.
+ * link included: milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `request_timeout`. Fails
+ * with UnknownMember, UnknownTopic, Handler, Timeout, Unreachable, LinkLost, PoolFull, TooLarge,
+ * Busy, Cancelled, Closed, Argument; each says whether the request may have been handled.
  */
 peerage_status peerage_cluster_request(const struct peerage_cluster *cluster,
                                        struct peerage_str target,

@@ -59,9 +59,10 @@ pub unsafe extern "C" fn peerage_cluster_start(
 }
 
 /// Waits until one of the configured seeds has admitted us; at once without seeds. Deadline in
-/// milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `join_timeout`. Fails early when every seed refuses us
-/// for good (Unauthenticated, WrongCluster, WrongNode, WrongVersion, NameConflict), else with
-/// JoinFailed at the deadline, and the node runs on and keeps trying; Cancelled, Closed, Argument.
+/// milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `join_timeout`. Fails early when every
+/// seed refuses us for good (Unauthenticated, WrongCluster, WrongNode, WrongVersion, NameConflict),
+/// else with JoinFailed at the deadline, and the node runs on and keeps trying; Cancelled, Closed,
+/// Argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peerage_cluster_join(
     cluster: *const peerage_cluster,

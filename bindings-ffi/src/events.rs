@@ -67,7 +67,12 @@ impl peerage_events {
 
 impl Drop for peerage_events {
     fn drop(&mut self) {
-        self.stream.gate.lock().freed = true;
+        {
+            let mut gate = self.stream.gate.lock();
+            gate.freed = true;
+            // At once: the pump may hold the stream for a moment longer.
+            gate.descriptor = None;
+        }
         self.stream.changed.notify_all();
         if let Some(pump) = self.pump.get() {
             pump.cancel();

@@ -15,9 +15,9 @@ use crate::{
 
 /// Asks a live member and waits for its handler's answer, which is to be freed with
 /// `peerage_bytes_free`. The payload is copied. The deadline covers everything, the making of a
-/// link included: milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `request_timeout`. Fails with
-/// UnknownMember, UnknownTopic, Handler, Timeout, Unreachable, LinkLost, PoolFull, TooLarge, Busy,
-/// Cancelled, Closed, Argument; each says whether the request may have been handled.
+/// link included: milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes `request_timeout`. Fails
+/// with UnknownMember, UnknownTopic, Handler, Timeout, Unreachable, LinkLost, PoolFull, TooLarge,
+/// Busy, Cancelled, Closed, Argument; each says whether the request may have been handled.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peerage_cluster_request(
     cluster: *const peerage_cluster,
