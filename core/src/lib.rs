@@ -9,9 +9,12 @@
 //! * plain data: [`member`], [`event`], [`config`], [`error`] and the wire format;
 //! * [`membership`]: the protocol as a pure state machine, without clock, socket or task;
 //! * `transport`: the QUIC endpoint, links, the pool, TLS and identity;
-//! * `cluster`: the driver that ties the two, and the public [`Cluster`] handle.
+//! * `cluster`: the driver that ties the two, and the public [`Cluster`] handle;
+//! * `boundary`: what the bindings to other languages share.
 #![deny(unsafe_code)]
 
+#[doc(hidden)] // public for the bindings of this workspace; no part of the stable API
+pub mod boundary;
 mod cluster;
 pub mod config;
 pub mod error;
@@ -19,6 +22,7 @@ pub mod event;
 pub mod member;
 #[doc(hidden)] // public for the simulator, which is its second driver; no part of the stable API
 pub mod membership;
+mod panics;
 #[doc(hidden)] // public for benchmarks and tests against the raw stack; no part of the stable API
 pub mod transport;
 #[doc(hidden)]

@@ -6,7 +6,7 @@ use std::{env, process::Command};
 
 use anyhow::{Result, bail};
 
-use crate::cargo;
+use crate::{cargo, generate};
 
 pub(crate) fn command() -> Result<bool> {
     cargo::need_build_tools()?;
@@ -24,6 +24,9 @@ pub(crate) fn command() -> Result<bool> {
     let wrong = tidy::check(&root)?;
     wrong.iter().for_each(|line| eprintln!("{line}"));
     step("tidy", Ok(wrong.is_empty()))?;
+
+    heading("generated files");
+    step("generate", generate::is_current())?;
 
     heading("fmt");
     step("fmt", cargo::succeeds(cargo::cargo().args(["fmt", "--all", "--", "--check"])))?;

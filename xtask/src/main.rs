@@ -1,8 +1,9 @@
-//! The workspace's own commands: `cargo xtask demo|test|lint|bench|sim`.
+//! The workspace's own commands: `cargo xtask demo|test|lint|generate|bench|sim`.
 
 mod bench;
 mod cargo;
 mod demo;
+mod generate;
 mod lint;
 mod sim;
 mod test;
@@ -24,6 +25,8 @@ enum Command {
     Demo(demo::Options),
     /// Run every test of the workspace and count them.
     Test(test::Options),
+    /// Make what is generated from `core/description` anew.
+    Generate(generate::Options),
     /// Formatting, clippy, documentation, dependencies, house rules.
     Lint,
     /// Measure.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo(options) => demo::command(&options),
         Command::Test(options) => test::command(&options),
+        Command::Generate(options) => generate::command(&options),
         Command::Lint => lint::command(),
         Command::Bench(bench) => bench::command(&bench),
         Command::Sim(options) => sim::command(&options),

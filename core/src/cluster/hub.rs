@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// All members in order of their ids.
-pub(super) type Members = Arc<[Arc<Member>]>;
+pub(crate) type Members = Arc<[Arc<Member>]>;
 
 /// The publisher's side.
-pub(super) struct Hub(Arc<Mutex<State>>);
+pub(crate) struct Hub(Arc<Mutex<State>>);
 
 struct State {
     queue_max: usize,
@@ -46,7 +46,7 @@ struct Subscriber {
 }
 
 impl Hub {
-    pub(super) fn new(queue_max: usize) -> Self {
+    pub(crate) fn new(queue_max: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             queue_max,
             seq: 0,
@@ -58,7 +58,7 @@ impl Hub {
         })))
     }
 
-    pub(super) fn subscribe(&self) -> Events {
+    pub(crate) fn subscribe(&self) -> Events {
         let mut state = self.0.lock();
         let id = state.next_subscriber;
         state.next_subscriber += 1;
@@ -67,7 +67,7 @@ impl Hub {
     }
 
     /// Appends events; `members` is how things stand after them.
-    pub(super) fn publish(&self, kinds: Vec<EventKind>, members: Members) {
+    pub(crate) fn publish(&self, kinds: Vec<EventKind>, members: Members) {
         let mut wake = Vec::new();
         {
             let state = &mut *self.0.lock();
@@ -85,7 +85,7 @@ impl Hub {
     }
 
     /// Ends every stream after what is queued.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let wakers: Vec<Waker> = {
             let mut state = self.0.lock();
             state.closed = true;
@@ -95,13 +95,22 @@ impl Hub {
     }
 
     /// Events published, events dropped for slow subscribers, subscribers.
-    pub(super) fn stats(&self) -> (u64, u64, usize) {
+    pub(crate) fn stats(&self) -> (u64, u64, usize) {
         let state = self.0.lock();
         (state.seq, state.dropped, state.subscribers.len())
+    }
+
+    /// The most events that wait for any subscriber.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().subscribers.values().map(|s| s.queue.len()).max().unwrap_or(0)
     }
 }
 
 impl Subscriber {
+    fn has_any(&self) -> bool {
+        self.lost > 0 || !self.queue.is_empty()
+    }
+
     /// Queues an event; how many were lost by it.
     fn push(&mut self, event: &Event, queue_max: usize) -> u64 {
         if self.lost == 0 && self.queue.len() < queue_max {
@@ -130,6 +139,40 @@ impl Events {
     /// The next event if one waits.
     pub fn try_next(&mut self) -> Option<Event> {
         take(&mut self.hub.lock(), self.id)
+    }
+
+    /// Waits until at least one event waits, and says so; `false` once the node has ended and
+    /// everything was taken. Takes nothing. One task at a time may wait.
+    pub async fn ready(&self) -> bool {
+        poll_fn(|cx| {
+            let state = &mut *self.hub.lock();
+            match state.subscribers.get_mut(&self.id) {
+                Some(subscriber) if subscriber.has_any() => return Poll::Ready(true),
+                Some(subscriber) if !state.closed => subscriber.waker = Some(cx.waker().clone()),
+                _ => return Poll::Ready(false),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Up to `max` events that wait, in their order. Never waits.
+    pub fn take(&self, max: usize) -> Vec<Event> {
+        let state = &mut *self.hub.lock();
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            match take(state, self.id) {
+                Some(event) => taken.push(event),
+                None => break,
+            }
+        }
+        taken
+    }
+
+    /// Whether the node has ended and everything was taken.
+    pub fn ended(&self) -> bool {
+        let state = self.hub.lock();
+        state.closed && !state.subscribers.get(&self.id).is_some_and(Subscriber::has_any)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {

@@ -33,6 +33,9 @@ pub use leave::{LeaveReport, Phase};
 pub use stats::Stats;
 pub use topics::Request;
 
+pub(crate) use hub::Hub;
+pub(crate) use runtime::Runtime;
+
 use driver::{Command, Driver};
 use shared::Shared;
 
@@ -130,11 +133,15 @@ impl Cluster {
 
     /// Waits until one of the configured seeds has admitted us; at once without seeds. Fails
     /// early when every seed refuses us for good (wrong secret, wrong cluster, name conflict),
-    /// else with [`Error::JoinFailed`] at the deadline; the node runs on and keeps trying.
-    pub async fn join(&self, deadline: Duration) -> Result<()> {
+    /// else with [`Error::JoinFailed`] at the deadline (1 ms to 1 h; `None`:
+    /// [`Config::join_timeout`]); the node runs on and keeps trying.
+    pub async fn join(&self, deadline: impl Into<Option<Duration>>) -> Result<()> {
+        let deadline = deadline.into().unwrap_or(self.0.shared.join_timeout);
+        check_deadline(deadline)?;
         let mut progress = self.0.shared.join.subscribe();
         let wait = async {
             loop {
+                self.0.shared.check_open()?;
                 {
                     let state = progress.borrow_and_update();
                     if state.joined {
@@ -144,7 +151,6 @@ impl Cluster {
                         return Err(error);
                     }
                 }
-                self.0.shared.check_open()?;
                 if progress.changed().await.is_err() {
                     return Err(self.0.shared.closed_error());
                 }
@@ -207,17 +213,18 @@ impl Cluster {
         wait.await.map_err(|_| self.0.shared.closed_error())
     }
 
-    /// Asks a live member and waits for its handler's answer. The deadline (1 ms to 1 h) covers
-    /// everything, the making of a link included. Dropping the future cancels the request on
+    /// Asks a live member and waits for its handler's answer. The deadline (1 ms to 1 h; `None`:
+    /// [`Config::request_timeout`]) covers everything, the making of a link included. Dropping the future cancels the request on
     /// both sides.
     pub async fn request(
         &self,
         target: &str,
         topic: &str,
         payload: impl Into<Bytes>,
-        deadline: Duration,
+        deadline: impl Into<Option<Duration>>,
     ) -> Result<Bytes> {
         let payload = payload.into();
+        let deadline = deadline.into().unwrap_or(self.0.shared.request_timeout);
         check_topic(topic)?;
         check_deadline(deadline)?;
         let member = self.0.shared.live(target)?;
@@ -229,16 +236,18 @@ impl Cluster {
     }
 
     /// Sends a live member a message that its handler gets like a request, without an answer.
-    /// Returns when the link has taken the message whole; nobody says whether it was handled.
+    /// Returns when the link has taken the message whole, within
+    /// [`Config::request_timeout`]; nobody says whether it was handled.
     pub async fn send(&self, target: &str, topic: &str, payload: impl Into<Bytes>) -> Result<()> {
         let payload = payload.into();
         check_topic(topic)?;
         let member = self.0.shared.live(target)?;
         self.0.shared.check_payload(&payload)?;
+        let within = self.0.shared.request_timeout;
         if member.instance == self.0.shared.me.instance {
-            return self.0.shared.request_ourselves(topic, payload, SEND_WITHIN).await.map(drop);
+            return self.0.shared.request_ourselves(topic, payload, within).await.map(drop);
         }
-        self.0.transport.message(&member.peer(), member.addr, topic, payload, SEND_WITHIN).await
+        self.0.transport.message(&member.peer(), member.addr, topic, payload, within).await
     }
 
     /// Handles requests and messages for a topic (1 to 256 bytes), each in a task of its own on
@@ -318,9 +327,6 @@ impl Cluster {
         self.0.commands.send(command).await.map_err(|_| self.0.shared.closed_error())
     }
 }
-
-/// How long a message may wait for a link and for the peer to take it.
-const SEND_WITHIN: Duration = Duration::from_secs(10);
 
 fn check_topic(topic: &str) -> Result<()> {
     if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX {

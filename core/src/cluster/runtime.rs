@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 
 /// A share in the runtime. The last one ends it.
-pub(super) struct Runtime(Option<tokio::runtime::Runtime>);
+pub(crate) struct Runtime(Option<tokio::runtime::Runtime>);
 
 static SHARED: Mutex<Weak<Runtime>> = Mutex::new(Weak::new());
 
@@ -20,7 +20,7 @@ const THREADS_MAX: usize = 8;
 
 impl Runtime {
     /// The running one, or a new one.
-    pub(super) fn shared() -> Result<Arc<Runtime>> {
+    pub(crate) fn shared() -> Result<Arc<Runtime>> {
         let mut shared = SHARED.lock();
         if let Some(running) = shared.upgrade() {
             return Ok(running);
@@ -37,7 +37,7 @@ impl Runtime {
         Ok(runtime)
     }
 
-    pub(super) fn handle(&self) -> tokio::runtime::Handle {
+    pub(crate) fn handle(&self) -> tokio::runtime::Handle {
         self.0.as_ref().expect("it is taken only in drop").handle().clone()
     }
 }

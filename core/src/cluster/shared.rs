@@ -60,6 +60,8 @@ pub(super) struct Shared {
     pub(super) topics: Topics,
     pub(super) status: Mutex<Status>,
     pub(super) join: watch::Sender<JoinState>,
+    pub(super) request_timeout: Duration,
+    pub(super) join_timeout: Duration,
     payload_max: u64,
     closed: Mutex<Option<Error>>,
 }
@@ -83,6 +85,8 @@ impl Shared {
             topics: Topics::default(),
             status: Mutex::new(Status::default()),
             join: watch::Sender::new(JoinState { joined: false, seeds }),
+            request_timeout: config.request_timeout,
+            join_timeout: config.join_timeout,
             payload_max: config.payload_max,
             closed: Mutex::new(None),
         }

@@ -82,9 +82,9 @@ impl Setup<'_> {
     }
 
     /// Starts the dialing endpoint, on a free port of the same interface.
-    pub(super) fn client(&self, listen: SocketAddr) -> Result<(Client, Driver)> {
+    pub(super) fn client(&self, listen: SocketAddr) -> Result<(Client, Driver, SocketAddr)> {
         let local = SocketAddr::new(listen.ip(), 0);
-        let (io, driver, _) = Io::bind(local)?;
+        let (io, driver, addr) = Io::bind(local)?;
         let client = Client::builder()
             .with_tls(s2n_quic::provider::tls::rustls::Client::from(tls::client(self.identity)?))
             .map_err(|e| not_started(local, e))?
@@ -98,7 +98,7 @@ impl Setup<'_> {
             .map_err(|e| not_started(local, e))?
             .start()
             .map_err(|e| not_started(local, e))?;
-        Ok((client, driver.taken(local)?))
+        Ok((client, driver.taken(local)?, addr))
     }
 
     fn observer(&self, accepts: bool) -> Observer {

@@ -94,7 +94,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn wrong_file(path: &Path, why: impl ToString) -> Error {
     Error::Config(vec![FieldError {
-        field: "security",
+        field: "security".into(),
         value: path.display().to_string(),
         expected: why.to_string(),
     }])

@@ -21,7 +21,6 @@ mod hello;
 mod identity;
 mod link;
 mod node;
-mod panics;
 mod pool;
 mod reader;
 mod request;
@@ -53,6 +52,7 @@ use crate::{
     config::Security,
     error::{Error, Result},
     member::{Instance, NodeId, Peer},
+    panics,
 };
 
 /// How many events wait for the driver.

@@ -40,7 +40,7 @@ const LINGER: Duration = Duration::from_millis(250);
 /// How long answers that are finished have to leave before the links are closed.
 const FLUSH: Duration = Duration::from_millis(20);
 /// How long the stack's own tasks have to close the socket after their endpoint went.
-const SOCKET_END: Duration = Duration::from_millis(500);
+const SOCKET_END: Duration = Duration::from_secs(2);
 
 /// The inside of a transport.
 pub(super) struct Node {
@@ -84,7 +84,7 @@ impl Node {
             trouble: &trouble,
         };
         let (server, accepting, local) = setup.server(options.listen)?;
-        let (client, dialing) = setup.client(options.listen)?;
+        let (client, dialing, dialed_from) = setup.client(options.listen)?;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let node = Arc::new(Self {
             me: Peer { id: options.node_id, instance: options.instance },
@@ -115,7 +115,7 @@ impl Node {
             async move { watch.watch(&trouble, options.link_idle_timeout).await },
         );
         // Outlives the tasks that it waits for, so it is none of them.
-        node.runtime.spawn(node.clone().bury([accepting, dialing]));
+        node.runtime.spawn(node.clone().bury([(accepting, local), (dialing, dialed_from)]));
         Ok((node, receiver))
     }
 
@@ -222,24 +222,26 @@ impl Node {
     }
 
     /// Waits for the end, then sees to it that nothing is left.
-    async fn bury(self: Arc<Self>, drivers: [Driver; 2]) {
+    async fn bury(self: Arc<Self>, mut drivers: [(Driver, SocketAddr); 2]) {
         self.stop.cancelled().await;
         self.client.lock().take(); // the dialing endpoint ends with its last handle and connection
         if timeout(TASKS_END, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "tasks of the transport do not end");
         }
         let until = Instant::now() + LINGER;
-        for mut driver in drivers {
-            if timeout_at(until, &mut driver).await.is_err() {
+        for (driver, _) in &mut drivers {
+            if timeout_at(until, &mut *driver).await.is_err() {
                 driver.abort();
                 let _ = driver.await; // cancelled, as told
             }
         }
         // The stack's receiving and sending tasks end when they see that their endpoint is gone,
-        // and offer nothing to wait on; the port tells.
+        // and offer nothing to wait on; the ports tell.
         let until = Instant::now() + SOCKET_END;
-        while UdpSocket::bind(self.local).is_err() && Instant::now() < until {
-            sleep(Duration::from_millis(1)).await;
+        for (_, addr) in drivers {
+            while UdpSocket::bind(addr).is_err() && Instant::now() < until {
+                sleep(Duration::from_millis(1)).await;
+            }
         }
         self.finished.cancel();
     }

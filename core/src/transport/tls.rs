@@ -72,7 +72,7 @@ pub(super) fn client(identity: &Identity) -> Result<ClientConfig> {
 
 fn unusable(why: impl ToString) -> Error {
     Error::Config(vec![crate::FieldError {
-        field: "security",
+        field: "security".into(),
         value: "certificates".into(),
         expected: why.to_string(),
     }])

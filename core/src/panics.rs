@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Runs a future; a panic in it becomes its message. The future is not polled again after it.
-pub(super) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
+pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
@@ -17,6 +17,11 @@ pub(super) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
         Err(payload) => Poll::Ready(Err(message(payload.as_ref()))),
     })
     .await
+}
+
+/// Runs a call; a panic in it becomes its message.
+pub(crate) fn caught_here<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| message(payload.as_ref()))
 }
 
 /// The words of a panic.

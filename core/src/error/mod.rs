@@ -1,6 +1,10 @@
 //! Every error of the public surface, each with a stable code.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+mod code;
+
+use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
+
+pub use code::Code;
 
 use crate::member::NodeId;
 
@@ -11,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// The field's name, as in [`Config`](crate::Config).
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// The value that was given, as text.
     pub value: String,
     /// What would be right.
@@ -167,34 +171,10 @@ pub enum Error {
     /// A part of this node panicked and the node was stopped. A defect of ours: please report it.
     #[error("internal failure: {0}")]
     Internal(String),
-}
-
-/// A stable code for each kind of [`Error`]; the same text in every language.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[repr(i32)]
-#[allow(missing_docs)] // one per variant of `Error`, which has the words
-#[non_exhaustive]
-pub enum Code {
-    Config = 1,
-    Bind = 2,
-    Argument = 3,
-    JoinFailed = 4,
-    NameConflict = 5,
-    Unauthenticated = 6,
-    WrongCluster = 7,
-    WrongNode = 8,
-    WrongVersion = 9,
-    Unreachable = 10,
-    LinkLost = 11,
-    PoolFull = 12,
-    Timeout = 13,
-    UnknownMember = 14,
-    UnknownTopic = 15,
-    Handler = 16,
-    TooLarge = 17,
-    Busy = 18,
-    Closed = 19,
-    Internal = 20,
+    /// A call panicked and was stopped at the boundary to another language. A defect of ours:
+    /// please report it.
+    #[error("the call panicked: {0}")]
+    Panic(String),
 }
 
 impl Error {
@@ -221,6 +201,7 @@ impl Error {
             Error::Busy { .. } => Code::Busy,
             Error::Closed(_) => Code::Closed,
             Error::Internal(_) => Code::Internal,
+            Error::Panic(_) => Code::Panic,
         }
     }
 }

@@ -1,0 +1,2 @@
+//! The scenarios that every language plays are data beside this crate (see `README.md`); its
+//! tests are their Rust runner.

@@ -1,0 +1,299 @@
+//! One step of a scenario is one call, or one look that is repeated until it is as expected.
+
+mod values;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use peerage::{Cluster, EventKind, Events, Result, Secret, boundary::Face};
+use serde_json::{Map, Value};
+
+use values::{Step, deadline, field, payload, payloads, tags, text};
+
+/// No step waits longer for what it expects.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Kept = Arc<Mutex<Vec<Bytes>>>;
+
+struct Scene {
+    secrets: [String; 2],
+    nodes: HashMap<String, Cluster>,
+    subscriptions: HashMap<String, Events>,
+    kept: HashMap<(String, String), Kept>,
+}
+
+pub async fn play(path: &Path) {
+    let scenario: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut scene = Scene {
+        secrets: [Secret::generate().to_text(), Secret::generate().to_text()],
+        nodes: HashMap::new(),
+        subscriptions: HashMap::new(),
+        kept: HashMap::new(),
+    };
+    for (at, step) in scenario["steps"].as_array().unwrap().iter().enumerate() {
+        let step = Step::new(step);
+        if step.untyped {
+            continue; // the types of Rust do not let us say it
+        }
+        let place = format!("{}, step {}: {}", path.display(), at + 1, step.shown());
+        let outcome = tokio::time::timeout(PATIENCE * 2, scene.step(&step)).await;
+        let outcome = outcome.unwrap_or_else(|_| panic!("{place}: does not end"));
+        match (outcome, step.error) {
+            (Ok(Ok(())), None) => {}
+            (Ok(Err(error)), Some(expected)) => values::compare(&error, expected, &place),
+            (Ok(Ok(())), Some(expected)) => panic!("{place}: succeeds instead of {expected}"),
+            (Ok(Err(error)), None) => panic!("{place}: {:?}: {error}", error.code()),
+            (Err(found), _) => panic!("{place}: {found}"),
+        }
+    }
+}
+
+/// `Err` is what was found instead of what the step expects.
+type Played = std::result::Result<Result<()>, String>;
+
+impl Scene {
+    async fn step(&mut self, step: &Step<'_>) -> Played {
+        let with = step.with;
+        match step.verb {
+            "start" => Ok(self.start(with).await),
+            "join" => Ok(self.node(with).join(deadline(with)).await),
+            "members" => {
+                let node = self.node(with);
+                see(&with["expect"], || {
+                    let members = node.members();
+                    let states =
+                        members.iter().map(|m| (m.id.to_string(), m.state.as_str().into()));
+                    Value::Object(states.collect())
+                })
+                .await
+            }
+            "get" => {
+                let (node, id) = (self.node(with), text(with, "id"));
+                let expect = &with["expect"];
+                see(expect, || {
+                    let Some(member) = node.get(id) else { return Value::Null };
+                    let mut found = Map::new();
+                    if expect.get("state").is_some() {
+                        found.insert("state".into(), member.state.as_str().into());
+                    }
+                    if expect.get("tags").is_some() {
+                        found.insert("tags".into(), serde_json::json!(&*member.tags));
+                    }
+                    Value::Object(found)
+                })
+                .await
+            }
+            "members_with" => {
+                let wanted: Vec<_> = tags(with).into_iter().collect();
+                let node = self.node(with);
+                see(&with["expect"], || {
+                    node.members_with(&wanted).iter().map(|m| m.id.as_str()).collect()
+                })
+                .await
+            }
+            "set_tags" => Ok(self.node(with).set_tags(tags(with)).await),
+            "handle" => Ok(self.handle(with)),
+            "unhandle" => {
+                let handled = self.node(with).unhandle(text(with, "topic"));
+                same(&with["expect"], &handled.into())
+            }
+            "request" => {
+                let answer = self
+                    .node(with)
+                    .request(
+                        text(with, "target"),
+                        text(with, "topic"),
+                        payload(&with["payload"]),
+                        deadline(with),
+                    )
+                    .await;
+                match (answer, with.get("expect")) {
+                    (Ok(answer), Some(expected)) if answer != payload(expected) => {
+                        Err(format!("the answer is {answer:?}"))
+                    }
+                    (answer, _) => Ok(answer.map(drop)),
+                }
+            }
+            "cancelled_request" => self.cancelled_request(with).await,
+            "send" => {
+                let payload = payload(&with["payload"]);
+                Ok(self.node(with).send(text(with, "target"), text(with, "topic"), payload).await)
+            }
+            "kept" => {
+                let key = (text(with, "node").to_owned(), text(with, "topic").to_owned());
+                let kept = &self.kept[&key];
+                let expected = payloads(&with["expect"]);
+                until(|| *kept.lock() == expected, || format!("{:?}", kept.lock())).await
+            }
+            "subscribe" => {
+                let events = self.node(with).events();
+                self.subscriptions.insert(text(with, "as").into(), events);
+                Ok(Ok(()))
+            }
+            "events" => self.events(with).await,
+            "ended" => {
+                let events = self.subscription(with);
+                while next(events).await?.is_some() {}
+                Ok(Ok(()))
+            }
+            "dropped" => self.dropped(with).await,
+            "stats" => {
+                let node = self.node(with);
+                let names: Vec<_> = with["expect"].as_object().unwrap().keys().cloned().collect();
+                see(&with["expect"], || {
+                    let stats = node.stats();
+                    names.iter().map(|name| (name.clone(), values::stat(&stats, name))).collect()
+                })
+                .await
+            }
+            "leave" => match self.node(with).leave().await {
+                Ok(report) => same(&with["complete"], &report.complete().into()),
+                Err(error) => Ok(Err(error)),
+            },
+            "shutdown" => Ok(self.node(with).shutdown_now().await.map(drop)),
+            "closed" => {
+                let node = self.node(with);
+                see(&with["code"], || {
+                    node.closed().map_or(Value::Null, |error| error.code().name().into())
+                })
+                .await
+            }
+            other => panic!("no such verb: {other}"),
+        }
+    }
+
+    async fn start(&mut self, with: &Value) -> Result<()> {
+        let name = text(with, "node");
+        let mut config = Map::new();
+        config.insert("cluster".into(), "conformance".into());
+        config.insert("node_id".into(), name.into());
+        config.insert("secret".into(), "@secret".into());
+        for (field, value) in with.get("config").and_then(Value::as_object).into_iter().flatten() {
+            config.insert(field.clone(), value.clone());
+        }
+        let address = |node: &str| self.nodes[node].addr().to_string();
+        let given = config
+            .iter()
+            .map(|(name, value)| (name.clone(), field(value, &self.secrets, &address)));
+        let config = Face::C.config(given.collect::<Vec<_>>())?;
+        let cluster = Cluster::start(config).await?;
+        self.nodes.insert(name.into(), cluster);
+        Ok(())
+    }
+
+    fn handle(&mut self, with: &Value) -> Result<()> {
+        let (node, topic) = (self.node(with).clone(), text(with, "topic"));
+        match text(with, "does") {
+            "echo" => node.handle(topic, |request| async move { Ok(request.payload) }),
+            "from" => node.handle(topic, |request| async move {
+                Ok(Bytes::from(request.from.as_str().to_owned()))
+            }),
+            "fail" => node.handle(topic, |_| async { Err("told to fail".into()) }),
+            "never" => node.handle(topic, |_| std::future::pending()),
+            "keep" => {
+                let kept = Kept::default();
+                self.kept.insert((text(with, "node").into(), topic.into()), kept.clone());
+                node.handle(topic, move |request| {
+                    kept.lock().push(request.payload);
+                    async { Ok(Bytes::new()) }
+                })
+            }
+            other => panic!("a handler does no {other}"),
+        }
+    }
+
+    async fn cancelled_request(&mut self, with: &Value) -> Played {
+        let (node, target) = (self.node(with).clone(), &self.nodes[text(with, "target")]);
+        let (id, topic) = (text(with, "target").to_owned(), text(with, "topic").to_owned());
+        let payload = payload(&with["payload"]);
+        let call = tokio::spawn(async move { node.request(&id, &topic, payload, None).await });
+        let under_way = || target.stats().transport.requests_in;
+        until(|| under_way() == 1, || format!("{} requests are under way", under_way()))
+            .await?
+            .ok();
+        call.abort();
+        match call.await {
+            Err(end) if end.is_cancelled() => Ok(Ok(())),
+            other => Err(format!("the call ended with {other:?}")),
+        }
+    }
+
+    async fn events(&mut self, with: &Value) -> Played {
+        let expected = with["expect"].as_array().unwrap().clone();
+        let events = self.subscription(with);
+        for wanted in expected {
+            let found = loop {
+                match next(events).await? {
+                    None => return Err(format!("the events end before {wanted}")),
+                    Some(EventKind::LocalHealthChanged { .. }) => {}
+                    Some(kind) => break kind,
+                }
+            };
+            let id = found.member().map(|m| m.id.as_str());
+            let found = serde_json::json!([found.name(), id]);
+            if found != wanted {
+                return Err(format!("{found} comes instead of {wanted}"));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn dropped(&mut self, with: &Value) -> Played {
+        match next(self.subscription(with)).await? {
+            Some(EventKind::EventsDropped { count, members }) if count > 0 => {
+                let found: BTreeMap<_, _> =
+                    members.iter().map(|m| (m.id.as_str(), &*m.tags)).collect();
+                same(&with["members"], &serde_json::json!(found))
+            }
+            other => Err(format!("{other:?} comes instead")),
+        }
+    }
+
+    fn node(&self, with: &Value) -> &Cluster {
+        &self.nodes[text(with, "node")]
+    }
+
+    fn subscription(&mut self, with: &Value) -> &mut Events {
+        self.subscriptions.get_mut(text(with, "subscription")).unwrap()
+    }
+}
+
+async fn next(events: &mut Events) -> std::result::Result<Option<EventKind>, String> {
+    let event = tokio::time::timeout(PATIENCE, events.next()).await;
+    event.map(|event| event.map(|e| e.kind)).map_err(|_| "no event comes".into())
+}
+
+/// Looks until it is as expected.
+async fn see(expected: &Value, mut look: impl FnMut() -> Value) -> Played {
+    let found = std::cell::RefCell::new(Value::Null);
+    until(
+        || {
+            *found.borrow_mut() = look();
+            *found.borrow() == *expected
+        },
+        || found.borrow().to_string(),
+    )
+    .await
+}
+
+async fn until(mut holds: impl FnMut() -> bool, found: impl Fn() -> String) -> Played {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        if Instant::now() > deadline {
+            return Err(format!("{} after {PATIENCE:?}", found()));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(Ok(()))
+}
+
+fn same(expected: &Value, found: &Value) -> Played {
+    if expected == found { Ok(Ok(())) } else { Err(format!("{found} instead of {expected}")) }
+}
