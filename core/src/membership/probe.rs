@@ -186,14 +186,7 @@ impl Membership {
     }
 
     fn judge_probes(&mut self, step: &mut Step<'_>) {
-        let due: Vec<u64> = self
-            .probes
-            .own
-            .iter()
-            .filter(|(_, p)| p.deadline <= step.now)
-            .map(|(seq, _)| *seq)
-            .collect();
-        for seq in due {
+        for seq in due(&self.probes.own, step.now, |p| p.deadline) {
             if self.probes.own[&seq].indirect {
                 self.probe_failed(step, seq);
             } else {
@@ -287,15 +280,10 @@ impl Membership {
             self.probes.own.remove(&seq);
             self.change_health(step, |h| h.better());
         } else if self.probes.relayed.get(&seq).is_some_and(|r| r.target == *from) {
-            let Some(relay) = self.probes.relayed.remove(&seq) else { return };
-            let addr = self.back_to(&relay.origin);
-            self.send(
-                step,
-                &relay.origin,
-                addr,
-                Class::Datagram,
-                &Frame::Ack { seq: relay.origin_seq },
-            );
+            let Some(Relay { origin, origin_seq, .. }) = self.probes.relayed.remove(&seq) else {
+                return;
+            };
+            self.send_back(step, &origin, &Frame::Ack { seq: origin_seq });
         } else {
             self.old_instance_answered(step, from, seq);
         }
@@ -310,8 +298,7 @@ impl Membership {
         addr: SocketAddr,
     ) {
         if self.is_me(&target) {
-            let back = self.back_to(&from);
-            return self.send(step, &from, back, Class::Datagram, &Frame::Ack { seq });
+            return self.send_back(step, &from, &Frame::Ack { seq });
         }
         if self.probes.relayed.len() >= RELAYS_MAX {
             return;
@@ -327,24 +314,18 @@ impl Membership {
     }
 
     fn send_nacks(&mut self, step: &mut Step<'_>) {
-        let due: Vec<u64> = self
-            .probes
-            .relayed
-            .iter()
-            .filter(|(_, r)| r.nack_at <= step.now)
-            .map(|(seq, _)| *seq)
-            .collect();
-        for seq in due {
-            let Some(relay) = self.probes.relayed.remove(&seq) else { continue };
-            let addr = self.back_to(&relay.origin);
-            self.send(
-                step,
-                &relay.origin,
-                addr,
-                Class::Datagram,
-                &Frame::Nack { seq: relay.origin_seq },
-            );
+        for seq in due(&self.probes.relayed, step.now, |r| r.nack_at) {
+            let Some(Relay { origin, origin_seq, .. }) = self.probes.relayed.remove(&seq) else {
+                continue;
+            };
+            self.send_back(step, &origin, &Frame::Nack { seq: origin_seq });
         }
+    }
+
+    /// Answers a member in the way that probes take.
+    fn send_back(&mut self, step: &mut Step<'_>, to: &Peer, frame: &Frame) {
+        let addr = self.back_to(to);
+        self.send(step, to, addr, Class::Datagram, frame);
     }
 
     /// A ping outside the rotation, for the join: over both ways, since time is short.
@@ -361,4 +342,9 @@ impl Membership {
         }
         seq
     }
+}
+
+/// The numbers of those that are due.
+fn due<T>(waiting: &BTreeMap<u64, T>, now: Time, at: impl Fn(&T) -> Time) -> Vec<u64> {
+    waiting.iter().filter(|(_, entry)| at(entry) <= now).map(|(seq, _)| *seq).collect()
 }

@@ -13,7 +13,7 @@ use super::{
     health::Health,
     hello::{self, Answer, Failure, Hello},
     identity,
-    link::{self, Code, Link, Parts},
+    link::{self, Code, Link},
     node::Node,
     pool::{DialKey, Installed},
     tls,
@@ -184,16 +184,11 @@ impl Node {
         let Fresh { handle, acceptor, health, outgoing, incoming, ids: _ } = fresh;
         let peer = theirs.peer();
         // The link dialed by the smaller of the two stays; in the same direction, the newest.
-        let by_smaller = dialed.is_some() == (self.me < peer);
-        let link = Arc::new(Link::new(Parts {
-            peer,
-            addr: theirs.listen,
-            dialed: dialed.is_some(),
-            rank: (by_smaller, serial),
-            handle,
-            health,
-            outgoing,
-        }));
+        let dialed_by_us = dialed.is_some();
+        let by_smaller = dialed_by_us == (self.me < peer);
+        let rank = (by_smaller, serial);
+        let link = Link::new(peer, theirs.listen, dialed_by_us, rank, handle, health, outgoing);
+        let link = Arc::new(link);
         let (stays, surplus) = match self.install(&link, dialed) {
             Installed::Up => (link.clone(), None),
             Installed::Instead(old) => (link.clone(), Some(old)),

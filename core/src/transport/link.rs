@@ -82,20 +82,16 @@ pub(super) struct Link {
     frames_in: Semaphore,
 }
 
-/// What a new link is made from.
-pub(super) struct Parts {
-    pub(super) peer: Peer,
-    pub(super) addr: SocketAddr,
-    pub(super) dialed: bool,
-    pub(super) rank: (bool, u64),
-    pub(super) handle: Handle,
-    pub(super) health: Arc<Health>,
-    pub(super) outgoing: Arc<Outgoing>,
-}
-
 impl Link {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { peer, addr, dialed, rank, handle, health, outgoing } = parts;
+    pub(super) fn new(
+        peer: Peer,
+        addr: SocketAddr,
+        dialed: bool,
+        rank: (bool, u64),
+        handle: Handle,
+        health: Arc<Health>,
+        outgoing: Arc<Outgoing>,
+    ) -> Self {
         Self {
             peer,
             addr,
@@ -226,7 +222,7 @@ fn receive(node: &Arc<Node>, link: &Arc<Link>, stream: ReceiveStream) {
     });
 }
 
-async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader<ReceiveStream>) {
+async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader) {
     let Ok(_permit) = link.frames_in.acquire().await else { return };
     match reader.rest(FRAME_BYTES_MAX).await {
         Ok(bytes) => {

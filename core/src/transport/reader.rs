@@ -1,41 +1,10 @@
 //! Reading streams in the chunks in which they arrive.
 
-use std::task::{Context, Poll};
-
 use bytes::{Bytes, BytesMut};
-use s2n_quic::stream::{self, BidirectionalStream, ReceiveStream};
+use s2n_quic::stream::{self, ReceiveStream};
 
 /// A buffer never starts larger than this, whatever length a peer announces.
 const BUFFER_START: usize = 64 << 10;
-
-/// Where a stream's chunks come from; both kinds of stream can be read.
-pub(super) trait Source {
-    fn poll_chunk(
-        &mut self,
-        into: &mut [Bytes],
-        cx: &mut Context<'_>,
-    ) -> Poll<stream::Result<(usize, bool)>>;
-}
-
-impl Source for ReceiveStream {
-    fn poll_chunk(
-        &mut self,
-        into: &mut [Bytes],
-        cx: &mut Context<'_>,
-    ) -> Poll<stream::Result<(usize, bool)>> {
-        self.poll_receive_vectored(into, cx)
-    }
-}
-
-impl Source for BidirectionalStream {
-    fn poll_chunk(
-        &mut self,
-        into: &mut [Bytes],
-        cx: &mut Context<'_>,
-    ) -> Poll<stream::Result<(usize, bool)>> {
-        self.poll_receive_vectored(into, cx)
-    }
-}
 
 /// Why reading stopped.
 #[derive(Debug)]
@@ -46,15 +15,15 @@ pub(super) enum ReadError {
 }
 
 /// Reads a stream in the chunks in which it arrives; copies only what spans several.
-pub(super) struct Reader<S> {
-    pub(super) stream: S,
+pub(super) struct Reader {
+    pub(super) stream: ReceiveStream,
     chunk: Bytes,
     /// Whether its end has not been seen.
     pub(super) open: bool,
 }
 
-impl<S: Source> Reader<S> {
-    pub(super) fn new(stream: S) -> Self {
+impl Reader {
+    pub(super) fn new(stream: ReceiveStream) -> Self {
         Self { stream, chunk: Bytes::new(), open: true }
     }
 
@@ -62,9 +31,8 @@ impl<S: Source> Reader<S> {
     async fn more(&mut self) -> Result<bool, ReadError> {
         while self.open {
             let mut chunks = [Bytes::new()];
-            let (_, open) = std::future::poll_fn(|cx| self.stream.poll_chunk(&mut chunks, cx))
-                .await
-                .map_err(ReadError::Stream)?;
+            let (_, open) =
+                self.stream.receive_vectored(&mut chunks).await.map_err(ReadError::Stream)?;
             self.open = open;
             let [chunk] = chunks;
             if !chunk.is_empty() {

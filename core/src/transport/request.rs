@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use s2n_quic::stream::{self, BidirectionalStream, ReceiveStream, SendStream};
+use s2n_quic::stream::{self, BidirectionalStream, SendStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     node::Node,
     panics::caught,
     pool::Lease,
-    reader::{ReadError, Reader, Source},
+    reader::{ReadError, Reader},
 };
 use crate::{
     error::{Error, Result},
@@ -196,7 +196,8 @@ fn again(
 
 /// An exchange on its way. Dropped before its end, it tells the peer to stop.
 struct Exchange {
-    reader: Reader<BidirectionalStream>,
+    send: SendStream,
+    reader: Reader,
     done: bool,
 }
 
@@ -204,7 +205,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.done {
             // Errors mean that there is nothing left to stop.
-            let _ = self.reader.stream.reset(gave_up::CANCELLED.into());
+            let _ = self.send.reset(gave_up::CANCELLED.into());
             let _ = self.reader.stream.stop_sending(gave_up::CANCELLED.into());
         }
     }
@@ -214,11 +215,11 @@ async fn exchange(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<By
     let mut handle = lease.link.handle.clone();
     let stream =
         handle.open_bidirectional_stream().await.map_err(|error| call.failed(error.into()))?;
-    let mut exchange = Exchange { reader: Reader::new(stream), done: false };
-    let stream = &mut exchange.reader.stream;
+    let (receive, send) = stream.split();
+    let mut exchange = Exchange { send, reader: Reader::new(receive), done: false };
     let mut parts = call.encode(None);
     let parts = if parts[1].is_empty() { &mut parts[..1] } else { &mut parts[..] };
-    match stream.send_vectored(parts).await.and_then(|()| stream.finish()) {
+    match exchange.send.send_vectored(parts).await.and_then(|()| exchange.send.finish()) {
         // A peer that refuses does not read on, and says why in its answer.
         Ok(()) | Err(stream::Error::StreamReset { .. }) => {}
         Err(error) => return Err(call.failed(error)),
@@ -230,7 +231,7 @@ async fn exchange(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<By
 
 /// Reads an answer: the payload, or the refusal that it stands for.
 async fn read_answer(
-    reader: &mut Reader<BidirectionalStream>,
+    reader: &mut Reader,
     call: &Call<'_>,
     payload_max: u64,
 ) -> Result<Result<Bytes>, Failed> {
@@ -384,7 +385,7 @@ struct Head {
     bytes: u64,
 }
 
-async fn read_head<S: Source>(reader: &mut Reader<S>) -> Option<Head> {
+async fn read_head(reader: &mut Reader) -> Option<Head> {
     let mut head = reader.exact(HEAD).await.ok()?;
     let (topic, millis, bytes) = (head.get_u16() as usize, head.get_u32(), head.get_u64());
     if topic > TOPIC_BYTES_MAX {
@@ -399,7 +400,7 @@ async fn read_head<S: Source>(reader: &mut Reader<S>) -> Option<Head> {
 async fn handle(
     node: &Arc<Node>,
     link: &Arc<Link>,
-    reader: &mut Reader<ReceiveStream>,
+    reader: &mut Reader,
     send: &mut SendStream,
 ) -> Option<Result<Bytes, Refusal>> {
     let head = timeout_at(Instant::now() + HEAD_TIMEOUT, read_head(reader)).await.ok()??;
@@ -479,11 +480,7 @@ async fn respond(
 }
 
 /// Takes a peer's message whose kind byte has been read.
-pub(super) async fn receive_message(
-    node: &Arc<Node>,
-    link: &Arc<Link>,
-    mut reader: Reader<ReceiveStream>,
-) {
+pub(super) async fn receive_message(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader) {
     let mut serving = match Serving::admit(node, link) {
         Ok(serving) => serving,
         Err(refusal) => {
