@@ -177,9 +177,9 @@ impl Run {
     fn translate(&mut self, event: TransportEvent) -> Option<Ending> {
         let input = match event {
             TransportEvent::LinkUp { peer, addr, dialed } => Input::LinkUp { peer, addr, dialed },
-            TransportEvent::LinkDown { peer, reason } => {
-                tracing::debug!(?peer, reason, "link down");
-                Input::LinkDown { peer, broken: transport::is_broken(&reason) }
+            TransportEvent::LinkDown { peer, end } => {
+                tracing::debug!(?peer, %end, "link down");
+                Input::LinkDown { peer, broken: end.is_broken() }
             }
             TransportEvent::LinkTrouble { peer } => Input::LinkTrouble { peer },
             TransportEvent::Frame { peer, bytes } => Input::Frame { from: peer, bytes },

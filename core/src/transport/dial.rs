@@ -10,10 +10,11 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::{
     TransportEvent,
     datagram::{Inbox, Incoming, Outbox},
+    end::{Code, describe},
     health::Health,
     hello::{self, Answer, Failure, Hello},
     identity,
-    link::{self, Code, Link},
+    link::{self, Link},
     node::Node,
     pool::{DialKey, Installed},
     tls,
@@ -205,9 +206,9 @@ impl Node {
         self.pool.stir();
         let node = self.clone();
         self.spawn("link", async move {
-            let reason = link::run(&node, &link, acceptor, incoming).await;
+            let end = link::run(&node, &link, acceptor, incoming).await;
             link.close(Code::Closed);
-            node.drop_link(&link, &reason);
+            node.drop_link(&link, end);
         });
         Some(stays)
     }
@@ -251,7 +252,7 @@ fn not_connected(addr: SocketAddr, error: &connection::Error) -> Error {
         connection::Error::Transport { code, .. } if CRYPTO_ERRORS.contains(&code.as_u64()) => {
             Error::Unauthenticated { addr, reason: error.to_string() }
         }
-        _ => Error::Unreachable { target: addr.to_string(), reason: link::describe(error) },
+        _ => Error::Unreachable { target: addr.to_string(), reason: describe(error) },
     }
 }
 

@@ -11,8 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use s2n_quic::{
-    application,
-    connection::{self, Handle, StreamAcceptor},
+    connection::{Handle, StreamAcceptor},
     stream::{PeerStream, ReceiveStream},
 };
 use tokio::sync::Semaphore;
@@ -20,6 +19,7 @@ use tokio::sync::Semaphore;
 use super::{
     Class, TransportEvent,
     datagram::{Incoming, Outgoing},
+    end::{Code, LinkEnd},
     health::Health,
     node::Node,
     panics::caught,
@@ -35,28 +35,6 @@ const FRAMES_AT_ONCE: usize = 32;
 /// How long a link must not have served the peer before it may be evicted: the last answer may
 /// still be on its way.
 const SERVED_QUIET: Duration = Duration::from_millis(500);
-
-/// Why a connection was closed by us; the other side reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Code {
-    /// The node shuts down.
-    Shutdown = 1,
-    /// Another link to the same peer stays.
-    Duplicate = 2,
-    /// Nothing was under way on it, for a while or when room was needed. Whoever used it at that
-    /// very moment was not heard and may use another link.
-    Unused = 3,
-    /// The hello was refused.
-    Refused = 4,
-    /// The owner of the transport said so.
-    Closed = 5,
-}
-
-impl From<Code> for application::Error {
-    fn from(code: Code) -> Self {
-        Self::from(code as u8)
-    }
-}
 
 /// An established link.
 pub(super) struct Link {
@@ -188,11 +166,11 @@ pub(super) async fn run(
     link: &Arc<Link>,
     mut acceptor: StreamAcceptor,
     incoming: Arc<Incoming>,
-) -> String {
+) -> LinkEnd {
     let mut stopped = std::pin::pin!(node.stop.cancelled());
     loop {
         tokio::select! {
-            () = &mut stopped => return "this node closed it".into(),
+            () = &mut stopped => return LinkEnd::Closed("this node shuts down".into()),
             bytes = incoming.next() => {
                 link.touch();
                 node.frame(link.peer.clone(), bytes);
@@ -200,9 +178,12 @@ pub(super) async fn run(
             stream = acceptor.accept() => match stream {
                 Ok(Some(PeerStream::Bidirectional(stream))) => request::serve(node, link, stream),
                 Ok(Some(PeerStream::Receive(stream))) => receive(node, link, stream),
-                // Not only a clean close: also an idle timeout ends this way.
-                Ok(None) => return "it closed or fell silent".into(),
-                Err(error) => return describe(&error),
+                // A clean close ends this way, and so does silence: the connection knows which.
+                Ok(None) => {
+                    let error = link.handle.clone().ping().err();
+                    return error.as_ref().map_or(LinkEnd::UnusedByPeer, LinkEnd::of);
+                }
+                Err(error) => return LinkEnd::of(&error),
             }
         }
     }
@@ -263,51 +244,5 @@ impl Node {
             },
             &runtime,
         );
-    }
-}
-
-/// The code with which the peer closed a connection.
-pub(super) fn remote_code(error: &connection::Error) -> Option<u64> {
-    match error {
-        connection::Error::Application { error, initiator, .. } if initiator.is_remote() => {
-            Some(u64::from(*error))
-        }
-        _ => None,
-    }
-}
-
-/// Why a connection ended, in words.
-/// Why a link of ours is closed when its room is wanted.
-pub(super) const UNUSED_ROOM: &str = "unused, and room was needed";
-/// Why a link of ours is closed when nobody used it.
-pub(super) const UNUSED: &str = "unused for a while";
-const UNUSED_PEER: &str = "the peer closed it unused";
-
-/// Whether the reason of a [`LinkDown`](super::TransportEvent::LinkDown) says nothing good about
-/// the peer: everything but a link closed because nobody used it.
-pub fn is_broken(reason: &str) -> bool {
-    ![UNUSED_ROOM, UNUSED, UNUSED_PEER].contains(&reason)
-}
-
-pub(super) fn describe(error: &connection::Error) -> String {
-    const SHUTDOWN: u64 = Code::Shutdown as u64;
-    const DUPLICATE: u64 = Code::Duplicate as u64;
-    const UNUSED: u64 = Code::Unused as u64;
-    const REFUSED: u64 = Code::Refused as u64;
-    const CLOSED: u64 = Code::Closed as u64;
-    match (remote_code(error), error) {
-        (Some(SHUTDOWN), _) => "the peer shuts down".into(),
-        (Some(DUPLICATE), _) => "the peer keeps another link".into(),
-        (Some(UNUSED), _) => UNUSED_PEER.into(),
-        (Some(REFUSED), _) => "the peer refused it".into(),
-        (Some(CLOSED), _) => "the peer closed it".into(),
-        (_, connection::Error::Closed { .. }) => "it was closed".into(),
-        (_, connection::Error::Application { .. }) => "this node closed it".into(),
-        (_, connection::Error::StatelessReset { .. }) => {
-            "the peer does not know it any more".into()
-        }
-        (_, connection::Error::IdleTimerExpired { .. }) => "nothing was heard from the peer".into(),
-        (_, connection::Error::MaxHandshakeDurationExceeded { .. }) => "no answer".into(),
-        (_, other) => other.to_string(),
     }
 }

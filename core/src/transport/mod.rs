@@ -7,13 +7,14 @@
 //!
 //! * [`secret`], `identity`, `tls`: who may talk to us and how that is proved;
 //! * `endpoint`, `gather`, `datagram`, `health`: what we plug into the QUIC stack;
-//! * `hello`, `dial`: how a connection becomes a link;
+//! * `hello`, `dial`, `end`: how a connection becomes a link, and why it ceases to be one;
 //! * `link`, `pool`: links, their table, leases and eviction;
 //! * `request`, `reader`: requests and messages on streams;
 //! * `node`: what the tasks share, and their end.
 
 mod datagram;
 mod dial;
+mod end;
 mod endpoint;
 mod gather;
 mod health;
@@ -44,10 +45,10 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::{
-    datagram::DATAGRAM_BYTES_MAX, link::FRAME_BYTES_MAX, link::is_broken, request::TOPIC_BYTES_MAX,
+    datagram::DATAGRAM_BYTES_MAX, end::LinkEnd, link::FRAME_BYTES_MAX, request::TOPIC_BYTES_MAX,
     stats::TransportStats,
 };
-use self::{identity::Identity, link::Code, node::Node, request::Call};
+use self::{end::Code, identity::Identity, node::Node, request::Call};
 use crate::{
     config::Security,
     error::{Error, Result},
@@ -113,7 +114,7 @@ pub enum TransportEvent {
         /// Who was at the other end.
         peer: Peer,
         /// Why it is gone.
-        reason: String,
+        end: LinkEnd,
     },
     /// The peer has not answered the last few packets; said once until it answers again.
     LinkTrouble {
@@ -310,7 +311,7 @@ impl Transport {
     /// Closes the link to a process, if there is one; whoever uses it gets an error.
     pub fn close_link(&self, peer: &Peer, reason: &str) {
         if let Some(link) = self.node().pool.get(peer) {
-            self.node().drop_link(&link, reason);
+            self.node().drop_link(&link, LinkEnd::Closed(reason.into()));
             link.close(Code::Closed);
         }
     }

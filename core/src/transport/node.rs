@@ -20,10 +20,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     EVENTS_MAX, Inbound, Options, TransportEvent,
+    end::Code,
     endpoint::{Driver, Setup},
     hello::Hello,
     identity::Identity,
-    link::Code,
     pool::{Pool, RESERVE},
     stats::Stats,
 };

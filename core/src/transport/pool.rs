@@ -15,7 +15,8 @@ use tokio::{
 
 use super::{
     Class, TransportEvent,
-    link::{self, Code, Link},
+    end::{Code, LinkEnd},
+    link::Link,
     node::Node,
 };
 use crate::{
@@ -126,17 +127,17 @@ impl Table {
         }
         let idle = self.links.values().filter(|link| link.evictable());
         let Some(victim) = idle.min_by_key(|link| link.last_use()).cloned() else { return Err(()) };
-        self.remove(node, &victim, link::UNUSED_ROOM);
+        self.remove(node, &victim, LinkEnd::Evicted);
         node.stats.evicted.up();
         Ok(Some(victim))
     }
 
-    fn remove(&mut self, node: &Node, link: &Arc<Link>, reason: &str) -> bool {
+    fn remove(&mut self, node: &Node, link: &Arc<Link>, end: LinkEnd) -> bool {
         if !self.links.get(&link.peer).is_some_and(|held| Arc::ptr_eq(held, link)) {
             return false;
         }
         self.links.remove(&link.peer);
-        node.emit(TransportEvent::LinkDown { peer: link.peer.clone(), reason: reason.into() });
+        node.emit(TransportEvent::LinkDown { peer: link.peer.clone(), end });
         true
     }
 }
@@ -379,7 +380,7 @@ impl Node {
     /// Closes a link that nobody has used for a while; decided and removed in the same step.
     pub(super) fn close_unused(&self, link: &Arc<Link>) {
         let mut table = self.pool.table.lock();
-        let removed = link.evictable() && table.remove(self, link, link::UNUSED);
+        let removed = link.evictable() && table.remove(self, link, LinkEnd::Idle);
         drop(table);
         if removed {
             self.stats.idled.up();
@@ -389,8 +390,8 @@ impl Node {
     }
 
     /// Takes a link out of the table, if it is there, and tells the driver.
-    pub(super) fn drop_link(&self, link: &Arc<Link>, reason: &str) -> bool {
-        let removed = self.pool.table.lock().remove(self, link, reason);
+    pub(super) fn drop_link(&self, link: &Arc<Link>, end: LinkEnd) -> bool {
+        let removed = self.pool.table.lock().remove(self, link, end);
         self.pool.stir();
         removed
     }
@@ -401,7 +402,7 @@ impl Node {
         table.closed = true;
         let links: Vec<_> = table.links.values().cloned().collect();
         for link in &links {
-            table.remove(self, link, reason);
+            table.remove(self, link, LinkEnd::Closed(reason.into()));
         }
         drop(table);
         self.pool.stir();

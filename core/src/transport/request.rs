@@ -19,7 +19,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Refusal,
-    link::{Code, Link, describe, remote_code},
+    end::{Code, LinkEnd, describe, remote_code},
+    link::Link,
     node::Node,
     panics::caught,
     pool::Lease,
@@ -187,7 +188,7 @@ fn again(
     attempt: usize,
     error: stream::Error,
 ) -> Result<()> {
-    node.drop_link(&lease.link, "the peer closed it unused");
+    node.drop_link(&lease.link, LinkEnd::UnusedByPeer);
     if attempt < TRIES {
         return Ok(());
     }

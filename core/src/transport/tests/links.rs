@@ -91,10 +91,10 @@ async fn a_closed_link_is_reported_once_at_each_end() {
     a.dial(b.addr(), None).await.unwrap();
     let TransportEvent::LinkUp { .. } = b.event().await else { panic!() };
     a.transport.close_link(&b.peer, "as asked");
-    let TransportEvent::LinkDown { peer, reason } = a.event().await else { panic!() };
-    assert_eq!((peer, reason.as_str()), (b.peer.clone(), "as asked"));
-    let TransportEvent::LinkDown { peer, reason } = b.event().await else { panic!() };
-    assert_eq!((peer, reason.as_str()), (a.peer.clone(), "the peer closed it"));
+    let TransportEvent::LinkDown { peer, end } = a.event().await else { panic!() };
+    assert_eq!((peer, end), (b.peer.clone(), LinkEnd::Closed("as asked".into())));
+    let TransportEvent::LinkDown { peer, end } = b.event().await else { panic!() };
+    assert_eq!((peer, end), (a.peer.clone(), LinkEnd::Broken("the peer closed it".into())));
     until("links end", || {
         a.transport.node().tasks.len() == 2 && b.transport.node().tasks.len() == 2
     })
@@ -158,15 +158,17 @@ async fn unused_links_are_closed_and_used_ones_are_not() {
     let mut idle = options("a");
     idle.link_idle_timeout = Duration::from_millis(300);
     let mut a = TestNode::with(idle).await;
-    let (b, c) = (TestNode::start("b").await, TestNode::start("c").await);
+    let (mut b, c) = (TestNode::start("b").await, TestNode::start("c").await);
     a.dial(b.addr(), None).await.unwrap();
     a.dial(c.addr(), None).await.unwrap();
     a.transport.pin(&c.peer, true);
-    let TransportEvent::LinkDown { peer, .. } = a.event().await else { panic!() };
-    assert_eq!(peer, b.peer);
+    let TransportEvent::LinkUp { .. } = b.event().await else { panic!() };
+    let TransportEvent::LinkDown { peer, end } = a.event().await else { panic!() };
+    assert_eq!((peer, end), (b.peer.clone(), LinkEnd::Idle));
+    let TransportEvent::LinkDown { peer, end } = b.event().await else { panic!() };
+    assert_eq!((peer, end), (a.peer.clone(), LinkEnd::UnusedByPeer));
     assert!(a.transport.has_link(&c.peer));
     assert_eq!(a.transport.stats().idled, 1);
-    until("the other end hears", || !b.transport.has_link(&a.peer)).await;
     assert!(b.request(&a, "echo", "").await.is_ok(), "a link is made anew when needed");
 }
 
@@ -195,8 +197,9 @@ async fn a_silent_peer_is_trouble_before_its_link_is_down() {
     }
     let TransportEvent::LinkTrouble { peer } = a.event().await else { panic!() };
     assert_eq!(peer, id);
-    let TransportEvent::LinkDown { peer, .. } = a.event().await else { panic!() };
-    assert_eq!(peer, id);
+    let TransportEvent::LinkDown { peer, end } = a.event().await else { panic!() };
+    assert_eq!((peer, end.is_broken()), (id.clone(), true), "{end}");
+    assert_eq!(end.to_string(), "nothing was heard from the peer");
     let short = Duration::from_millis(100);
     let error = a.transport.request(&id, addr, "echo", Bytes::new(), short).await.unwrap_err();
     assert_eq!(error.code(), Code::Unreachable, "{error}");
