@@ -75,6 +75,7 @@ ERRORS = {
     "Closed": None,
     "Internal": None,
     "Panic": None,
+    "Cancelled": None,
 }
 
 EVENTS = {

@@ -1,8 +1,8 @@
 """A worker: joins the cluster and answers requests until it is told to leave.
 
 It announces what it can do as tags, and is told by the line `leave`, or the end, on standard
-input. Told `ask <id>`, it asks that member for work itself. People read standard error; programs read standard output, one JSON object a line. The same
-program as `examples/src/bin/worker.rs`.
+input. Told `ask <id>`, it asks that member for work itself. People read standard error; programs
+read standard output, one JSON object a line. The same program as `examples/src/bin/worker.rs`.
 
     PEERAGE_SECRET=… python worker.py --id w1 --seed 127.0.0.1:7000 --tag role=worker
 """

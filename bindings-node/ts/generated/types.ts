@@ -166,6 +166,8 @@ export const Code = Object.freeze({
    * please report it.
    */
   Panic: 'Panic',
+  /** The caller cancelled the call. A request may or may not have been handled. */
+  Cancelled: 'Cancelled',
 } as const);
 export type Code = (typeof Code)[keyof typeof Code];
 

@@ -13,6 +13,7 @@ __all__ = [
     "ArgumentError",
     "BindError",
     "BusyError",
+    "CancelledError",
     "ClosedError",
     "ConfigError",
     "HandlerError",
@@ -164,6 +165,12 @@ class PanicError(PeerageError):
     code = "Panic"
 
 
+class CancelledError(PeerageError):
+    """The caller cancelled the call. A request may or may not have been handled."""
+
+    code = "Cancelled"
+
+
 BY_CODE: dict[str, type[PeerageError]] = {
     "Config": ConfigError,
     "Bind": BindError,
@@ -186,4 +193,5 @@ BY_CODE: dict[str, type[PeerageError]] = {
     "Closed": ClosedError,
     "Internal": InternalError,
     "Panic": PanicError,
+    "Cancelled": CancelledError,
 }
