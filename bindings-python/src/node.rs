@@ -2,8 +2,9 @@
 
 use peerage::{
     Cluster, Result, Secret,
-    boundary::{Face, Value, guarded},
+    boundary::{self, Face, Gate, Value, guarded},
 };
+use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
     types::{PyDict, PyList},
@@ -41,21 +42,27 @@ pub(crate) fn start(
         given.push((name.extract()?, from_python(&value)?));
     }
     let config = guarded(|| FACE.config(given)).or_raise(py)?;
-    calls::begin(py, port, ticket, async move { Cluster::start(config).await.map(Outcome::Node) })
+    calls::begin(py, port, ticket, async move {
+        boundary::start(config).await.map(|(cluster, gate)| Outcome::Node(cluster, gate))
+    })
 }
 
 /// A handle to a node. Dropping it stops the node, without waiting and without a goodbye.
 #[pyclass(frozen, module = "peerage._native")]
-pub(crate) struct Node(Local<Cluster>);
+pub(crate) struct Node {
+    cluster: Local<Cluster>,
+    /// Until the program had its turn to add handlers.
+    gate: Local<Mutex<Option<Gate>>>,
+}
 
 impl Node {
-    pub(crate) fn new(cluster: Cluster) -> Self {
-        Self(Local::new(cluster))
+    pub(crate) fn new(cluster: Cluster, gate: Gate) -> Self {
+        Self { cluster: Local::new(cluster), gate: Local::new(Mutex::new(Some(gate))) }
     }
 
     /// A look at the node that does not wait.
     fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&Cluster) -> Result<T>) -> PyResult<T> {
-        guarded(|| look(self.0.get()?)).or_raise(py)
+        guarded(|| look(self.cluster.get()?)).or_raise(py)
     }
 }
 
@@ -68,6 +75,12 @@ fn members(
 
 #[pymethods]
 impl Node {
+    /// Lets the node join others, who see it from then on.
+    fn open(&self, py: Python<'_>) -> PyResult<()> {
+        let opened = |gate: &Mutex<Option<Gate>>| drop(gate.lock().take());
+        guarded(|| self.gate.get().map(opened)).or_raise(py)
+    }
+
     fn local(&self, py: Python<'_>) -> PyResult<Member> {
         self.look(py, |cluster| Ok(Member(cluster.local())))
     }

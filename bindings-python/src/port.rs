@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use peerage::{Cluster, Error, LeaveReport, Result};
+use peerage::{Cluster, Error, LeaveReport, Result, boundary::Gate};
 use pyo3::{
     IntoPyObjectExt,
     prelude::*,
@@ -41,7 +41,7 @@ use std::{net::TcpStream as Stream, os::windows::io::AsRawSocket};
 /// What a call that has ended gives back.
 pub(crate) enum Outcome {
     Nothing,
-    Node(Cluster),
+    Node(Cluster, Gate),
     Bytes(Bytes),
     Report(Arc<LeaveReport>),
 }
@@ -228,7 +228,7 @@ impl Drop for Port {
 fn converted(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
     match outcome {
         Outcome::Nothing => Ok(py.None().into_bound(py)),
-        Outcome::Node(cluster) => Node::new(cluster).into_bound_py_any(py),
+        Outcome::Node(cluster, gate) => Node::new(cluster, gate).into_bound_py_any(py),
         Outcome::Bytes(bytes) => Ok(PyBytes::new(py, &bytes).into_any()),
         Outcome::Report(report) => described::LeaveReport(report).into_bound_py_any(py),
     }

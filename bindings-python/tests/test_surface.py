@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from datetime import timedelta
 
 import peerage
@@ -20,6 +21,20 @@ from support import (
     two_nodes,
     until,
 )
+
+
+@awaited
+async def test_nobody_sees_a_node_before_its_program_had_its_turn() -> None:
+    secret = generate_secret()
+    async with Cluster(cluster="test", node_id="a", secret=secret) as a:
+        b = await Cluster.start(cluster="test", node_id="b", secret=secret, seeds=[a.addr])
+        # Both nodes have threads of their own; the loop is what is held up here.
+        time.sleep(0.5)
+        assert a.get("b") is None
+        b.handle("echo", lambda request: request.payload)
+        await until("the node has joined", lambda: a.get("b") is not None)
+        assert await a.request("b", "echo", "hi") == b"hi"
+        await b.leave()
 
 
 @awaited

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -215,6 +216,9 @@ class Cluster:
         config, self._config = self._config, None
         self._running = await bridge.call(_native.start, config)
         self._bridge = weakref.ref(bridge)
+        # Others see the node once the program had its turn: until it first waits for something it
+        # may add handlers and subscriptions, and nobody asks it in vain.
+        asyncio.get_running_loop().call_soon(self._running.open)
 
     @property
     def _node(self) -> _native.Node:
