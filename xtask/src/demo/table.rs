@@ -10,7 +10,7 @@ use ratatui::{
     layout::{Constraint, Layout},
     style::{Color, Modifier, Style},
     text::{Line, Span, Text},
-    widgets::{Block, Cell, Paragraph, Row as TableRow, Table, Wrap},
+    widgets::{Block, Cell, Paragraph, Row as TableRow, Table},
 };
 
 use super::world::{Phase, Row, World};
@@ -19,10 +19,13 @@ use super::world::{Phase, Row, World};
 pub(super) fn draw(frame: &mut Frame<'_>, world: &World, doing: &str) {
     let members = members(world);
     let table_height = u16::try_from(members.len() * 2 + 3).unwrap_or(u16::MAX);
+    let figures = figures(world, usize::from(frame.area().width));
+    let figures_height = u16::try_from(figures.len()).unwrap_or(u16::MAX);
+    // At 80 by 24 with six members, four lines of events are left.
     let [head, table, requests, log] = Layout::vertical([
-        Constraint::Length(2),
+        Constraint::Length(1),
         Constraint::Length(table_height),
-        Constraint::Length(3),
+        Constraint::Length(figures_height),
         Constraint::Min(3),
     ])
     .areas(frame.area());
@@ -34,7 +37,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, world: &World, doing: &str) {
     ]);
     frame.render_widget(Paragraph::new(head_line), head);
     frame.render_widget(cluster(world, &members), table);
-    frame.render_widget(figures(world), requests);
+    frame.render_widget(Paragraph::new(figures), requests);
 
     let room = usize::from(log.height.saturating_sub(2));
     let lines: Vec<Line<'_>> = world.log[world.log.len().saturating_sub(room)..]
@@ -50,7 +53,7 @@ fn cluster<'a>(world: &'a World, members: &BTreeSet<&'a str>) -> Table<'a> {
     let header = ["member", "tags"].into_iter().map(|name| Cell::from(name).style(dim())).chain(
         world.nodes.iter().map(|(id, node)| {
             let style = if node.phase == Phase::Down || node.closed { dim() } else { Style::new() };
-            Cell::from(format!("{id} sees")).style(style)
+            Cell::from(id.as_str()).style(style)
         }),
     );
     let rows = members.iter().map(|member| {
@@ -80,16 +83,23 @@ fn cell(row: Option<&Row>) -> Cell<'static> {
     ]))
 }
 
-fn figures(world: &World) -> Paragraph<'_> {
+/// The requests: on one line if it is wide enough, else on two.
+fn figures(world: &World, width: usize) -> Vec<Line<'static>> {
     let requests = &world.requests;
-    let mut text = format!(
-        "sent {}  answered {}  failed over {}  lost {}",
+    let total = format!(
+        "requests  sent {}  answered {}  failed over {}  lost {}",
         requests.sent, requests.answered, requests.failed_over, requests.lost
     );
+    let mut by_worker = String::from("answered by");
     for (worker, count) in &requests.by_worker {
-        let _ = write!(text, "  {worker} {count}");
+        let _ = write!(by_worker, "  {worker} {count}");
     }
-    Paragraph::new(text).wrap(Wrap { trim: true }).block(Block::bordered().title(" requests "))
+    let both = format!("{total}  {by_worker}");
+    if both.chars().count() <= width {
+        vec![both.into()]
+    } else {
+        vec![total.into(), by_worker.into()]
+    }
 }
 
 /// The same as plain text, each column as wide as it must be.
@@ -142,7 +152,12 @@ fn tags(world: &World, member: &str) -> String {
 fn rtt(row: &Row) -> String {
     row.rtt_us.map_or_else(String::new, |us| {
         let tenths = us.div_ceil(100);
-        format!("{}.{}ms", tenths / 10, tenths % 10)
+        // Short, since a column may have no more than eight places.
+        if tenths < 100 {
+            format!("{}.{}ms", tenths / 10, tenths % 10)
+        } else {
+            format!("{}ms", us.div_ceil(1000))
+        }
     })
 }
 
@@ -172,7 +187,7 @@ mod tests {
         terminal.draw(|frame| draw(frame, &world, "waiting")).expect("it draws");
         let screen = terminal.backend().to_string();
         for expected in
-            ["director sees", "w1 sees", "suspect", "i3 0.5ms", "role=worker", "waiting"]
+            ["member", "director", "w1", "suspect", "i3 0.5ms", "role=worker", "sent 0", "waiting"]
         {
             assert!(screen.contains(expected), "{expected:?} is missing in\n{screen}");
         }
