@@ -233,9 +233,7 @@ impl<'a> Story<'a> {
     }
 
     pub(super) fn start_worker(&mut self, role: &Role, seed: &str) -> Result<()> {
-        let language = format!("language={}", role.language.name());
-        let args = ["--seed", seed, "--tag", "role=worker", "--tag", &language];
-        self.start(role, &args.map(str::to_owned))
+        self.start(role, &["--seed", seed, "--tag", "role=worker"].map(str::to_owned))
     }
 
     pub(super) fn start(&mut self, role: &Role, args: &[String]) -> Result<()> {
