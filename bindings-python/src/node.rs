@@ -1,10 +1,10 @@
 //! A running node, as `peerage.Cluster` holds it.
 
+use parking_lot::Mutex;
 use peerage::{
     Cluster, Result, Secret,
     boundary::{self, Face, Gate, Value, guarded},
 };
-use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
     types::{PyDict, PyList},
