@@ -111,7 +111,8 @@ impl Drop for Registration {
 /// Has the callback run, and waits for the answer wherever it comes from.
 async fn answer(registration: Arc<Registration>, request: Request) -> Result<Bytes, String> {
     let (answer, wait) = oneshot::channel();
-    threads::run(move || {
+    // Taken back when the caller goes before a thread was free.
+    let _waiting = threads::run_unless_dropped(move || {
         let incoming = Arc::new(Incoming::new(request));
         let responder = Box::new(peerage_responder {
             answer: Mutex::new(Some(answer)),
