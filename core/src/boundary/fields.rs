@@ -25,6 +25,10 @@ pub(super) const NAMES: &[&str] = &[
     "probe_timeout",
     "indirect_timeout",
     "indirect_probes",
+    "watch_rings",
+    "heartbeat_interval",
+    "heartbeat_pause",
+    "phi_threshold",
     "suspicion_min",
     "suspicion_max_factor",
     "gossip_interval",
@@ -121,6 +125,26 @@ pub(super) fn set(name: &str, value: Value, config: &mut Config, ways: &mut Ways
         "indirect_probes" => {
             if let Some(value) = read.count("indirect_probes", value, "0 to 16") {
                 config.indirect_probes = value
+            }
+        }
+        "watch_rings" => {
+            if let Some(value) = read.count("watch_rings", value, "1 to 12") {
+                config.watch_rings = value
+            }
+        }
+        "heartbeat_interval" => {
+            if let Some(value) = read.duration("heartbeat_interval", value, "100ms to 60s") {
+                config.heartbeat_interval = value
+            }
+        }
+        "heartbeat_pause" => {
+            if let Some(value) = read.duration("heartbeat_pause", value, "0ns to 60s") {
+                config.heartbeat_pause = value
+            }
+        }
+        "phi_threshold" => {
+            if let Some(value) = read.count("phi_threshold", value, "1 to 1000") {
+                config.phi_threshold = value
             }
         }
         "suspicion_min" => {

@@ -35,7 +35,7 @@ fn a_configuration_is_read_with_the_units_and_names_of_the_language() {
     let mut node = base();
     node.extend(given(&[
         ("probeInterval", Value::Float(2500.0)),
-        ("linksMax", Value::Float(7.0)),
+        ("linksMax", Value::Float(70.0)),
         ("payloadMax", Value::Int(1 << 30)),
         ("seeds", vec!["127.0.0.1:7000", "[::1]:7000"].into()),
         ("tags", Value::Map(vec![("role".into(), "worker".into())])),
@@ -43,7 +43,7 @@ fn a_configuration_is_read_with_the_units_and_names_of_the_language() {
     ]));
     let config = Face::NODE.config(node).unwrap();
     assert_eq!(config.probe_interval, Duration::from_millis(2500));
-    assert_eq!((config.links_max, config.payload_max), (7, 1 << 30));
+    assert_eq!((config.links_max, config.payload_max), (70, 1 << 30));
     assert_eq!(config.seeds.len(), 2);
     assert_eq!(config.tags["role"], "worker");
     assert!(matches!(config.security, Some(Security::Insecure)));

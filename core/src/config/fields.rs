@@ -34,6 +34,19 @@ pub struct Config {
     pub indirect_timeout: Duration,
     /// How many others are asked to probe on our behalf (SWIM's K′). 0 to 16, default 3.
     pub indirect_probes: u32,
+    /// On how many rings members are put; each watches its successors, so about so many watch each.
+    /// Must be the same on all nodes; at up to one more node than this everybody watches everybody.
+    /// 1 to 12, default 10.
+    pub watch_rings: u32,
+    /// How often the two ends of a watch edge tell each other that they are there. 100 ms to 60 s,
+    /// default 1 s.
+    pub heartbeat_interval: Duration,
+    /// How much later than usual a heartbeat may come without any surprise. 0 ms to 60 s, default 1
+    /// s.
+    pub heartbeat_pause: Duration,
+    /// How surprising a silence makes a suspect: minus the decimal logarithm of the chance that it
+    /// is none (phi accrual, Hayashibara et al. 2004). 1 to 1,000, default 8.
+    pub phi_threshold: u32,
     /// The shortest time a suspect has to refute, at N ≤ 10; grows with log10 N. 1 s to 600 s,
     /// default 3 s.
     pub suspicion_min: Duration,
@@ -96,6 +109,10 @@ impl Config {
             probe_timeout: Duration::from_millis(500),
             indirect_timeout: Duration::from_secs(1),
             indirect_probes: 3,
+            watch_rings: 10,
+            heartbeat_interval: Duration::from_secs(1),
+            heartbeat_pause: Duration::from_secs(1),
+            phi_threshold: 8,
             suspicion_min: Duration::from_secs(3),
             suspicion_max_factor: 3,
             gossip_interval: Duration::from_millis(200),
@@ -139,6 +156,20 @@ impl Config {
             Duration::from_secs(60),
         );
         check.number("indirect_probes", self.indirect_probes.into(), 0, 16);
+        check.number("watch_rings", self.watch_rings.into(), 1, 12);
+        check.time(
+            "heartbeat_interval",
+            self.heartbeat_interval,
+            Duration::from_millis(100),
+            Duration::from_secs(60),
+        );
+        check.time(
+            "heartbeat_pause",
+            self.heartbeat_pause,
+            Duration::from_secs(0),
+            Duration::from_secs(60),
+        );
+        check.number("phi_threshold", self.phi_threshold.into(), 1, 1000);
         check.time(
             "suspicion_min",
             self.suspicion_min,
@@ -261,6 +292,30 @@ impl Builder {
     /// Sets [`Config::indirect_probes`].
     pub fn indirect_probes(mut self, value: u32) -> Self {
         self.0.indirect_probes = value;
+        self
+    }
+
+    /// Sets [`Config::watch_rings`].
+    pub fn watch_rings(mut self, value: u32) -> Self {
+        self.0.watch_rings = value;
+        self
+    }
+
+    /// Sets [`Config::heartbeat_interval`].
+    pub fn heartbeat_interval(mut self, value: Duration) -> Self {
+        self.0.heartbeat_interval = value;
+        self
+    }
+
+    /// Sets [`Config::heartbeat_pause`].
+    pub fn heartbeat_pause(mut self, value: Duration) -> Self {
+        self.0.heartbeat_pause = value;
+        self
+    }
+
+    /// Sets [`Config::phi_threshold`].
+    pub fn phi_threshold(mut self, value: u32) -> Self {
+        self.0.phi_threshold = value;
         self
     }
 

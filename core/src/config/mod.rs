@@ -47,6 +47,9 @@ impl fmt::Debug for Security {
     }
 }
 
+/// How many links there must be room for besides two a ring.
+pub(crate) const LINKS_BESIDES_RINGS: u64 = 8;
+
 impl Config {
     /// Checks every field and names all that are wrong in one error. Reads no file and opens no
     /// socket.
@@ -64,6 +67,12 @@ impl Config {
             check.wrong("probe_timeout", format!("{:?}", self.probe_timeout), expected);
         }
         self.check_bounds(&mut check);
+        // Watch edges pin their links, and what is not watched needs some too.
+        let links_min = 2 * u64::from(self.watch_rings) + LINKS_BESIDES_RINGS;
+        if self.watch_rings <= 12 && (4..links_min).contains(&u64::from(self.links_max)) {
+            let expected = format!("must be at least {links_min} with {} rings", self.watch_rings);
+            check.wrong("links_max", self.links_max.to_string(), expected);
+        }
         if check.0.is_empty() { Ok(()) } else { Err(Error::Config(check.0)) }
     }
 }

@@ -22,6 +22,7 @@ mod health;
 mod identity;
 mod join;
 mod outbound;
+pub mod phi;
 mod probe;
 mod settings;
 mod suspicion;
@@ -409,6 +410,7 @@ impl Membership {
             }
             Frame::Records { want } => self.on_records(step, &from, want, updates),
             Frame::Conflict { uptime_ms } => self.on_conflict(step, &from, uptime_ms),
+            Frame::Heartbeat { .. } => self.apply_all(step, updates),
         }
     }
 

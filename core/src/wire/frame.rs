@@ -86,6 +86,17 @@ pub enum Frame {
         /// For how long the sender has been running, in milliseconds.
         uptime_ms: u64,
     },
+    /// I am there. Sent at regular times on watch edges, in both directions; not answered.
+    Heartbeat {
+        /// One more than that of the last; much more after the edge was laid anew.
+        seq: u64,
+        /// The last one that the sender has seen from the receiver; 0 for none.
+        seen: u64,
+        /// How often the sender means to say so.
+        every_ms: u32,
+        /// Whether the sender wants the edge, so that the receiver is to keep it up as well.
+        wanted: bool,
+    },
 }
 
 /// A record in short.
@@ -121,6 +132,9 @@ pub fn encode(frame: &Frame, updates: &[Bytes]) -> Bytes {
         }
         Frame::Records { want } => (11, postcard::to_extend(want, out)),
         Frame::Conflict { uptime_ms } => (12, postcard::to_extend(uptime_ms, out)),
+        Frame::Heartbeat { seq, seen, every_ms, wanted } => {
+            (13, postcard::to_extend(&(seq, seen, every_ms, wanted), out))
+        }
     };
     out = body.expect("plain data in memory always encodes");
     let length = (out.len() - 5) as u32;
@@ -162,6 +176,10 @@ pub fn decode(mut bytes: &[u8]) -> Result<Message, DecodeError> {
         }
         11 => Frame::Records { want: read(body, "records")? },
         12 => Frame::Conflict { uptime_ms: read(body, "conflict")? },
+        13 => {
+            let (seq, seen, every_ms, wanted) = read(body, "heartbeat")?;
+            Frame::Heartbeat { seq, seen, every_ms, wanted }
+        }
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };
     let mut updates = Vec::new();

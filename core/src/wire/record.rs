@@ -14,8 +14,9 @@ use crate::member::{self, Instance, NodeId, Peer, State, Tags};
 /// The highest incarnation that is believed. A member raises its own by one at a time, so that
 /// no honest one comes near in the life of a cluster; what is above is refused as hostile.
 pub const INCARNATION_MAX: u64 = 1 << 62;
-/// How many observers a record names at most; further ones change nothing.
-pub const OBSERVERS_MAX: usize = 8;
+/// How many observers a record names at most: as many as there can be rings, so that all of a
+/// member's watchers fit. The longest names and all tags still fit one message.
+pub const OBSERVERS_MAX: usize = 12;
 
 /// What one node says about a member.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
