@@ -32,6 +32,12 @@ impl Worker {
         Self(child)
     }
 
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
     /// SIGKILL: no destructor runs, no goodbye is said.
     fn kill(&mut self) {
         self.0.kill().unwrap();
@@ -99,4 +105,45 @@ async fn everybody_notices_a_killed_process_and_welcomes_it_back() {
     }
     let answer = nodes[1].request("w1", "work", "x", PATIENCE).await.unwrap();
     assert_eq!(answer.len(), 8);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_stopped_for_a_while_accuses_nobody_and_comes_back() {
+    let secret = Secret::generate();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let start = |id: &str| Cluster::builder("death", id).secret(secret.clone());
+    let first = start("a").start().await.unwrap();
+    let second = start("b").seed(first.addr()).start().await.unwrap();
+    second.join(PATIENCE).await.unwrap();
+    let nodes = [first, second];
+    let seed = nodes[0].addr();
+    let stopped = Worker::start("w1", any, seed, &secret);
+    let _other = Worker::start("w2", any, seed, &secret);
+    for node in &nodes {
+        until("all four are alive", || node.stats().alive == 4).await;
+    }
+    // Long enough for heartbeats to have a past.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let instance = nodes[0].get("w1").unwrap().instance;
+    let mut events = nodes.each_ref().map(Cluster::events);
+
+    stopped.signal("-STOP");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for node in &nodes {
+        assert_eq!(node.get("w1").unwrap().state, State::Failed, "nobody knows that it is stopped");
+    }
+    stopped.signal("-CONT");
+    for node in &nodes {
+        until("it is back", || node.get("w1").unwrap().state == State::Alive).await;
+        assert_eq!(node.get("w1").unwrap().instance, instance);
+    }
+    // Whatever it thinks of the others is told by now.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for events in &mut events {
+        while let Some(event) = events.try_next() {
+            let about = event.kind.member().map(|m| m.id.to_string());
+            assert!(about.is_none_or(|id| id == "w1"), "nothing happened to the others: {event:?}");
+        }
+    }
 }

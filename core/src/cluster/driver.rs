@@ -238,6 +238,7 @@ impl Run {
                 Effect::Close { peer } => {
                     self.driver.transport.close_link(&peer, "no member any more")
                 }
+                Effect::Pin { peer, pinned } => self.driver.transport.pin(&peer, pinned),
                 Effect::Event(kind) => events.push(kind),
                 Effect::Joined => joined = true,
                 Effect::LeaveSpread => {

@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Effect, Membership, Step, Suspicion, Time, gossip::Priority};
+use super::{Effect, Membership, Step, Suspicion, Time, gossip::Priority, suspicion::Jury};
 use crate::{
     event::EventKind,
     member::{Member, NodeId, State},
     wire::Record,
 };
+
+/// How often running suspicions are looked at together.
+const REVIEW_EVERY: Duration = Duration::from_millis(200);
 
 impl Membership {
     pub(super) fn apply_all(&mut self, step: &mut Step<'_>, records: Vec<Record>) {
@@ -50,7 +53,6 @@ impl Membership {
             });
         }
         self.spread(step, &record, Priority::Medium);
-        self.enter_rotation(&record.id);
         self.corroborate(step, &record);
     }
 
@@ -122,7 +124,6 @@ impl Membership {
             }
             (false, State::Alive | State::Suspect) => {
                 step.event(EventKind::MemberJoined { member: alive(&member) });
-                self.enter_rotation(&record.id);
                 Priority::Medium
             }
             (false, State::Failed | State::Left) => Priority::High,
@@ -147,14 +148,10 @@ impl Membership {
             rtt: rtt.and_then(|e| e.member.rtt),
         });
         let suspicion = (record.state == State::Suspect).then(|| {
-            let (min, factor) = (self.settings.suspicion_min, self.settings.suspicion_max_factor);
-            Suspicion::new(
-                step.now,
-                record.observers.clone(),
-                self.table.live_len() + 1,
-                min,
-                factor,
-            )
+            let watchers = self.table.watchers_of(&record.id, &self.own.peer.id);
+            let mut suspicion = Suspicion::new(step.now, record.observers.clone(), watchers);
+            self.review(&mut suspicion);
+            suspicion
         });
         let dead = !record.state.is_live();
         let dead_since = dead.then(|| step.now - Duration::from_millis(record.dead_for_ms));
@@ -165,14 +162,34 @@ impl Membership {
 
     /// Another observer of a suspicion that we know.
     fn confirm(&mut self, step: &mut Step<'_>, record: &Record) {
-        let live = self.table.live_len() + 1;
-        let (min, factor) = (self.settings.suspicion_min, self.settings.suspicion_max_factor);
         let Some(entry) = self.table.get_mut(&record.id) else { return };
         let Some(suspicion) = &mut entry.suspicion else { return };
-        if suspicion.confirm(&record.observers, live, min, factor) {
+        if suspicion.confirm(&record.observers) {
             let merged = entry.record(step.now);
             self.spread(step, &merged, Priority::Critical);
+            self.review_suspicion(&record.id);
         }
+    }
+
+    fn review_suspicion(&mut self, id: &NodeId) {
+        let Some(mut suspicion) = self.table.get_mut(id).and_then(|e| e.suspicion.take()) else {
+            return;
+        };
+        self.review(&mut suspicion);
+        if let Some(entry) = self.table.get_mut(id) {
+            entry.suspicion = Some(suspicion);
+        }
+    }
+
+    fn review(&self, suspicion: &mut Suspicion) {
+        let jury = Jury {
+            live: self.table.live_len() + 1,
+            min: self.settings.suspicion_min,
+            factor: self.settings.suspicion_max_factor,
+        };
+        let alive = |e: &super::Entry| e.member.state == State::Alive;
+        suspicion
+            .review(&jury, |id| *id == self.own.peer.id || self.table.get(id).is_some_and(alive));
     }
 
     /// We ourselves could not reach a member.
@@ -194,6 +211,18 @@ impl Membership {
     }
 
     pub(super) fn tick_suspicions(&mut self, step: &mut Step<'_>) {
+        // Who is suspect can confirm nothing, and who is gone neither; that changes what is
+        // unanimous about the others.
+        if self.review_at.is_some_and(|at| at <= step.now) {
+            let running: Vec<_> = self.table.suspicions().map(|(id, _)| id.clone()).collect();
+            for id in running {
+                self.review_suspicion(&id);
+            }
+            self.review_at = None;
+        }
+        if self.review_at.is_none() && self.table.suspicions().next().is_some() {
+            self.review_at = Some(step.now + REVIEW_EVERY);
+        }
         while let Some(id) = self.due_suspicion(step.now) {
             let entry = self.table.get(&id).expect("it was found in the table");
             let mut record = entry.record(step.now);
@@ -208,7 +237,7 @@ impl Membership {
     }
 
     pub(super) fn first_suspicion(&self) -> Option<Time> {
-        self.table.suspicions().map(|(_, s)| s.deadline).min()
+        self.table.suspicions().map(|(_, s)| s.deadline).chain(self.review_at).min()
     }
 
     /// Keeps the table within its limit by forgetting the longest dead; whether one more fits.

@@ -22,13 +22,15 @@ mod health;
 mod identity;
 mod join;
 mod outbound;
-pub mod phi;
+mod phi;
 mod probe;
+mod rings;
 mod settings;
 mod suspicion;
 mod sync;
 mod table;
 mod time;
+mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -46,6 +48,7 @@ pub use settings::Settings;
 pub use suspicion::Suspicion;
 pub use table::Entry;
 pub use time::Time;
+pub use watch::WatchEdge;
 
 /// How a frame is to travel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,6 +126,14 @@ pub enum Effect {
         /// Where it leads.
         peer: Peer,
     },
+    /// Keep the link to a process although it is unused, or keep it no longer. Lasts as long as
+    /// the link; of no effect if there is none.
+    Pin {
+        /// Where it leads.
+        peer: Peer,
+        /// Keep it.
+        pinned: bool,
+    },
     /// Tell the subscribers.
     Event(EventKind),
     /// A seed admitted us, or there is none to ask.
@@ -144,6 +155,10 @@ pub struct Counters {
     pub probes_indirect: u64,
     /// Probes made on behalf of others.
     pub probes_relayed: u64,
+    /// Heartbeats sent on watch edges.
+    pub heartbeats: u64,
+    /// Members that we accused since their heartbeats stayed away for too long.
+    pub silences: u64,
     /// Suspicions about ourselves that we refuted.
     pub refutations: u64,
     /// Frames that did not decode or that no honest peer sends.
@@ -194,6 +209,9 @@ pub struct Membership {
     conflict: Option<identity::Conflict>,
     sync: sync::Sync,
     heal: heal::Heal,
+    watch: watch::Watch,
+    /// When the running suspicions are looked at together.
+    review_at: Option<Time>,
     started: Time,
     stopped: bool,
     leave_announced: bool,
@@ -222,7 +240,7 @@ impl Membership {
         Self {
             rng: StdRng::seed_from_u64(seed),
             own,
-            table: table::Table::default(),
+            table: table::Table::new(&settings.me.id, settings.watch_rings),
             gossip: gossip::Gossip::default(),
             health: health::LocalHealth::default(),
             probes: probe::Probes::default(),
@@ -230,6 +248,8 @@ impl Membership {
             conflict: None,
             sync: sync::Sync::default(),
             heal: heal::Heal::default(),
+            watch: watch::Watch::new(settings.phi_threshold),
+            review_at: None,
             started: Time::default(),
             stopped: false,
             leave_announced: false,
@@ -276,7 +296,8 @@ impl Membership {
         }
         let suspicion = self.first_suspicion();
         busy.into_iter()
-            .chain([conflict, suspicion, self.sync.deadline(), self.heal.deadline()])
+            .chain([conflict, suspicion, self.watch.deadline()])
+            .chain([self.sync.deadline(), self.heal.deadline()])
             .flatten()
             .min()
     }
@@ -369,6 +390,7 @@ impl Membership {
         if self.own.state != State::Left {
             self.tick_join(step);
             self.tick_conflict(step);
+            self.tick_watch(step);
             self.tick_probes(step);
             self.tick_suspicions(step);
             self.tick_sync(step);
@@ -410,7 +432,10 @@ impl Membership {
             }
             Frame::Records { want } => self.on_records(step, &from, want, updates),
             Frame::Conflict { uptime_ms } => self.on_conflict(step, &from, uptime_ms),
-            Frame::Heartbeat { .. } => self.apply_all(step, updates),
+            Frame::Heartbeat { seq, seen, every_ms, wanted } => {
+                self.apply_all(step, updates);
+                self.on_heartbeat(step, &from, (seq, seen, every_ms, wanted));
+            }
         }
     }
 
@@ -428,6 +453,7 @@ impl Membership {
             Some(e) if e.member.instance == peer.instance => {
                 let live = e.member.state.is_live();
                 self.table.set_linked(&peer.id, true);
+                self.edge_linked(step, &peer.id);
                 live
             }
             _ => false,
@@ -444,6 +470,7 @@ impl Membership {
     fn link_down(&mut self, step: &mut Step<'_>, peer: &Peer, broken: bool) {
         if self.table.get(&peer.id).is_some_and(|e| e.member.instance == peer.instance) {
             self.table.set_linked(&peer.id, false);
+            self.edge_unlinked(step, &peer.id);
             if broken {
                 self.probe_at_once(step, peer);
             }
@@ -499,7 +526,8 @@ impl Membership {
         }
         self.probes.grant(late);
         self.join.grant(late);
-        self.table.grant_suspicions(late);
+        self.table.suspicions_mut(|suspicion| suspicion.grant(late));
+        self.restart_watch(step.now);
         if let Some(conflict) = &mut self.conflict {
             conflict.deadline = conflict.deadline + late;
         }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Live members we hold a link to are preferred as gossip partners once there are this many.
-const LINKED_ENOUGH: usize = 20;
+const LINKED_ENOUGH: usize = 8;
 /// How many bytes of records one frame of a sync carries.
 const SYNC_BYTES_MAX: usize = 256 << 10;
 

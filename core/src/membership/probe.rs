@@ -2,18 +2,14 @@
 //! few others are asked to ping it, and it gets a ping over a stream besides, so that a path
 //! hostile to datagrams is not taken for a death. Whoever answers nobody becomes a suspect.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use rand::{Rng, seq::SliceRandom};
 
 use super::{Class, Membership, Step, Time};
 use crate::{
     event::EventKind,
-    member::{NodeId, Peer, State},
+    member::{Member, NodeId, Peer, State},
     wire::{Frame, Record},
 };
 
@@ -23,9 +19,12 @@ const PROBES_MAX: usize = 64;
 /// The most probes under way on behalf of others; further requests are dropped, and the asking
 /// side takes the missing `Nack` for bad health of ours, which it is.
 const RELAYS_MAX: usize = 256;
-/// About how many members probe a suspect at once when they hear of it. In a cluster of
-/// thousands not everybody may.
-const CORROBORATORS: f64 = 5.0;
+/// About how many members without a link to a suspect probe it at once when they hear of it,
+/// besides those with one. In a cluster of thousands not everybody may.
+const CORROBORATORS: f64 = 3.0;
+/// How often a member is probed that we hold no link to: each costs a handshake. Who watches it
+/// does hold one, and when those are gone the rings give it new ones, who dial it at once.
+const STRANGER_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 struct Probe {
@@ -50,12 +49,12 @@ struct Relay {
 /// The rotation, and what is under way.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
-    /// Round robin over all live members, shuffled anew after each round, so that the time to
-    /// a member's next probe has a bound.
+    /// Round robin over the members that we hold a link to, shuffled anew for each round, so that
+    /// the time to a member's next probe has a bound.
     rotation: Vec<NodeId>,
-    /// The same, to look one up.
-    in_rotation: BTreeSet<NodeId>,
-    at: usize,
+    /// When a member without a link gets its turn again, and whose it was last.
+    stranger_at: Time,
+    stranger: Option<NodeId>,
     next: Option<Time>,
     seq: u64,
     own: BTreeMap<u64, Probe>,
@@ -99,14 +98,7 @@ impl Membership {
         // Nodes that start together must not probe in step.
         let phase = self.rng.random_range(0.0..1.0);
         self.probes.next = Some(step.now + self.settings.probe_interval.mul_f64(phase));
-    }
-
-    /// A new member enters the round at a random place.
-    pub(super) fn enter_rotation(&mut self, id: &NodeId) {
-        if self.probes.in_rotation.insert(id.clone()) {
-            let at = self.rng.random_range(0..=self.probes.rotation.len());
-            self.probes.rotation.insert(at, id.clone());
-        }
+        self.probes.stranger_at = step.now + STRANGER_EVERY.mul_f64(0.5 + phase);
     }
 
     pub(super) fn tick_probes(&mut self, step: &mut Step<'_>) {
@@ -114,7 +106,7 @@ impl Membership {
         self.judge_probes(step);
         if self.probes.next.is_some_and(|at| at <= step.now) {
             self.probes.next = Some(step.now + self.health.scale(self.settings.probe_interval));
-            if let Some(id) = self.next_in_rotation() {
+            if let Some(id) = self.next_stranger(step).or_else(|| self.next_in_rotation()) {
                 self.probe(step, &id);
             }
         }
@@ -137,8 +129,9 @@ impl Membership {
         if record.state != State::Suspect || by_us || self.own.state == State::Left {
             return;
         }
+        let linked = self.table.get(&record.id).is_some_and(|e| e.linked);
         let chance = (CORROBORATORS / (self.table.live_len().max(1) as f64)).min(1.0);
-        if self.rng.random_bool(chance) {
+        if linked || self.is_watched(&record.id) || self.rng.random_bool(chance) {
             self.probe(step, &record.id);
         }
     }
@@ -168,21 +161,30 @@ impl Membership {
     }
 
     fn next_in_rotation(&mut self) -> Option<NodeId> {
-        // Each turn either finds a member or removes one that is gone.
-        while !self.probes.rotation.is_empty() {
-            if self.probes.at >= self.probes.rotation.len() {
-                self.probes.at = 0;
-                self.probes.rotation.shuffle(&mut self.rng);
-            }
-            let id = self.probes.rotation[self.probes.at].clone();
-            if self.table.get(&id).is_some_and(|e| e.member.state.is_live()) {
-                self.probes.at += 1;
+        if self.probes.rotation.is_empty() {
+            self.probes.rotation = self.table.linked().to_vec();
+            self.probes.rotation.shuffle(&mut self.rng);
+        }
+        // Each turn takes one out, those among them that are gone meanwhile.
+        while let Some(id) = self.probes.rotation.pop() {
+            if self.table.get(&id).is_some_and(|e| e.member.state.is_live() && e.linked) {
                 return Some(id);
             }
-            self.probes.rotation.remove(self.probes.at);
-            self.probes.in_rotation.remove(&id);
         }
         None
+    }
+
+    /// The next in order of the ids that we hold no link to, if it is time for one.
+    fn next_stranger(&mut self, step: &Step<'_>) -> Option<NodeId> {
+        if self.probes.stranger_at > step.now || self.join.pending() {
+            return None;
+        }
+        self.probes.stranger_at = step.now + STRANGER_EVERY;
+        let stranger = |e: &&super::Entry| e.member.state.is_live() && !e.linked;
+        let after = self.table.range(self.probes.stranger.as_ref(), None).find(stranger);
+        let found = after.or_else(|| self.table.iter().find(stranger));
+        self.probes.stranger = found.map(|e| e.member.id.clone());
+        self.probes.stranger.clone()
     }
 
     fn judge_probes(&mut self, step: &mut Step<'_>) {
@@ -200,10 +202,7 @@ impl Membership {
             let probe = &self.probes.own[&seq];
             (probe.target.clone(), probe.addr)
         };
-        let count = self.settings.indirect_probes;
-        let helpers = self.table.pick(&mut self.rng, count, |e| {
-            e.member.id != target.id && e.member.state == State::Alive
-        });
+        let helpers = self.helpers(&target.id);
         for helper in &helpers {
             let ask = Frame::PingReq { seq, target: target.clone(), addr };
             self.send(step, &helper.peer(), helper.addr, Class::Datagram, &ask);
@@ -217,6 +216,24 @@ impl Membership {
             probe.helpers = helpers.iter().map(|m| m.peer()).collect();
             probe.deadline = deadline;
         }
+    }
+
+    /// Those who watch the target hold a link to it, and some of them one to us.
+    fn helpers(&mut self, target: &NodeId) -> Vec<std::sync::Arc<Member>> {
+        let count = self.settings.indirect_probes;
+        let watchers = self.table.watchers_of(target, &self.own.peer.id);
+        let fit = |e: &super::Entry| e.member.id != *target && e.member.state == State::Alive;
+        let mut helpers = self.table.pick(&mut self.rng, count, |e| {
+            fit(e) && e.linked && watchers.binary_search(&e.member.id).is_ok()
+        });
+        let more = self.table.pick(&mut self.rng, 2 * count, |e| fit(e) && e.linked);
+        let any = self.table.pick(&mut self.rng, 2 * count, fit);
+        for member in more.into_iter().chain(any) {
+            if helpers.len() < count && !helpers.iter().any(|h| h.id == member.id) {
+                helpers.push(member);
+            }
+        }
+        helpers
     }
 
     fn probe_failed(&mut self, step: &mut Step<'_>, seq: u64) {

@@ -1,4 +1,5 @@
-//! How long a suspect has to refute: Lifeguard's suspicion timer (Dadgar et al. 2017).
+//! How long a suspect has to refute: Lifeguard's suspicion timer (Dadgar et al. 2017), which ends
+//! early when those who would know agree.
 
 use std::time::Duration;
 
@@ -6,70 +7,104 @@ use super::Time;
 use crate::member::NodeId;
 use crate::wire::OBSERVERS_MAX;
 
+/// A suspect always has so long to refute, whoever agrees on what.
+pub const REFUTE_MIN: Duration = Duration::from_secs(1);
+/// The confirmations besides the first observer that shrink the timer to its minimum.
+const CONFIRMATIONS_WANTED: usize = 3;
+/// With fewer possible observers nobody's agreement means much.
+const JURY_MIN: usize = 3;
+/// One of so many may disagree where nearly all agree.
+const DISSENT: usize = 5;
+
 /// A running suspicion about one member.
 #[derive(Clone, Debug)]
 pub struct Suspicion {
-    /// When we heard of it.
+    /// When we heard of it; later by what we were paused since.
     pub since: Time,
     /// Distinct nodes that could not reach the member, at most [`OBSERVERS_MAX`].
     pub observers: Vec<NodeId>,
     /// When it becomes a failure.
     pub deadline: Time,
+    /// Who watched the member when the suspicion began.
+    watchers: Vec<NodeId>,
+}
+
+/// What the length of a suspicion depends on besides its observers.
+#[derive(Clone, Copy, Debug)]
+pub struct Jury {
+    /// All live members, the suspect and ourselves included.
+    pub live: usize,
+    /// The shortest time a suspect has at up to ten members.
+    pub min: Duration,
+    /// The longest is so many times the shortest.
+    pub factor: u32,
 }
 
 impl Suspicion {
-    /// Begins with the observers that are known. `live` counts all live members, the suspect and
-    /// ourselves included.
-    pub fn new(now: Time, observers: Vec<NodeId>, live: usize, min: Duration, factor: u32) -> Self {
-        let mut suspicion = Self { since: now, observers, deadline: now };
-        suspicion.set_deadline(live, min, factor);
-        suspicion
+    /// Begins with the observers that are known; it runs once it is reviewed.
+    pub fn new(now: Time, observers: Vec<NodeId>, watchers: Vec<NodeId>) -> Self {
+        Self { since: now, observers, deadline: Time(u64::MAX), watchers }
     }
 
-    /// Adds observers; whether any was new. The timer shrinks with each.
-    pub fn confirm(
-        &mut self,
-        observers: &[NodeId],
-        live: usize,
-        min: Duration,
-        factor: u32,
-    ) -> bool {
-        let before = self.observers.len();
-        for observer in observers {
-            if self.observers.len() < OBSERVERS_MAX && !self.observers.contains(observer) {
-                self.observers.push(observer.clone());
+    /// Adds observers; whether any was new. One who watches the member is worth more than one who
+    /// does not, where there is no room for both.
+    pub fn confirm(&mut self, observers: &[NodeId]) -> bool {
+        let mut grew = false;
+        for observer in observers.iter().take(OBSERVERS_MAX) {
+            if self.observers.contains(observer) {
+                continue;
             }
-        }
-        let grew = self.observers.len() > before;
-        if grew {
-            let old = self.deadline;
-            self.set_deadline(live, min, factor);
-            // The cluster may have grown meanwhile; a confirmation never lengthens the time.
-            self.deadline = self.deadline.min(old);
+            if self.observers.len() >= OBSERVERS_MAX {
+                let other = self.observers.iter().position(|o| !self.watchers.contains(o));
+                match other.filter(|_| self.watchers.contains(observer)) {
+                    Some(at) => self.observers.swap_remove(at),
+                    None => continue,
+                };
+            }
+            self.observers.push(observer.clone());
+            grew = true;
         }
         grew
     }
 
-    fn set_deadline(&mut self, live: usize, min: Duration, factor: u32) {
-        let confirmations = self.observers.len().saturating_sub(1);
-        self.deadline = self.since + timeout(live, confirmations, min, factor);
+    /// Sets the deadline anew. What changes meanwhile never lengthens the time. Who is not `sound`,
+    /// suspect itself or gone, has no say.
+    pub fn review(&mut self, jury: &Jury, sound: impl Fn(&NodeId) -> bool) {
+        let long = self.since + timeout(jury, self.watchers.len(), self.observers.len());
+        self.deadline = self.deadline.min(long);
+        if self.unanimous(sound) {
+            self.deadline = self.deadline.min(self.since + REFUTE_MIN);
+        }
+    }
+
+    /// We were paused: the suspect has that much more time.
+    pub fn grant(&mut self, late: Duration) {
+        self.since = self.since + late;
+        self.deadline = self.deadline + late;
+    }
+
+    /// Whether nearly all sound watchers could not reach the member. Others who could not either
+    /// do not count: they hold no link to it.
+    fn unanimous(&self, sound: impl Fn(&NodeId) -> bool) -> bool {
+        let (mut all, mut agree) = (0, 0);
+        for watcher in self.watchers.iter().filter(|w| sound(w)) {
+            all += 1;
+            agree += usize::from(self.observers.contains(watcher));
+        }
+        all >= JURY_MIN && agree >= all - all / DISSENT
     }
 }
 
-/// The confirmations besides the first observer that shrink the timer to its minimum.
-const CONFIRMATIONS_WANTED: usize = 3;
-
-/// max − (max − min) · log(c + 1) / log(k + 1), at least min. With fewer than three possible
-/// observers nobody could confirm, so the minimum runs in full.
-fn timeout(live: usize, confirmations: usize, min: Duration, factor: u32) -> Duration {
-    let min = min.mul_f64((live.max(1) as f64).log10().max(1.0));
-    let observers_possible = live.saturating_sub(1);
-    if observers_possible < 3 {
+/// max − (max − min) · log(c + 1) / log(k + 1), at least min, with c confirmations of k wanted.
+/// With fewer than three possible observers nobody could confirm, so the minimum runs in full.
+fn timeout(jury: &Jury, watchers: usize, observers: usize) -> Duration {
+    let min = jury.min.mul_f64((jury.live.max(1) as f64).log10().max(1.0));
+    if watchers < JURY_MIN {
         return min;
     }
-    let wanted = CONFIRMATIONS_WANTED.min(observers_possible - 1);
-    let share = ((confirmations + 1) as f64).ln() / ((wanted + 1) as f64).ln();
-    let max = min * factor;
+    let wanted = CONFIRMATIONS_WANTED.min(watchers - 1);
+    let share = (observers.max(1) as f64).ln() / ((wanted + 1) as f64).ln();
+    let max = min * jury.factor;
     let shrunk = max.as_secs_f64() - (max - min).as_secs_f64() * share;
     Duration::from_secs_f64(shrunk.max(min.as_secs_f64()))
 }
@@ -80,28 +115,77 @@ mod tests {
 
     const MIN: Duration = Duration::from_secs(3);
 
+    fn ids(n: std::ops::Range<u32>) -> Vec<NodeId> {
+        n.map(|n| NodeId::new(format!("n{n}")).unwrap()).collect()
+    }
+
+    fn review(s: &mut Suspicion, live: usize) -> Time {
+        s.review(&Jury { live, min: MIN, factor: 3 }, |_| true);
+        s.deadline
+    }
+
+    /// When a suspicion with so many observers, of so many watchers, becomes a failure.
+    fn deadline(observers: u32, watchers: u32, live: usize, silent: std::ops::Range<u32>) -> Time {
+        let mut s = Suspicion::new(Time(0), ids(0..observers), ids(0..watchers));
+        let silent = ids(silent);
+        s.review(&Jury { live, min: MIN, factor: 3 }, |w| !silent.contains(w));
+        s.deadline
+    }
+
     #[test]
     fn each_distinct_observer_shrinks_the_timer_once() {
-        let id = |n: u32| NodeId::new(format!("n{n}")).unwrap();
-        let mut s = Suspicion::new(Time(0), vec![id(0)], 10, MIN, 3);
-        assert_eq!(s.deadline, Time(9_000_000));
-        assert!(!s.confirm(&[id(0)], 10, MIN, 3));
-        assert_eq!(s.deadline, Time(9_000_000));
-        assert!(s.confirm(&[id(1)], 10, MIN, 3));
-        assert_eq!(s.deadline, Time(6_000_000)); // ln 2 / ln 4 is one half
-        assert!(s.confirm(&[id(2), id(3), id(4)], 10, MIN, 3));
-        assert_eq!(s.deadline, Time(3_000_000));
+        let mut s = Suspicion::new(Time(0), ids(0..1), ids(0..9));
+        assert_eq!(review(&mut s, 10), Time(9_000_000));
+        assert!(!s.confirm(&ids(0..1)));
+        assert_eq!(review(&mut s, 10), Time(9_000_000));
+        assert!(s.confirm(&ids(1..2)));
+        assert_eq!(review(&mut s, 10), Time(6_000_000)); // ln 2 / ln 4 is one half
+        assert!(s.confirm(&ids(2..5)));
+        assert_eq!(review(&mut s, 10), Time(3_000_000));
     }
 
     #[test]
     fn few_possible_observers_run_the_minimum_in_full() {
-        assert_eq!(timeout(3, 0, MIN, 3), MIN);
-        assert_eq!(timeout(2, 1, MIN, 3), MIN);
-        assert_eq!(timeout(4, 0, MIN, 3), 3 * MIN);
+        assert_eq!(deadline(1, 2, 3, 0..0), Time(3_000_000));
+        assert_eq!(deadline(2, 2, 3, 0..0), Time(3_000_000));
+        assert_eq!(deadline(1, 3, 4, 0..0), Time(9_000_000));
     }
 
     #[test]
     fn grows_with_the_logarithm_of_the_size() {
-        assert_eq!(timeout(1000, 3, MIN, 3), 3 * MIN);
+        assert_eq!(deadline(4, 10, 1000, 0..0), Time(9_000_000));
+    }
+
+    #[test]
+    fn near_unanimity_leaves_a_second_to_refute() {
+        assert_eq!(deadline(8, 10, 1000, 0..0), Time(1_000_000));
+        assert_eq!(deadline(7, 10, 1000, 0..0), Time(9_000_000));
+        assert_eq!(deadline(3, 3, 4, 0..0), Time(1_000_000));
+    }
+
+    #[test]
+    fn who_is_suspect_has_no_say_but_three_must_have_one() {
+        // Watchers 4 to 8 are suspect: the other four are all there is to agree.
+        assert_eq!(deadline(4, 9, 10, 4..9), Time(1_000_000));
+        assert_eq!(deadline(2, 9, 10, 2..9), Time(6_000_000));
+    }
+
+    #[test]
+    fn observers_who_do_not_watch_are_not_counted_as_agreeing() {
+        let mut s = Suspicion::new(Time(0), ids(20..28), ids(0..10));
+        assert_eq!(review(&mut s, 1000), Time(9_000_000));
+        // And they give way to those who do.
+        assert!(s.confirm(&ids(0..10)));
+        assert_eq!(s.observers.len(), OBSERVERS_MAX);
+        assert_eq!(review(&mut s, 1000), Time(1_000_000));
+    }
+
+    #[test]
+    fn a_pause_of_ours_leaves_the_second_to_refute() {
+        let mut s = Suspicion::new(Time(0), ids(0..1), ids(0..10));
+        review(&mut s, 1000);
+        s.grant(Duration::from_secs(5));
+        s.confirm(&ids(0..10));
+        assert_eq!(review(&mut s, 1000), Time(6_000_000));
     }
 }

@@ -8,7 +8,10 @@ use std::{
 
 use rand::{Rng, rngs::StdRng};
 
-use super::{Suspicion, Time};
+use super::{
+    Suspicion, Time,
+    rings::{self, Rings},
+};
 use crate::{
     member::{Member, NodeId, State},
     wire::{Record, Summary},
@@ -27,6 +30,8 @@ pub struct Entry {
     pub dead_since: Option<Time>,
     /// Whether the transport holds a link to exactly this process.
     pub linked: bool,
+    /// What its places on the rings are made from.
+    place_seed: u64,
     /// Its place in `Table::live`.
     live_at: Option<usize>,
     /// Its place in `Table::linked`.
@@ -56,7 +61,7 @@ impl Entry {
 }
 
 /// All other nodes that are known, the dead included until they are forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
     entries: BTreeMap<NodeId, Entry>,
     /// Alive and suspect members, in no order that matters: for picking at random.
@@ -67,9 +72,25 @@ pub struct Table {
     suspected: BTreeSet<NodeId>,
     /// XOR of the fingerprints of all live records.
     hash: u64,
+    /// Our neighbours among the live.
+    rings: Rings,
+    live_version: u64,
 }
 
 impl Table {
+    /// An empty one, of a node that is on so many rings.
+    pub fn new(own: &NodeId, rings: u32) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            live: Vec::new(),
+            linked: Vec::new(),
+            suspected: BTreeSet::new(),
+            hash: 0,
+            rings: Rings::new(rings, own),
+            live_version: 0,
+        }
+    }
+
     /// What is known about a node.
     pub fn get(&self, id: &NodeId) -> Option<&Entry> {
         self.entries.get(id)
@@ -130,8 +151,13 @@ impl Table {
         dead_since: Option<Time>,
     ) {
         let id = member.id.clone();
-        let old = self.remove(&id);
+        let old = self.take(&id);
+        let was_live = old.as_ref().is_some_and(|e| e.member.state.is_live());
+        let place_seed = old.as_ref().map_or_else(|| rings::place_seed(&id), |e| e.place_seed);
         let same_process = old.as_ref().is_some_and(|e| e.member.instance == member.instance);
+        if !same_process || was_live != member.state.is_live() {
+            self.live_version += 1;
+        }
         let linked = same_process && old.is_some_and(|e| e.linked);
         let mut entry = Entry {
             member,
@@ -139,6 +165,7 @@ impl Table {
             observers,
             dead_since,
             linked,
+            place_seed,
             live_at: None,
             linked_at: None,
         };
@@ -154,11 +181,31 @@ impl Table {
         if entry.suspicion.is_some() {
             self.suspected.insert(id.clone());
         }
-        self.entries.insert(id, entry);
+        let is_live = entry.live_at.is_some();
+        self.entries.insert(id.clone(), entry);
+        if is_live && !was_live {
+            self.rings.add(place_seed, &id);
+        } else if was_live && !is_live {
+            self.leave_rings(&id);
+        }
     }
 
     /// Forgets a node.
     pub fn remove(&mut self, id: &NodeId) -> Option<Entry> {
+        let entry = self.take(id)?;
+        if entry.live_at.is_some() {
+            self.live_version += 1;
+            self.leave_rings(id);
+        }
+        Some(entry)
+    }
+
+    fn leave_rings(&mut self, id: &NodeId) {
+        let rest = self.live.iter().map(|i| (self.entries[i].place_seed, i));
+        self.rings.remove(id, rest);
+    }
+
+    fn take(&mut self, id: &NodeId) -> Option<Entry> {
         let entry = self.entries.remove(id)?;
         self.suspected.remove(id);
         if let Some(at) = entry.live_at {
@@ -181,6 +228,42 @@ impl Table {
             let moved = self.entries.get_mut(moved).expect("every linked id has an entry");
             moved.linked_at = Some(at);
         }
+    }
+
+    /// Our neighbours on the rings.
+    pub fn rings(&self) -> &Rings {
+        &self.rings
+    }
+
+    /// Rises whenever another set of processes is live.
+    pub fn live_version(&self) -> u64 {
+        self.live_version
+    }
+
+    /// All live members, in no order that matters.
+    pub fn live(&self) -> &[NodeId] {
+        &self.live
+    }
+
+    /// Whether there are so few that everybody watches everybody.
+    pub fn all_watch_all(&self) -> bool {
+        self.live.len() <= self.rings.count()
+    }
+
+    /// Who watches a member: live ones, perhaps `own`, which is us.
+    pub fn watchers_of(&self, id: &NodeId, own: &NodeId) -> Vec<NodeId> {
+        let own = (rings::place_seed(own), own);
+        let others = self.live.iter().map(|i| (self.entries[i].place_seed, i));
+        let others = others.chain(std::iter::once(own));
+        if self.all_watch_all() {
+            return others.filter(|(_, i)| *i != id).map(|(_, i)| i.clone()).collect();
+        }
+        rings::watchers_of(self.rings.count(), id, others)
+    }
+
+    /// The live members that we hold a link to.
+    pub fn linked(&self) -> &[NodeId] {
+        &self.linked
     }
 
     /// Notes whether the transport holds a link to the member.
@@ -266,11 +349,11 @@ impl Table {
         self.suspected.iter().filter_map(|id| Some((id, self.entries[id].suspicion.as_ref()?)))
     }
 
-    /// Gives every suspect more time.
-    pub fn grant_suspicions(&mut self, late: Duration) {
+    /// The same, to change them.
+    pub fn suspicions_mut(&mut self, mut change: impl FnMut(&mut Suspicion)) {
         for id in &self.suspected {
             if let Some(s) = self.entries.get_mut(id).and_then(|e| e.suspicion.as_mut()) {
-                s.deadline = s.deadline + late;
+                change(s);
             }
         }
     }

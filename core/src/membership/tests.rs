@@ -41,6 +41,9 @@ impl Node {
         node.input(Input::Start);
         let all: Vec<_> = (1..=others).map(|n| record(n, 1, State::Alive)).collect();
         node.frame(1, Frame::Records { want: Vec::new() }, &all);
+        for n in 1..=others {
+            node.input(Input::LinkUp { peer: peer(n), addr: addr(n), dialed: None });
+        }
         node
     }
 

@@ -24,6 +24,8 @@ pub enum Fault {
     Heal,
     /// A host's process dies without a word.
     Crash(usize),
+    /// A host's process stands still for so long: it hears and says nothing, and does not know.
+    Pause(usize, u64),
     /// A host's process starts again under its id, after dying if it still runs.
     Restart {
         /// Which.
@@ -71,6 +73,7 @@ impl Fault {
             }
             Fault::Heal => world.net.heal(),
             Fault::Crash(host) => world.crash(*host),
+            Fault::Pause(host, time) => world.pause(*host, *time),
             Fault::Restart { host, moved, seeds } => {
                 world.crash(*host);
                 world.start(*host, *host, *moved, seeds);

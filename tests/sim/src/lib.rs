@@ -5,6 +5,7 @@
 //! `cargo xtask sim run --seed S --nodes N`.
 
 pub mod bench;
+pub mod detect;
 pub mod faults;
 pub mod network;
 pub mod rules;

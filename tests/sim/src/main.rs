@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use peerage_sim::{bench, scenario::Scenario};
+use peerage_sim::{MS, bench, detect, scenario::Scenario};
 
 #[derive(Parser)]
 #[command(name = "peerage-sim", about = "Peerage's membership in virtual time")]
@@ -35,6 +35,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure how fast a death without a goodbye is noticed, in virtual time.
+    Detection {
+        /// How many nodes; several cluster sizes may be given.
+        #[arg(long, value_delimiter = ',', default_value = "10,50,100,200")]
+        nodes: Vec<usize>,
+        /// How many deaths at each size.
+        #[arg(long, default_value_t = 5)]
+        seeds: u64,
+        /// The last line is one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Measure how much cluster time a second of CPU simulates.
     Bench {
         /// How many nodes.
@@ -55,6 +67,7 @@ fn main() -> ExitCode {
             let range = seed.map_or(first..first + seeds, |s| s..s + 1);
             run(range, nodes as usize, verbose, json)
         }
+        Command::Detection { nodes, seeds, json } => detection(&nodes, seeds, json),
         Command::Bench { nodes, seconds, json } => {
             let m = bench::steady(nodes as usize, seconds, &mut |line| eprintln!("{line}"));
             let ratio = m.virtual_s / m.cpu_s;
@@ -74,6 +87,27 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+fn detection(nodes: &[usize], seeds: u64, json: bool) -> ExitCode {
+    let mut rows = Vec::new();
+    for n in nodes {
+        let Some(death) = detect::deaths(*n, 0..seeds) else {
+            eprintln!("{n} nodes: a death was not noticed");
+            return ExitCode::FAILURE;
+        };
+        let (first, all) = (death.first_suspect / MS, death.failed_everywhere / MS);
+        eprintln!(
+            "{n} nodes: suspected after {first} ms, failed everywhere after {all} ms, {} wrong",
+            death.wrong
+        );
+        rows.push(serde_json::json!({"n": n, "first_suspect_ms": first,
+            "failed_everywhere_ms": all, "wrong": death.wrong}));
+    }
+    if json {
+        println!("{}", serde_json::json!({ "rows": rows }));
+    }
+    ExitCode::SUCCESS
 }
 
 fn run(range: std::ops::Range<u64>, nodes: usize, verbose: bool, json: bool) -> ExitCode {

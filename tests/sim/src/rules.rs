@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peerage::{
     EventKind, NodeId, State,
     member::{Instance, Member, Peer},
-    membership::{Class, Effect, Membership, STREAM_BYTES_MAX, UPDATES_MAX},
+    membership::{Class, Effect, Membership, STREAM_BYTES_MAX, Time, UPDATES_MAX},
     wire::{self, FRAME_BYTES_MAX, Frame},
 };
 
@@ -13,6 +13,8 @@ use peerage::{
 pub const DATAGRAM_MAX: usize = 1160;
 /// Our own probes (64) and those on behalf of others (256).
 pub const PROBES_MAX: usize = 64 + 256;
+/// A suspect has at least so long to refute.
+pub const REFUTE_MIN: u64 = crate::S;
 /// The table is read whole at least every so many steps, even if nothing seems to have changed.
 const WHOLE_EVERY: u32 = 16;
 
@@ -24,6 +26,8 @@ pub struct Observed<'a> {
     pub peer: &'a Peer,
     /// What the step gave.
     pub effects: &'a [Effect],
+    /// When it was, in microseconds.
+    pub now: u64,
 }
 
 /// What a node held about a member.
@@ -55,6 +59,7 @@ struct View {
     left: BTreeSet<Peer>,
     version: u64,
     skipped: u32,
+    pinned: BTreeSet<Peer>,
 }
 
 /// All checkers, with what they remember.
@@ -63,6 +68,9 @@ pub struct Rules {
     /// A `MemberFailed` about a running process is a violation.
     pub no_wrong_failures: bool,
     announced: BTreeMap<NodeId, u64>,
+    now: u64,
+    /// When which incarnation was first suspected by anybody.
+    suspected: BTreeMap<(Peer, u64), u64>,
     views: BTreeMap<usize, View>,
 }
 
@@ -75,6 +83,7 @@ impl Rules {
         running: &dyn Fn(&Peer) -> bool,
         found: &mut Vec<String>,
     ) {
+        self.now = seen.now;
         let own = seen.machine.own_record();
         self.own(&own.id, own.incarnation, own.state, found);
         self.effects(observer, seen, running, found);
@@ -93,8 +102,37 @@ impl Rules {
         if queued > known {
             found.push(format!("rule 5: {queued} updates queued about {known} members"));
         }
+        self.edges(observer, seen, found);
         if seen.machine.probes_len() > PROBES_MAX {
             found.push(format!("rule 5: {} probes under way", seen.machine.probes_len()));
+        }
+    }
+
+    /// Rule 5 for watch edges, and that the links held are those of edges.
+    fn edges(&mut self, observer: usize, seen: &Observed<'_>, found: &mut Vec<String>) {
+        let most = seen.machine.watch_edges_max();
+        let view = self.views.entry(observer).or_default();
+        for effect in seen.effects {
+            if let Effect::Pin { peer, pinned } = effect {
+                let _ = if *pinned {
+                    view.pinned.insert(peer.clone())
+                } else {
+                    view.pinned.remove(peer)
+                };
+            }
+        }
+        if view.pinned.len() > most {
+            found.push(format!("rule 5: {} links pinned", view.pinned.len()));
+        }
+        if seen.effects.iter().any(|e| matches!(e, Effect::Pin { .. })) {
+            let edges: BTreeSet<Peer> =
+                seen.machine.watch_edges(Time(seen.now)).map(|e| e.peer).collect();
+            if edges.len() > most {
+                found.push(format!("rule 5: {} watch edges", edges.len()));
+            }
+            for peer in view.pinned.difference(&edges) {
+                found.push(format!("the link to {peer:?} is pinned without an edge"));
+            }
         }
     }
 
@@ -191,6 +229,30 @@ impl Rules {
         }
         view.told.insert(member.id.clone(), next);
         self.states(kind, member, found);
+        self.time_to_refute(kind, member, found);
+    }
+
+    /// Nobody becomes failed before it had a second to refute, however many agree.
+    fn time_to_refute(&mut self, kind: &EventKind, member: &Member, found: &mut Vec<String>) {
+        let life = (member.peer(), member.incarnation);
+        match kind {
+            EventKind::MemberSuspected { .. } => {
+                self.suspected.entry(life).or_insert(self.now);
+            }
+            // A newcomer under its id was let in, so that its end is known and needs no time.
+            EventKind::MemberFailed { replaced: true, .. } => {
+                self.suspected.insert(life, 0);
+            }
+            EventKind::MemberFailed { replaced: false, .. } => {
+                if let Some(since) = self.suspected.get(&life)
+                    && self.now - since < REFUTE_MIN
+                {
+                    let had = self.now - since;
+                    found.push(format!("{} had {had} µs to refute", member.id));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// The member in an event is in the state that the event speaks of.

@@ -12,6 +12,8 @@ use crate::{MS, S, faults::Fault, world::World};
 const CALM: u64 = 10 * S;
 /// How long faults come.
 const TROUBLED: u64 = 40 * S;
+/// How long after all was well every watch edge stands, even if its dial waits at its longest.
+const EDGES_STAND: u64 = 35 * S;
 /// What a scenario with forgetting uses; longer than any fault lasts.
 const RETENTION: Duration = Duration::from_secs(150);
 
@@ -138,6 +140,8 @@ impl Scenario {
         world.forbid_wrong_failures(true);
         world.run_until(world.now() + 10 * S);
         let mut wrong = world.differences();
+        world.run_until(world.now() + EDGES_STAND);
+        wrong.extend(world.edges_amiss());
         if self.forgets {
             // The last try comes within eight times the healing interval and a quarter more.
             world.run_until(world.now() + RETENTION.as_micros() as u64 + 30 * S);
@@ -174,7 +178,7 @@ fn random_fault(
     let other = (host + rng.random_range(1..nodes)) % nodes;
     let ends = at + rng.random_range(S..20 * S);
     let through: Vec<usize> = seeds(nodes).into_iter().filter(|s| *s != host).collect();
-    match rng.random_range(0..11) {
+    match rng.random_range(0..12) {
         0 | 1 => plan.push((at, Fault::Crash(host))),
         2 | 3 => {
             let moved = host >= 3 && rng.random_bool(0.5);
@@ -198,6 +202,10 @@ fn random_fault(
             all.truncate(rng.random_range(1..nodes));
             plan.push((at, Fault::Split(all)));
             plan.push((ends, Fault::Heal));
+        }
+        10 => {
+            let most = CALM + TROUBLED + 4 * S - at;
+            plan.push((at, Fault::Pause(host, rng.random_range(S / 2..most.min(15 * S)))));
         }
         9 => plan.push((at, Fault::Loss(rng.random_range(0.0..0.3)))),
         _ => {

@@ -4,6 +4,7 @@
 use peerage::{EventKind, State};
 use peerage_sim::{
     MS, S,
+    detect::deaths,
     faults::Fault,
     scenario::{bound, config, converge, seeds, start_all},
     world::World,
@@ -192,4 +193,85 @@ fn a_tenth_of_all_packets_lost_fails_nobody() {
     world.forbid_wrong_failures(true);
     world.run_until(world.now() + 300 * S);
     assert_eq!(world.violations, [""; 0]);
+}
+
+#[test]
+fn a_death_is_suspected_within_two_seconds_and_known_to_all_within_four() {
+    for nodes in [10, 50, 100] {
+        let death = deaths(nodes, 0..5).unwrap();
+        assert!(death.first_suspect <= 2 * S, "{nodes} nodes: {death:?}");
+        assert!(death.failed_everywhere <= 4 * S, "{nodes} nodes: {death:?}");
+        assert_eq!(death.wrong, 0, "{nodes} nodes");
+    }
+}
+
+#[test]
+fn edges_stand_and_move_with_the_members() {
+    for nodes in [4, 11, 12, 40] {
+        let mut world = cluster(nodes);
+        world.run_until(world.now() + 20 * S);
+        assert_eq!(world.edges_amiss(), [""; 0], "{nodes} nodes");
+        apply(&mut world, Fault::Crash(1));
+        apply(&mut world, Fault::Leave(2));
+        world.run_until(world.now() + 60 * S);
+        assert_eq!(world.edges_amiss(), [""; 0], "{nodes} nodes, two gone");
+        well(&mut world, S);
+    }
+}
+
+#[test]
+fn who_stood_still_accuses_nobody_and_is_alive_again_soon() {
+    for seconds in [1, 3, 5, 30] {
+        let mut world = cluster(12);
+        world.run_until(30 * S);
+        apply(&mut world, Fault::Pause(4, seconds * S));
+        world.run_until(world.now() + seconds * S);
+        well(&mut world, 5 * S);
+        world.run_until(world.now() + 30 * S);
+        assert_eq!(world.violations, [""; 0]);
+        for other in (0..12).filter(|h| *h != 4) {
+            assert_eq!(count(&world, "MemberSuspected", other), 0, "{seconds} s, n{other}");
+        }
+    }
+}
+
+#[test]
+fn a_quarter_that_stood_still_takes_nobody_along() {
+    let mut world = cluster(40);
+    world.run_until(30 * S);
+    for host in 0..10 {
+        apply(&mut world, Fault::Pause(host, 8 * S));
+    }
+    world.run_until(world.now() + 8 * S);
+    let took = well(&mut world, 10 * S);
+    assert!(took <= 5 * S, "{took} µs");
+    for other in 10..40 {
+        assert_eq!(count(&world, "MemberFailed", other), 0, "n{other}");
+    }
+}
+
+#[test]
+fn one_blackholed_pair_does_not_flap() {
+    let mut world = cluster(12);
+    world.run_until(30 * S);
+    apply(&mut world, Fault::CutPair(3, 4));
+    world.forbid_wrong_failures(true);
+    world.run_until(world.now() + 300 * S);
+    assert_eq!(world.violations, [""; 0]);
+    // Each may accuse the other once before it has learnt better, and eleven hear of it.
+    for host in [3, 4] {
+        let times = count(&world, "MemberSuspected", host);
+        assert!(times <= 11, "n{host} was suspected {times} times");
+    }
+}
+
+#[test]
+fn many_packets_lost_everywhere_fail_nobody() {
+    for share in [0.2, 0.4] {
+        let mut world = cluster(20);
+        apply(&mut world, Fault::Loss(share));
+        world.forbid_wrong_failures(true);
+        world.run_until(world.now() + 120 * S);
+        assert_eq!(world.violations, [""; 0], "loss {share}");
+    }
 }

@@ -72,8 +72,10 @@ impl World {
         for id in ids {
             let l = &self.links[&id];
             let [a, b] = l.ends.map(|p| self.processes[p].host);
-            let open = self.net.open_both(a, b) && l.up == [true, true];
-            if !open && !l.broken && !self.net.open_both(a, b) {
+            let awake = l.ends.iter().all(|p| self.processes[*p].backlog.is_none());
+            let path = awake && self.net.open_both(a, b);
+            let open = path && l.up == [true, true];
+            if !open && !l.broken && !path {
                 self.break_link(id);
             } else if open && l.broken {
                 let Some(l) = self.links.get_mut(&id) else { continue };
@@ -176,10 +178,12 @@ impl World {
             self.dials.remove(&dial);
             return;
         }
+        let awake = |p: usize| self.processes[p].backlog.is_none();
         let found = self
             .at
             .get(&d.addr)
             .copied()
+            .filter(|q| awake(by) && awake(*q))
             .filter(|q| self.net.open_both(self.processes[by].host, self.processes[*q].host));
         let late = self.now - d.begun + pause > CONNECT_TIMEOUT;
         let Some(q) = found else {
@@ -232,6 +236,7 @@ impl World {
                 epoch: 0,
                 broken: false,
                 troubled: [false, false],
+                pinned: [false, false],
                 held: Vec::new(),
                 used: self.now,
             };
@@ -253,12 +258,26 @@ impl World {
         link
     }
 
+    pub(super) fn pin(&mut self, p: usize, peer: &Peer, pinned: bool) {
+        let links = &self.processes[p].links;
+        let link = links.iter().find(|(q, _)| self.processes[**q].peer == *peer).map(|(_, l)| *l);
+        if let Some(link) = link {
+            let end = self.end_of(link, p);
+            if let Some(l) = self.links.get_mut(&link) {
+                l.pinned[end] = pinned;
+            }
+        }
+    }
+
     /// The pool is bounded: the link unused for the longest goes.
     pub(super) fn evict(&mut self, p: usize, fresh: u64) {
         if self.processes[p].links.len() <= self.links_max {
             return;
         }
-        let ids = self.processes[p].links.values().filter(|l| **l != fresh);
+        let ids = self.processes[p]
+            .links
+            .values()
+            .filter(|l| **l != fresh && !self.links[*l].pinned[self.end_of(**l, p)]);
         if let Some(oldest) = ids.copied().min_by_key(|l| (self.links[l].used, *l)) {
             let end = self.end_of(oldest, p);
             self.close(oldest, p);

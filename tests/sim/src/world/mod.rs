@@ -15,7 +15,9 @@ use peerage::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+mod edges;
 mod links;
+mod pauses;
 
 use crate::{
     S,
@@ -32,6 +34,8 @@ const IDLE_TIMEOUT: u64 = 3 * S;
 const TROUBLE: u64 = S * 6 / 10;
 /// How many frames wait for one link.
 const WAITING_MAX: usize = 32;
+/// How many frames wait for a process that stands still.
+const BACKLOG_MAX: usize = 256;
 /// How long a leaving process waits for its announcement to spread.
 const LEAVE_TIMEOUT: u64 = 5 * S;
 /// The longest chain of violations that is kept.
@@ -65,6 +69,8 @@ pub struct Process {
     links: BTreeMap<usize, u64>,
     dials: BTreeMap<(SocketAddr, Option<NodeId>), u64>,
     tick_at: Option<u64>,
+    /// While it stands still: what waits for it.
+    backlog: Option<Vec<Input>>,
 }
 
 #[derive(Debug)]
@@ -76,6 +82,8 @@ struct Link {
     epoch: u64,
     broken: bool,
     troubled: [bool; 2],
+    /// Which end does not evict it.
+    pinned: [bool; 2],
     /// Stream frames that wait for the path to heal: by which end, and what.
     held: Vec<(usize, Bytes)>,
     used: u64,
@@ -107,6 +115,7 @@ enum Happening {
     /// The other end closed the link.
     Closed(u64, usize),
     LeaveOver(usize),
+    Resume(usize),
     Fault(Fault),
 }
 
@@ -254,7 +263,9 @@ impl World {
             Happening::Tick(p) => {
                 if self.processes[p].tick_at == Some(self.now) {
                     self.processes[p].tick_at = None;
-                    self.input(p, Input::Tick);
+                    if self.processes[p].backlog.is_none() {
+                        self.input(p, Input::Tick);
+                    }
                 }
             }
             Happening::Frame { link, from, class, bytes } => self.arrive(link, from, class, bytes),
@@ -277,6 +288,7 @@ impl World {
                 }
             }
             Happening::LeaveOver(p) => self.exit(p),
+            Happening::Resume(p) => self.resume(p),
             Happening::Fault(fault) => {
                 if self.verbose {
                     println!("{:>12} {fault:?}", self.now);
@@ -321,6 +333,7 @@ impl World {
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             tick_at: None,
+            backlog: None,
         });
         self.on_host[host] = Some(p);
         self.at.insert(addr, p);
@@ -389,6 +402,13 @@ impl World {
         if !self.processes[p].running {
             return;
         }
+        if let Some(backlog) = &mut self.processes[p].backlog {
+            // The socket's buffer is bounded; what the stack itself finds out is not in it.
+            if backlog.len() < BACKLOG_MAX || !matches!(input, Input::Frame { .. }) {
+                backlog.push(input);
+            }
+            return;
+        }
         self.steps += 1;
         if self.verbose && !matches!(input, Input::Tick) {
             let shown = match &input {
@@ -442,6 +462,7 @@ impl World {
                 Effect::Dial { addr, .. } => mix(u64::from(addr.port()) << 8 | 1),
                 Effect::Event(kind) => kind.name().bytes().for_each(|b| mix(b.into())),
                 Effect::Close { .. } => mix(2),
+                Effect::Pin { pinned, .. } => mix(6 + u64::from(*pinned)),
                 Effect::Joined => mix(3),
                 Effect::LeaveSpread => mix(4),
                 Effect::Stop => mix(5),
@@ -454,7 +475,8 @@ impl World {
         let process = &self.processes[p];
         let running =
             |peer: &Peer| self.processes.iter().any(|q| q.peer == *peer && q.running && !q.leaving);
-        let observed = Observed { machine: &process.machine, peer: &process.peer, effects };
+        let (machine, peer, now) = (&process.machine, &process.peer, self.now);
+        let observed = Observed { machine, peer, effects, now };
         let mut found = Vec::new();
         rules.after_step(p, &observed, &running, &mut found);
         let name = process.peer.id.clone();
@@ -488,6 +510,7 @@ impl World {
                     self.close(link, p);
                 }
             }
+            Effect::Pin { peer, pinned } => self.pin(p, &peer, pinned),
             Effect::Event(kind) => {
                 if self.verbose {
                     println!("{:>12} {:?} !! {kind:?}", self.now, self.processes[p].peer);

@@ -1,0 +1,65 @@
+//! Whether the watch edges are as they should be once all is quiet: both ends agree, heartbeats
+//! pass, links are held, and everybody is watched.
+
+use std::collections::BTreeMap;
+
+use peerage::{NodeId, membership::Time};
+
+use super::World;
+use crate::S;
+
+/// No heartbeat between two that are well comes later than this.
+const SILENCE_MAX: u64 = 3 * S;
+
+impl World {
+    /// What is wrong with the watch edges; empty if nothing is.
+    pub fn edges_amiss(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut watched_by: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let all: Vec<_> = self.members().filter(|p| !self.forlorn(p)).collect();
+        let rings = self.config.watch_rings as usize;
+        for p in &all {
+            let name = &p.peer.id;
+            let edges: Vec<_> = p.machine.watch_edges(Time(self.now)).collect();
+            let wanted = edges.iter().filter(|e| e.wanted).count();
+            let most = (all.len() - 1).min(2 * rings);
+            let all_watch_all = all.len() <= rings + 1;
+            if wanted > most || wanted < most && all_watch_all || edges.len() > wanted {
+                found.push(format!("{name} has {wanted} edges, {} in all", edges.len()));
+            }
+            for edge in edges.iter().filter(|e| e.wanted) {
+                let there = &edge.peer.id;
+                if edge.watched {
+                    *watched_by.entry(there.clone()).or_default() += 1;
+                }
+                let q = all.iter().find(|q| q.peer == edge.peer);
+                let back = q
+                    .and_then(|q| q.machine.watch_edges(Time(self.now)).find(|e| e.peer == p.peer));
+                if !back.is_some_and(|b| b.wanted && (b.watched || edge.watched)) {
+                    found.push(format!("{name} and {there} do not agree on their edge"));
+                }
+                if edge.heard.is_none_or(|at| self.now - at.0 > SILENCE_MAX) {
+                    found.push(format!("{name} last heard {there} at {:?}", edge.heard));
+                }
+                if !self.pinned(p.addr, &edge.peer) {
+                    found.push(format!("{name} does not hold the link to {there}"));
+                }
+            }
+        }
+        for p in &all {
+            let watchers = watched_by.get(&p.peer.id).copied().unwrap_or_default();
+            let fewest = (all.len() - 1).min(rings).div_ceil(3);
+            if watchers < fewest {
+                found.push(format!("{} is watched by {watchers}", p.peer.id));
+            }
+        }
+        found
+    }
+
+    fn pinned(&self, addr: std::net::SocketAddr, to: &peerage::member::Peer) -> bool {
+        let Some(p) = self.at.get(&addr).copied() else { return false };
+        let mut links = self.processes[p].links.iter();
+        let link = links.find(|(q, _)| self.processes[**q].peer == *to).map(|(_, l)| *l);
+        link.is_some_and(|l| self.links[&l].pinned[self.end_of(l, p)])
+    }
+}
