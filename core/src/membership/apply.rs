@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Effect, Membership, Step, Suspicion, Time, gossip::Priority, suspicion::Jury};
+use super::{
+    Effect, Membership, Step, Suspicion, Time, gossip::Priority, planted::Bug, suspicion::Jury,
+};
 use crate::{
     event::EventKind,
     member::{Member, NodeId, State},
@@ -28,6 +30,13 @@ impl Membership {
             None if record.state.is_live() => self.meet(step, record),
             None => self.remember_dead(step, &record),
             Some(known) if record.rank() > known.rank() => self.supersede(step, record, false),
+            Some(known)
+                if self.planted(Bug::Resurrection)
+                    && known.member.state == State::Failed
+                    && record.state == State::Alive =>
+            {
+                self.supersede(step, record, false);
+            }
             Some(known) => {
                 let same =
                     record.rank() == known.rank() && record.instance == known.member.instance;
@@ -120,6 +129,10 @@ impl Membership {
             }
             (true, State::Left) => {
                 step.event(EventKind::MemberLeft { member: member.clone() });
+                if self.planted(Bug::AlarmAboutLeave) {
+                    let (member, observers) = (member.clone(), Arc::from([]));
+                    step.event(EventKind::MemberSuspected { member, observers });
+                }
                 Priority::High
             }
             (false, State::Alive | State::Suspect) => {
@@ -162,10 +175,16 @@ impl Membership {
 
     /// Another observer of a suspicion that we know.
     fn confirm(&mut self, step: &mut Step<'_>, record: &Record) {
+        let twice = self.planted(Bug::EventTwice);
         let Some(entry) = self.table.get_mut(&record.id) else { return };
         let Some(suspicion) = &mut entry.suspicion else { return };
         if suspicion.confirm(&record.observers) {
             let merged = entry.record(step.now);
+            if twice {
+                let member = entry.member.clone();
+                let observers = merged.observers.clone().into();
+                step.event(EventKind::MemberSuspected { member, observers });
+            }
             self.spread(step, &merged, Priority::Critical);
             self.review_suspicion(&record.id);
         }
@@ -190,6 +209,9 @@ impl Membership {
         let alive = |e: &super::Entry| e.member.state == State::Alive;
         suspicion
             .review(&jury, |id| *id == self.own.peer.id || self.table.get(id).is_some_and(alive));
+        if self.planted(Bug::NoTimeToRefute) {
+            suspicion.deadline = suspicion.since;
+        }
     }
 
     /// We ourselves could not reach a member.
@@ -198,6 +220,7 @@ impl Membership {
         let (peer, addr) = (entry.member.peer(), entry.member.addr);
         let mut record = entry.record(step.now);
         record.state = State::Suspect;
+        record.incarnation += u64::from(self.planted(Bug::SuspicionRaises));
         record.observers = vec![self.own.peer.id.clone()];
         self.apply(step, record.clone());
         // The suspect hears of it first, and where loss is no excuse.

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Effect, Membership, Step, Time, gossip::Priority};
+use super::{Effect, Membership, Step, Time, gossip::Priority, planted::Bug};
 use crate::{
     event::EventKind,
     member::{Peer, State},
@@ -34,6 +34,10 @@ impl Membership {
         }
         if record.instance == self.own.peer.instance {
             if record.rank() > ours {
+                if self.planted(Bug::BelievesOthers) {
+                    self.own.state = record.state;
+                    return;
+                }
                 self.refute(step, record.incarnation);
             }
         } else {
@@ -42,6 +46,9 @@ impl Membership {
     }
 
     fn refute(&mut self, step: &mut Step<'_>, above: u64) {
+        if self.planted(Bug::LostRefutation) {
+            return;
+        }
         self.counters.refutations += 1;
         self.change_health(step, |h| h.worse(1));
         self.raise_incarnation(step, above, Priority::Critical);

@@ -23,6 +23,7 @@ mod identity;
 mod join;
 mod outbound;
 mod phi;
+mod planted;
 mod probe;
 mod rings;
 mod settings;
@@ -44,6 +45,8 @@ use crate::{
 };
 
 pub use gossip::{DATAGRAM_BYTES_MAX, STREAM_BYTES_MAX, UPDATES_MAX};
+#[cfg(feature = "planted-bugs")]
+pub use planted::Bug;
 pub use settings::Settings;
 pub use suspicion::Suspicion;
 pub use table::Entry;
@@ -222,6 +225,8 @@ pub struct Membership {
     deadline_told: Option<Time>,
     version: u64,
     counters: Counters,
+    #[cfg(feature = "planted-bugs")]
+    bug: Option<planted::Bug>,
 }
 
 /// A tick this much later than asked for is a pause of ours: others had no chance to be heard.
@@ -258,6 +263,8 @@ impl Membership {
             deadline_told: None,
             version: 0,
             counters: Counters::default(),
+            #[cfg(feature = "planted-bugs")]
+            bug: None,
             settings,
         }
     }
@@ -512,7 +519,7 @@ impl Membership {
     fn notice_own_pause(&mut self, step: &mut Step<'_>) {
         let Some(told) = self.deadline_told else { return };
         let late = step.now.since(told);
-        if late < PAUSE_MIN {
+        if late < PAUSE_MIN || self.planted(planted::Bug::PausesUnnoticed) {
             return;
         }
         if late >= self.settings.dead_retention {

@@ -49,6 +49,10 @@ impl Membership {
         updates.extend(self.gossip.take(room - used, sends_max, Some(&to.id)));
         // One more for the suspect itself would be one over the limit.
         updates.truncate(UPDATES_MAX);
+        if self.planted(super::planted::Bug::MessagesUnlimited) {
+            let all = self.table.iter().map(|e| wire::update(&e.record(step.now)));
+            updates.extend(all.take(2 * UPDATES_MAX));
+        }
         let bytes = wire::encode(frame, &updates);
         step.out.push(Effect::Send { to: to.clone(), addr, class, bytes });
     }

@@ -75,6 +75,37 @@ impl Node {
         panic!("it never came");
     }
 
+    /// Lets so many seconds pass, in which every ping is answered. What happened, and when.
+    fn pass(&mut self, seconds: u64) -> Vec<(Time, Effect)> {
+        let until = self.now + Duration::from_secs(seconds);
+        let mut all = Vec::new();
+        while let Some(at) = self.machine.deadline().filter(|at| *at <= until) {
+            self.now = at.max(self.now);
+            let mut out = self.input(Input::Tick);
+            for (to, message) in sent(&out) {
+                if let Frame::Ping { seq, .. } = message.frame {
+                    out.extend(self.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]));
+                }
+            }
+            all.extend(out.into_iter().map(|e| (at, e)));
+        }
+        self.now = until;
+        all
+    }
+
+    /// The same, and each second this member's heartbeat is heard, from this number on.
+    fn pass_hearing(&mut self, n: u16, first: u64, seconds: u64) {
+        for seq in first..first + seconds {
+            self.heartbeat(n, seq);
+            self.pass(1);
+        }
+    }
+
+    fn heartbeat(&mut self, n: u16, seq: u64) -> Vec<Effect> {
+        let wanted = true;
+        self.frame(n, Frame::Heartbeat { seq, seen: 0, every_ms: 1000, wanted }, &[])
+    }
+
     fn state(&self, n: u16) -> State {
         self.machine.entry(&id(n)).unwrap().member.state
     }
@@ -216,4 +247,101 @@ fn a_tag_change_that_arrives_with_a_suspicion_is_still_told() {
     let tags = Arc::new([("k".to_owned(), "v".to_owned())].into());
     let out = node.gossip(1, Record { tags, ..record(2, 2, State::Suspect) });
     assert_eq!(events(&out), ["MemberUpdated", "MemberSuspected"]);
+}
+
+/// When and how heartbeats went to a member.
+fn heartbeats(all: &[(Time, Effect)], n: u16) -> Vec<(Time, Class)> {
+    let to = |(at, effect): &(Time, Effect)| match effect {
+        Effect::Send { to, class, bytes, .. } if *to == peer(n) => {
+            let beat = matches!(wire::decode(bytes).unwrap().frame, Frame::Heartbeat { .. });
+            beat.then_some((*at, *class))
+        }
+        _ => None,
+    };
+    all.iter().filter_map(to).collect()
+}
+
+fn suspicions(all: &[(Time, Effect)]) -> Vec<(Time, NodeId)> {
+    let told = |(at, effect): &(Time, Effect)| match effect {
+        Effect::Event(EventKind::MemberSuspected { member, .. }) => Some((*at, member.id.clone())),
+        _ => None,
+    };
+    all.iter().filter_map(told).collect()
+}
+
+#[test]
+fn heartbeats_come_every_second_and_by_stream_to_one_who_does_not_see_them() {
+    let mut node = Node::new(3);
+    let all = node.pass(20);
+    let beats = heartbeats(&all, 1);
+    assert!((18..=20).contains(&beats.len()), "{}", beats.len());
+    for pair in beats.windows(2) {
+        let interval = pair[1].0.since(pair[0].0).as_millis();
+        assert!((890..=1110).contains(&interval), "{interval} ms");
+    }
+    assert!(beats[..3].iter().all(|(_, class)| *class == Class::Datagram));
+    assert!(beats[3..].iter().all(|(_, class)| *class == Class::Stream));
+}
+
+#[test]
+fn who_was_never_heard_is_not_judged_by_its_silence() {
+    let mut node = Node::new(3);
+    assert!(suspicions(&node.pass(60)).is_empty());
+}
+
+#[test]
+fn a_silence_accuses_once_and_again_only_after_the_member_was_heard() {
+    let mut node = Node::new(5);
+    node.pass(2);
+    node.pass_hearing(1, 1, 12);
+    let last = node.now - Duration::from_secs(1);
+    let first = suspicions(&node.pass(4));
+    assert_eq!(first.len(), 1, "{first:?}");
+    let after = first[0].0.since(last).as_millis();
+    assert!((2500..2700).contains(&after), "{after} ms");
+    assert_eq!(first[0].1, id(1));
+
+    assert_eq!(events(&node.gossip(2, record(1, 2, State::Alive))), ["MemberRecovered"]);
+    assert!(suspicions(&node.pass(60)).is_empty(), "refuted, and not heard since");
+    node.heartbeat(1, 100);
+    assert_eq!(suspicions(&node.pass(30)).len(), 1);
+}
+
+#[test]
+fn a_pause_of_ours_begins_all_silences_anew() {
+    let mut node = Node::new(5);
+    node.pass(2);
+    node.pass_hearing(1, 1, 12);
+    node.now = node.now + Duration::from_secs(30);
+    let out = node.input(Input::Tick);
+    assert!(events(&out).is_empty());
+    assert!(suspicions(&node.pass(2)).is_empty());
+    assert_eq!(suspicions(&node.pass(2)).len(), 1);
+}
+
+#[test]
+fn a_heartbeat_of_one_held_dead_is_answered_with_what_is_held() {
+    let mut node = Node::new(3);
+    node.gossip(2, record(1, 1, State::Failed));
+    let told = sent(&node.heartbeat(1, 1)).into_iter().flat_map(|(_, m)| m.updates);
+    assert!(told.into_iter().any(|r| r.id == id(1) && r.state == State::Failed));
+}
+
+#[test]
+fn what_no_honest_peer_sends_is_counted() {
+    let mut node = Node::new(3);
+    let lie = Frame::Heartbeat { seq: u64::MAX, seen: u64::MAX, every_ms: 1, wanted: true };
+    node.frame(1, lie, &[]);
+    assert_eq!(node.machine.counters().frames_bad, 1);
+    let far = Frame::Heartbeat { seq: u64::MAX, seen: u64::MAX, every_ms: 1000, wanted: true };
+    node.frame(1, far, &[]);
+    node.pass(10);
+}
+
+#[test]
+fn a_heartbeat_looks_so_on_the_wire() {
+    let frame = Frame::Heartbeat { seq: 300, seen: 5, every_ms: 1000, wanted: true };
+    let bytes = wire::encode(&frame, &[]);
+    assert_eq!(bytes[..], [13, 6, 0, 0, 0, 0xac, 0x02, 5, 0xe8, 0x07, 1]);
+    assert_eq!(wire::decode(&bytes).unwrap().frame, frame);
 }

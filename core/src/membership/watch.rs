@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rand::Rng;
 
-use super::{Class, Effect, Membership, Step, Time, phi, phi::Phi};
+use super::{Class, Effect, Membership, Step, Time, phi, phi::Phi, planted::Bug};
 use crate::{
     config::LINKS_BESIDES_RINGS,
     member::{NodeId, Peer},
@@ -272,7 +272,10 @@ impl Membership {
         };
         let linked = self.is_linked(&id, &edge.peer);
         if linked {
-            step.out.push(Effect::Pin { peer: edge.peer.clone(), pinned: true });
+            let pin = Effect::Pin { peer: edge.peer.clone(), pinned: true };
+            if !self.planted(Bug::EdgesUnpinned) {
+                step.out.push(pin);
+            }
             self.watch.due_by(first);
         } else {
             self.watch.lay_by(dial_at);
@@ -294,6 +297,9 @@ impl Membership {
     }
 
     fn take_up(&mut self, step: &mut Step<'_>, id: &NodeId) {
+        if self.planted(Bug::EdgesStay) {
+            return;
+        }
         if let Some(edge) = self.watch.edges.remove(id) {
             step.out.push(Effect::Pin { peer: edge.peer, pinned: false });
         }
@@ -392,7 +398,10 @@ impl Membership {
         let Some(edge) = self.watch.edges.get_mut(id) else { return };
         edge.dials = 0;
         let next = edge.next.max(step.now);
-        step.out.push(Effect::Pin { peer: edge.peer.clone(), pinned: true });
+        let pin = Effect::Pin { peer: edge.peer.clone(), pinned: true };
+        if !self.planted(Bug::EdgesUnpinned) {
+            step.out.push(pin);
+        }
         self.watch.due_by(next);
     }
 

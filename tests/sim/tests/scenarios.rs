@@ -275,3 +275,20 @@ fn many_packets_lost_everywhere_fail_nobody() {
         assert_eq!(world.violations, [""; 0], "loss {share}");
     }
 }
+
+#[test]
+fn a_pause_that_goes_unnoticed_would_accuse_others() {
+    let accused = |bug| {
+        let mut world = World::new(7, 12, config(), true);
+        (world.keep_events, world.bug) = (true, bug);
+        for (at, fault) in start_all(12, S, &mut StdRng::seed_from_u64(7)) {
+            world.plan(at, fault);
+        }
+        world.run_until(30 * S);
+        apply(&mut world, Fault::Pause(4, 5 * S));
+        world.run_until(60 * S);
+        (0..12).filter(|h| *h != 4).map(|h| count(&world, "MemberSuspected", h)).sum::<usize>()
+    };
+    assert_eq!(accused(None), 0);
+    assert!(accused(Some(peerage::membership::Bug::PausesUnnoticed)) > 0);
+}

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use peerage::{
     Config, EventKind, NodeId,
     member::{Instance, Peer},
-    membership::{Class, Effect, Input, Membership, Settings, Time},
+    membership::{Bug, Class, Effect, Input, Membership, Settings, Time},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -152,6 +152,8 @@ pub struct World {
     pub verbose: bool,
     /// Keeps the events of every process.
     pub keep_events: bool,
+    /// Planted in every machine that starts from now on.
+    pub bug: Option<Bug>,
     now: u64,
     heap: BinaryHeap<Reverse<Due>>,
     order: u64,
@@ -177,6 +179,7 @@ impl World {
             violations: Vec::new(),
             verbose: false,
             keep_events: false,
+            bug: None,
             now: 0,
             heap: BinaryHeap::new(),
             order: 0,
@@ -315,8 +318,11 @@ impl World {
             .map(|s| self.on(*s).map_or(Self::home(*s), |p| p.addr))
             .filter(|a| *a != addr)
             .collect();
-        let machine =
+        let mut machine =
             Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
+        if let Some(bug) = self.bug {
+            machine.plant(bug);
+        }
         let p = self.processes.len();
         self.processes.push(Process {
             host,

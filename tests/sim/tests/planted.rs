@@ -1,0 +1,103 @@
+//! Planted bugs: the same run with and without, seen by the checker that exists for it.
+#![allow(clippy::unwrap_used)] // a test may
+
+use peerage::membership::Bug;
+use peerage_sim::{
+    S,
+    faults::Fault,
+    scenario::{bound, config, converge, seeds, start_all},
+    world::World,
+};
+use rand::{SeedableRng, rngs::StdRng};
+
+/// Twenty nodes to whom the usual things happen; what the checkers have to say.
+fn run(bug: Option<Bug>, extra: &[(u64, Fault)]) -> Vec<String> {
+    const NODES: usize = 20;
+    let mut world = World::new(11, NODES, config(), true);
+    world.bug = bug;
+    for (at, fault) in start_all(NODES, S, &mut StdRng::seed_from_u64(11)) {
+        world.plan(at, fault);
+    }
+    let through = seeds(NODES);
+    let usual = [
+        (20 * S, Fault::Crash(7)),
+        (30 * S, Fault::Leave(8)),
+        (31 * S, Fault::Leave(9)),
+        (40 * S, Fault::Restart { host: 7, moved: false, seeds: through }),
+    ];
+    for (at, fault) in usual.iter().chain(extra) {
+        world.plan(*at, fault.clone());
+    }
+    world.run_until(60 * S);
+    let within = bound(&config(), NODES);
+    if converge(&mut world, within).is_some() {
+        world.run_until(world.now() + 35 * S);
+        for what in world.edges_amiss() {
+            world.violation(what);
+        }
+    }
+    world.violations
+}
+
+/// Without the bug nothing is wrong; with it the named checker says so.
+fn caught(bug: Bug, extra: &[(u64, Fault)], says: &str) {
+    assert_eq!(run(None, extra), [""; 0]);
+    let found = run(Some(bug), extra);
+    assert!(found.iter().any(|f| f.contains(says)), "{bug:?}: {found:#?}");
+}
+
+#[test]
+fn a_suspicion_that_raises_the_incarnation() {
+    caught(Bug::SuspicionRaises, &[], "rule 1");
+}
+
+#[test]
+fn a_resurrection_at_equal_incarnation() {
+    // The stopped one goes on saying what it said before.
+    caught(Bug::Resurrection, &[(25 * S, Fault::Pause(5, 8 * S))], "rule 2");
+}
+
+#[test]
+fn a_node_that_believes_what_others_say_of_it() {
+    caught(Bug::BelievesOthers, &[(25 * S, Fault::Pause(5, 8 * S))], "rule 3");
+}
+
+#[test]
+fn a_refutation_that_is_lost() {
+    caught(Bug::LostRefutation, &[(25 * S, Fault::Pause(5, 8 * S))], "rule 4");
+}
+
+#[test]
+fn messages_without_a_limit() {
+    caught(Bug::MessagesUnlimited, &[], "rule 5");
+}
+
+#[test]
+fn an_alarm_about_one_who_left() {
+    caught(Bug::AlarmAboutLeave, &[], "rule 6");
+}
+
+#[test]
+fn an_event_that_is_told_twice() {
+    caught(Bug::EventTwice, &[], "MemberSuspected about n0007 after Suspected");
+}
+
+#[test]
+fn no_time_to_refute() {
+    caught(Bug::NoTimeToRefute, &[], "µs to refute");
+}
+
+#[test]
+fn edges_that_stay() {
+    caught(Bug::EdgesStay, &[], "edges");
+}
+
+#[test]
+fn edges_whose_links_are_not_kept() {
+    caught(Bug::EdgesUnpinned, &[], "does not hold the link");
+}
+
+#[test]
+fn rings_that_differ_from_node_to_node() {
+    caught(Bug::RingsDiffer, &[], "do not agree on their edge");
+}
