@@ -335,6 +335,27 @@ typedef struct peerage_config {
      */
     uint32_t indirect_probes;
     /**
+     * On how many rings members are put; each watches its successors, so about so many watch each.
+     * Must be the same on all nodes; at up to one more node than this everybody watches everybody. 1
+     * to 12, default 10.
+     */
+    uint32_t watch_rings;
+    /**
+     * How often the two ends of a watch edge tell each other that they are there. 100 ms to 60 s,
+     * default 1 s. Milliseconds.
+     */
+    uint64_t heartbeat_interval;
+    /**
+     * How much later than usual a heartbeat may come without any surprise. 0 ms to 60 s, default 1 s.
+     * Milliseconds.
+     */
+    uint64_t heartbeat_pause;
+    /**
+     * How surprising a silence makes a suspect: minus the decimal logarithm of the chance that it is
+     * none (phi accrual, Hayashibara et al. 2004). 1 to 1,000, default 8.
+     */
+    uint32_t phi_threshold;
+    /**
      * The shortest time a suspect has to refute, at N ≤ 10; grows with log10 N. 1 s to 600 s, default
      * 3 s. Milliseconds.
      */
@@ -467,6 +488,14 @@ typedef struct peerage_stats {
      * Probes made on behalf of others.
      */
     uint64_t probes_relayed;
+    /**
+     * Heartbeats sent on watch edges.
+     */
+    uint64_t heartbeats;
+    /**
+     * Members accused since their heartbeats stayed away for too long.
+     */
+    uint64_t silences;
     /**
      * Suspicions about ourselves that we refuted.
      */

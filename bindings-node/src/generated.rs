@@ -38,6 +38,8 @@ pub(crate) fn write_stats<'a>(out: &mut Writer<'a>, value: &'a Stats) {
     out.count(value.membership.probes_failed as f64);
     out.count(value.membership.probes_indirect as f64);
     out.count(value.membership.probes_relayed as f64);
+    out.count(value.membership.heartbeats as f64);
+    out.count(value.membership.silences as f64);
     out.count(value.membership.refutations as f64);
     out.count(value.membership.frames_bad as f64);
     out.count(value.membership.frames_unknown as f64);

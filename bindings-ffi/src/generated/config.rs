@@ -53,6 +53,19 @@ pub struct peerage_config {
     pub indirect_timeout: u64,
     /// How many others are asked to probe on our behalf (SWIM's K′). 0 to 16, default 3.
     pub indirect_probes: u32,
+    /// On how many rings members are put; each watches its successors, so about so many watch each.
+    /// Must be the same on all nodes; at up to one more node than this everybody watches everybody. 1
+    /// to 12, default 10.
+    pub watch_rings: u32,
+    /// How often the two ends of a watch edge tell each other that they are there. 100 ms to 60 s,
+    /// default 1 s. Milliseconds.
+    pub heartbeat_interval: u64,
+    /// How much later than usual a heartbeat may come without any surprise. 0 ms to 60 s, default 1 s.
+    /// Milliseconds.
+    pub heartbeat_pause: u64,
+    /// How surprising a silence makes a suspect: minus the decimal logarithm of the chance that it is
+    /// none (phi accrual, Hayashibara et al. 2004). 1 to 1,000, default 8.
+    pub phi_threshold: u32,
     /// The shortest time a suspect has to refute, at N ≤ 10; grows with log10 N. 1 s to 600 s, default
     /// 3 s. Milliseconds.
     pub suspicion_min: u64,
@@ -119,6 +132,10 @@ impl peerage_config {
             probe_timeout: 500,
             indirect_timeout: 1000,
             indirect_probes: 3,
+            watch_rings: 10,
+            heartbeat_interval: 1000,
+            heartbeat_pause: 1000,
+            phi_threshold: 8,
             suspicion_min: 3000,
             suspicion_max_factor: 3,
             gossip_interval: 200,
@@ -163,6 +180,10 @@ impl peerage_config {
                 ("probe_timeout".into(), Value::from(self.probe_timeout)),
                 ("indirect_timeout".into(), Value::from(self.indirect_timeout)),
                 ("indirect_probes".into(), Value::from(u64::from(self.indirect_probes))),
+                ("watch_rings".into(), Value::from(u64::from(self.watch_rings))),
+                ("heartbeat_interval".into(), Value::from(self.heartbeat_interval)),
+                ("heartbeat_pause".into(), Value::from(self.heartbeat_pause)),
+                ("phi_threshold".into(), Value::from(u64::from(self.phi_threshold))),
                 ("suspicion_min".into(), Value::from(self.suspicion_min)),
                 ("suspicion_max_factor".into(), Value::from(u64::from(self.suspicion_max_factor))),
                 ("gossip_interval".into(), Value::from(self.gossip_interval)),

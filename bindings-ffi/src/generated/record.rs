@@ -111,6 +111,10 @@ pub struct peerage_stats {
     pub probes_indirect: u64,
     /// Probes made on behalf of others.
     pub probes_relayed: u64,
+    /// Heartbeats sent on watch edges.
+    pub heartbeats: u64,
+    /// Members accused since their heartbeats stayed away for too long.
+    pub silences: u64,
     /// Suspicions about ourselves that we refuted.
     pub refutations: u64,
     /// Frames that did not decode or that no honest peer sends.
@@ -184,6 +188,8 @@ pub(crate) fn stats(from: &Stats) -> peerage_stats {
         probes_failed: count(from.membership.probes_failed),
         probes_indirect: count(from.membership.probes_indirect),
         probes_relayed: count(from.membership.probes_relayed),
+        heartbeats: count(from.membership.heartbeats),
+        silences: count(from.membership.silences),
         refutations: count(from.membership.refutations),
         frames_bad: count(from.membership.frames_bad),
         frames_unknown: count(from.membership.frames_unknown),

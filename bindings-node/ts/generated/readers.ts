@@ -50,6 +50,8 @@ export function stats(r: Reader): Stats {
     probesFailed: r.count(),
     probesIndirect: r.count(),
     probesRelayed: r.count(),
+    heartbeats: r.count(),
+    silences: r.count(),
     refutations: r.count(),
     framesBad: r.count(),
     framesUnknown: r.count(),

@@ -56,6 +56,26 @@ export interface Config {
   /** How many others are asked to probe on our behalf (SWIM's K′). 0 to 16, default 3. */
   indirectProbes?: number | undefined;
   /**
+   * On how many rings members are put; each watches its successors, so about so many watch each.
+   * Must be the same on all nodes; at up to one more node than this everybody watches everybody. 1
+   * to 12, default 10.
+   */
+  watchRings?: number | undefined;
+  /**
+   * How often the two ends of a watch edge tell each other that they are there. 100 ms to 60 s,
+   * default 1 s.
+   */
+  heartbeatInterval?: number | undefined;
+  /**
+   * How much later than usual a heartbeat may come without any surprise. 0 ms to 60 s, default 1 s.
+   */
+  heartbeatPause?: number | undefined;
+  /**
+   * How surprising a silence makes a suspect: minus the decimal logarithm of the chance that it is
+   * none (phi accrual, Hayashibara et al. 2004). 1 to 1,000, default 8.
+   */
+  phiThreshold?: number | undefined;
+  /**
    * The shortest time a suspect has to refute, at N ≤ 10; grows with log10 N. 1 s to 600 s, default
    * 3 s.
    */
@@ -248,6 +268,10 @@ export interface Stats {
   readonly probesIndirect: number;
   /** Probes made on behalf of others. */
   readonly probesRelayed: number;
+  /** Heartbeats sent on watch edges. */
+  readonly heartbeats: number;
+  /** Members accused since their heartbeats stayed away for too long. */
+  readonly silences: number;
   /** Suspicions about ourselves that we refuted. */
   readonly refutations: number;
   /** Frames that did not decode or that no honest peer sends. */

@@ -67,6 +67,23 @@ class Config(_Required, total=False):
     """How long the answer through others may take after that. 50 ms to 60 s, default 1 s."""
     indirect_probes: int | None
     """How many others are asked to probe on our behalf (SWIM's K′). 0 to 16, default 3."""
+    watch_rings: int | None
+    """On how many rings members are put; each watches its successors, so about so many watch
+    each. Must be the same on all nodes; at up to one more node than this everybody watches
+    everybody. 1 to 12, default 10.
+    """
+    heartbeat_interval: float | timedelta | None
+    """How often the two ends of a watch edge tell each other that they are there. 100 ms to 60
+    s, default 1 s.
+    """
+    heartbeat_pause: float | timedelta | None
+    """How much later than usual a heartbeat may come without any surprise. 0 ms to 60 s, default
+    1 s.
+    """
+    phi_threshold: int | None
+    """How surprising a silence makes a suspect: minus the decimal logarithm of the chance that
+    it is none (phi accrual, Hayashibara et al. 2004). 1 to 1,000, default 8.
+    """
     suspicion_min: float | timedelta | None
     """The shortest time a suspect has to refute, at N ≤ 10; grows with log10 N. 1 s to 600 s,
     default 3 s.

@@ -192,6 +192,8 @@ class Stats:
         "probes_failed",
         "probes_indirect",
         "probes_relayed",
+        "heartbeats",
+        "silences",
         "refutations",
         "frames_bad",
         "frames_unknown",
@@ -252,6 +254,12 @@ class Stats:
     @property
     def probes_relayed(self) -> int:
         """Probes made on behalf of others."""
+    @property
+    def heartbeats(self) -> int:
+        """Heartbeats sent on watch edges."""
+    @property
+    def silences(self) -> int:
+        """Members accused since their heartbeats stayed away for too long."""
     @property
     def refutations(self) -> int:
         """Suspicions about ourselves that we refuted."""

@@ -162,7 +162,7 @@ impl Stats {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 39] = [
+        const NAMES: [&str; 41] = [
             "alive",
             "suspect",
             "failed",
@@ -173,6 +173,8 @@ impl Stats {
             "probes_failed",
             "probes_indirect",
             "probes_relayed",
+            "heartbeats",
+            "silences",
             "refutations",
             "frames_bad",
             "frames_unknown",
@@ -274,6 +276,20 @@ impl Stats {
     #[getter]
     fn probes_relayed(&self) -> u64 {
         self.0.membership.probes_relayed as u64
+    }
+
+    /// Heartbeats sent on watch edges.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn heartbeats(&self) -> u64 {
+        self.0.membership.heartbeats as u64
+    }
+
+    /// Members accused since their heartbeats stayed away for too long.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn silences(&self) -> u64 {
+        self.0.membership.silences as u64
     }
 
     /// Suspicions about ourselves that we refuted.
@@ -493,6 +509,8 @@ impl Stats {
                 "probes_failed",
                 "probes_indirect",
                 "probes_relayed",
+                "heartbeats",
+                "silences",
                 "refutations",
                 "frames_bad",
                 "frames_unknown",
@@ -541,6 +559,8 @@ impl Stats {
                 "probes_failed",
                 "probes_indirect",
                 "probes_relayed",
+                "heartbeats",
+                "silences",
                 "refutations",
                 "frames_bad",
                 "frames_unknown",
