@@ -11,7 +11,7 @@ use bytes::Bytes;
 use peerage::{
     Config, EventKind, NodeId,
     member::{Instance, Peer},
-    membership::{Bug, Class, Effect, Input, Membership, Settings, Time},
+    membership::{Bug, Class, Effect, Input, Membership, Settings, Shared, Time},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -166,6 +166,8 @@ pub struct World {
     dials: BTreeMap<u64, Dial>,
     serial: u64,
     rules: Option<Rules>,
+    /// What all machines hold alike.
+    shared: Shared,
     trace: u64,
     steps: u64,
 }
@@ -192,6 +194,7 @@ impl World {
             dials: BTreeMap::new(),
             serial: 0,
             rules: checked.then(Rules::default),
+            shared: Shared::default(),
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,
         }
@@ -320,6 +323,7 @@ impl World {
             .collect();
         let mut machine =
             Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
+        machine.share(&self.shared);
         if let Some(bug) = self.bug {
             machine.plant(bug);
         }
