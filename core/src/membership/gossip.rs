@@ -31,7 +31,7 @@ pub enum Priority {
     Low,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     bytes: Bytes,
     priority: Priority,
@@ -41,7 +41,7 @@ struct Entry {
 }
 
 /// The queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gossip {
     entries: BTreeMap<NodeId, Entry>,
     /// The same in the order of sending.

@@ -26,7 +26,7 @@ fn place(seed: u64, ring: usize) -> u64 {
 type Neighbour = Option<(u64, NodeId)>;
 
 /// One ring as one node sees it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Ring {
     ours: u64,
     next: Neighbour,
@@ -55,7 +55,7 @@ impl Ring {
 }
 
 /// All rings, as one node sees them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rings {
     rings: Vec<Ring>,
 }

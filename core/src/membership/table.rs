@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What is believed about one other node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// As users see it.
     pub member: Arc<Member>,
@@ -61,7 +61,7 @@ impl Entry {
 }
 
 /// All other nodes that are known, the dead included until they are forgotten.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     entries: BTreeMap<NodeId, Entry>,
     /// Alive and suspect members, in no order that matters: for picking at random.

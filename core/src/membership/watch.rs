@@ -44,7 +44,7 @@ const JITTER: f64 = 0.05;
 const EVERY_MS: std::ops::RangeInclusive<u32> = 100..=60_000;
 
 /// An edge to one peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Edge {
     peer: Peer,
     /// The rings call for it.
@@ -73,7 +73,7 @@ struct Edge {
 }
 
 /// All edges of this node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Watch {
     edges: BTreeMap<NodeId, Edge>,
     /// The set of live processes that the edges were planned for.
