@@ -280,6 +280,10 @@ impl Membership {
         } else {
             self.watch.lay_by(dial_at);
         }
+        if !wanted {
+            // The peer's last word that it wants it no more may be lost.
+            self.watch.lay_by(first + interval * WANTED_FOR);
+        }
         self.watch.edges.insert(id, edge);
     }
 
