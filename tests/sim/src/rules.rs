@@ -28,6 +28,8 @@ pub struct Observed<'a> {
     pub effects: &'a [Effect],
     /// When it was, in microseconds.
     pub now: u64,
+    /// When any process's clock last jumped.
+    pub jumped: u64,
 }
 
 /// What a node held about a member.
@@ -69,6 +71,7 @@ pub struct Rules {
     pub no_wrong_failures: bool,
     announced: BTreeMap<NodeId, u64>,
     now: u64,
+    jumped: u64,
     /// When which incarnation was first suspected by anybody.
     suspected: BTreeMap<(Peer, u64), u64>,
     views: BTreeMap<usize, View>,
@@ -83,7 +86,7 @@ impl Rules {
         must_live: &dyn Fn(&Peer) -> bool,
         found: &mut Vec<String>,
     ) {
-        self.now = seen.now;
+        (self.now, self.jumped) = (seen.now, seen.jumped);
         let own = seen.machine.own_record();
         self.own(&own.id, own.incarnation, own.state, found);
         self.effects(observer, seen, must_live, found);
@@ -236,7 +239,8 @@ impl Rules {
         self.time_to_refute(kind, member, found);
     }
 
-    /// Nobody becomes failed before it had a second to refute, however many agree.
+    /// Nobody becomes failed before it had a second to refute, however many agree. Where a clock
+    /// jumped meanwhile seconds are not equally long for all.
     fn time_to_refute(&mut self, kind: &EventKind, member: &Member, found: &mut Vec<String>) {
         let life = (member.peer(), member.incarnation);
         match kind {
@@ -250,6 +254,7 @@ impl Rules {
             EventKind::MemberFailed { replaced: false, .. } => {
                 if let Some(since) = self.suspected.get(&life)
                     && self.now - since < REFUTE_MIN
+                    && (self.jumped < *since || self.jumped == 0)
                 {
                     let had = self.now - since;
                     found.push(format!("{} had {had} µs to refute", member.id));

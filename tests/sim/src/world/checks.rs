@@ -20,8 +20,8 @@ impl World {
             let alive = |q: &Process| q.peer == *peer && q.running && !q.leaving;
             self.processes.iter().any(|q| alive(q) && !self.may_fail[q.host])
         };
-        let (machine, peer, now) = (&process.machine, &process.peer, self.now);
-        let observed = Observed { machine, peer, effects, now };
+        let (machine, peer) = (&process.machine, &process.peer);
+        let observed = Observed { machine, peer, effects, now: self.now, jumped: self.jumped };
         let mut found = Vec::new();
         rules.after_step(p, &observed, &must_live, &mut found);
         if !found.is_empty() {

@@ -25,7 +25,9 @@ impl World {
             let most = (all.len() - 1).min(2 * rings);
             let all_watch_all = all.len() <= rings + 1;
             if wanted > most || wanted < most && all_watch_all || edges.len() > wanted {
-                found.push(format!("{name} has {wanted} edges, {} in all", edges.len()));
+                let rest = edges.iter().filter(|e| !e.wanted).map(|e| e.peer.id.as_str());
+                let rest: Vec<_> = rest.collect();
+                found.push(format!("{name} has {wanted} edges, and besides to {rest:?}"));
             }
             for edge in edges.iter().filter(|e| e.wanted) {
                 let there = &edge.peer.id;
@@ -33,12 +35,16 @@ impl World {
                     *watched_by.entry(there.clone()).or_default() += 1;
                 }
                 let q = all.iter().find(|q| q.peer == edge.peer);
-                let back = q
-                    .and_then(|q| q.machine.watch_edges(q.pace.time(self.now)).find(|e| e.peer == p.peer));
+                let back = q.and_then(|q| {
+                    q.machine.watch_edges(q.pace.time(self.now)).find(|e| e.peer == p.peer)
+                });
                 if !back.is_some_and(|b| b.wanted && (b.watched || edge.watched)) {
                     found.push(format!("{name} and {there} do not agree on their edge"));
                 }
-                if edge.heard.is_none_or(|at| self.now.saturating_sub(p.pace.when(at)) > SILENCE_MAX) {
+                if edge
+                    .heard
+                    .is_none_or(|at| self.now.saturating_sub(p.pace.when(at)) > SILENCE_MAX)
+                {
                     found.push(format!("{name} last heard {there} at {:?}", edge.heard));
                 }
                 if !self.pinned(p.addr, &edge.peer) {

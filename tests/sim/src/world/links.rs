@@ -11,7 +11,8 @@ use peerage::{
 use rand::Rng;
 
 use super::{
-    CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, KEEP_ALIVE, Link, TROUBLE, WAITING_MAX, World};
+    CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, KEEP_ALIVE, Link, TROUBLE, WAITING_MAX, World,
+};
 use crate::MS;
 
 impl World {
@@ -205,7 +206,8 @@ impl World {
                 continue;
             }
             let [me, other] = [ends[end], ends[1 - end]].map(|p| self.processes[p].host);
-            let silent = (1.0 - self.answered(me, other)).powi(9) * self.net.loss(other, me).powi(3);
+            let silent =
+                (1.0 - self.answered(me, other)).powi(9) * self.net.loss(other, me).powi(3);
             if silent > 0.0 && self.rng.random_bool(silent) {
                 return self.drop_link(link, [true, true]);
             }

@@ -183,6 +183,8 @@ pub struct World {
     serial: u64,
     /// How many cuts without a name of their own there were.
     cuts: TroubleId,
+    /// When a process's clock last jumped.
+    jumped: u64,
     rules: Option<Rules>,
     /// Whose processes may be declared failed although they run.
     may_fail: Vec<bool>,
@@ -212,6 +214,7 @@ impl World {
             dials: BTreeMap::new(),
             serial: 0,
             cuts: 0,
+            jumped: 0,
             rules: checked.then(Rules::default),
             may_fail: vec![false; hosts],
             trace: 0xcbf2_9ce4_8422_2325,
@@ -367,7 +370,6 @@ impl World {
         }
         self.schedule(p);
     }
-
 
     /// A line of the verbose account: time, step, who, what.
     fn say(&self, p: usize, how: &str, what: &str) {

@@ -136,16 +136,21 @@ impl World {
         self.processes[p].pace.slow = Some(time);
     }
 
-    /// The process on a host is neither starved nor slow any more.
+    /// The process on a host is neither starved nor slow any more, and runs.
     pub fn fit(&mut self, host: usize) {
         let Some(p) = self.on_host[host] else { return };
         let pace = &mut self.processes[p].pace;
-        (pace.starves, pace.slow) = (None, None);
+        pace.slow = None;
+        if pace.starves.take().is_some() && pace.backlog.is_some() {
+            pace.resumes = self.now;
+            self.resume(p);
+        }
     }
 
     /// The monotonic clock of a host's process is suddenly so much later.
     pub fn clock_jump(&mut self, host: usize, by: u64) {
         let Some(p) = self.on_host[host] else { return };
+        self.jumped = self.now;
         self.processes[p].pace.clock += by as i64;
         self.schedule(p);
     }
