@@ -37,7 +37,7 @@ pub enum Priority {
     Low,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     bytes: Bytes,
     priority: Priority,
@@ -56,7 +56,7 @@ impl Entry {
 }
 
 /// The queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gossip {
     entries: BTreeMap<Slot, Entry>,
     /// The same in the order of sending.

@@ -17,7 +17,7 @@ const OLD_INSTANCE_WITHIN: Duration = Duration::from_secs(1);
 const WAITING_MAX: usize = 64;
 
 /// A newcomer under an id that is still alive here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Newcomer {
     peer: Peer,
     fresh: bool,
@@ -30,7 +30,7 @@ struct Newcomer {
 }
 
 /// Our own join, and the newcomers that wait.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Join {
     pending: bool,
     retry: Option<Time>,

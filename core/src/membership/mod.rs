@@ -66,7 +66,7 @@ pub enum Class {
 }
 
 /// What happened outside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// The first input of all.
     Start,
@@ -107,7 +107,7 @@ pub enum Input {
 }
 
 /// What is to be done outside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Effect {
     /// Send a frame; dial the address if there is no link. Best effort.
     Send {
@@ -180,7 +180,7 @@ pub struct Counters {
 }
 
 /// What this node says about itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Own {
     peer: Peer,
     addr: SocketAddr,
@@ -202,7 +202,7 @@ impl Step<'_> {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Membership {
     settings: Settings,
     rng: StdRng,

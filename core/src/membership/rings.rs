@@ -30,7 +30,7 @@ pub fn mix(mut x: u64) -> u64 {
 type Neighbour = Option<(u64, NodeId)>;
 
 /// One ring as one node sees it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Ring {
     ours: u64,
     next: Neighbour,
@@ -59,7 +59,7 @@ impl Ring {
 }
 
 /// All rings, as one node sees them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rings {
     rings: Vec<Ring>,
 }

@@ -320,6 +320,21 @@ fn a_pause_of_ours_begins_all_silences_anew() {
 }
 
 #[test]
+fn an_edge_for_the_sake_of_a_peer_whose_last_word_is_lost_goes() {
+    let mut node = Node::new(60);
+    node.pass(5);
+    let edges = |node: &Node| -> Vec<NodeId> {
+        node.machine.watch_edges(node.now).map(|e| e.peer.id).collect()
+    };
+    let stranger = (1..=60).find(|n| !edges(&node).contains(&id(*n))).unwrap();
+    node.heartbeat(stranger, 1);
+    assert!(edges(&node).contains(&id(stranger)));
+    // It took the edge up and said so once, in a datagram that did not arrive.
+    node.pass(10);
+    assert!(!edges(&node).contains(&id(stranger)));
+}
+
+#[test]
 fn a_heartbeat_of_one_held_dead_is_answered_with_what_is_held() {
     let mut node = Node::new(3);
     node.gossip(2, record(1, 1, State::Failed));

@@ -19,7 +19,7 @@ pub use slots::Slot;
 use slots::Slots;
 
 /// What is believed about one other node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// As users see it.
     pub member: Arc<Member>,
@@ -69,7 +69,7 @@ impl Entry {
 }
 
 /// All other nodes that are known, the dead included until they are forgotten.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     slots: Slots,
     /// Alive and suspect members, in no order that matters: for picking at random.

@@ -20,7 +20,7 @@ impl Slot {
 }
 
 /// The entries.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Slots {
     entries: Vec<Option<Entry>>,
     free: Vec<Slot>,

@@ -17,7 +17,7 @@ struct Times {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Edges {
     peers: Vec<Peer>,
     times: Vec<Times>,

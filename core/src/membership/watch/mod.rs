@@ -48,7 +48,7 @@ const ROUNDS: u32 = 10;
 const EVERY_MS: std::ops::RangeInclusive<u32> = 100..=60_000;
 
 /// An edge to one peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Edge {
     peer: Peer,
     /// What is believed of it, and where it listens.
@@ -79,7 +79,7 @@ struct Edge {
 }
 
 /// All edges of this node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Watch {
     edges: Edges,
     /// The rounds of heartbeats begin so much off the full interval: nodes are not in step.
@@ -265,6 +265,10 @@ impl Membership {
             self.edge_linked(step, &peer);
         } else {
             self.watch.lay_by(dial_at);
+        }
+        if !wanted {
+            // The peer's last word that it wants it no more may be lost.
+            self.watch.lay_by(first + interval * WANTED_FOR);
         }
     }
 
