@@ -6,7 +6,7 @@
 //!
 //! The rooms, and which way they depend on one another (never back):
 //!
-//! * plain data: [`member`], [`event`], [`config`], [`error`] and the wire format;
+//! * plain data: [`member`], [`event`], [`evidence`], [`config`], [`error`] and the wire format;
 //! * [`membership`]: the protocol as a pure state machine, without clock, socket or task;
 //! * `transport`: the QUIC endpoint, links, the pool, TLS and identity;
 //! * `cluster`: the driver that ties the two, and the public [`Cluster`] handle;
@@ -19,6 +19,7 @@ mod cluster;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod evidence;
 pub mod member;
 #[doc(hidden)] // public for the simulator, which is its second driver; no part of the stable API
 pub mod membership;
@@ -28,9 +29,10 @@ pub mod transport;
 #[doc(hidden)]
 pub mod wire;
 
-pub use cluster::{Cluster, Events, LeaveReport, Phase, Request, Stats};
+pub use cluster::{Cluster, Events, LeaveReport, LoopQuestions, Phase, Request, Stats};
 pub use config::{Builder, Config, Security};
 pub use error::{Code, Error, FieldError, Result};
 pub use event::{Event, EventKind};
+pub use evidence::{Direction, Explanation, Happened, Observation};
 pub use member::{Member, NodeId, State, Tags};
 pub use transport::secret::Secret;

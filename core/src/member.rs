@@ -183,6 +183,9 @@ pub struct Member {
     /// The smoothed round trip of our own probes to it; `None` before the first answer, and for
     /// ourselves.
     pub rtt: Option<Duration>,
+    /// It says that its program does not respond: its language's loop has not answered for
+    /// [`Config::unresponsive_after`](crate::Config). The node itself is alive.
+    pub unresponsive: bool,
 }
 
 impl Member {

@@ -8,6 +8,7 @@ use crate::{
     cluster::{Events, Hub},
     error::{Error, Result},
     event::EventKind,
+    evidence::{Direction, Observation, PHI_MAX},
     member::{Instance, Member, NodeId, State},
 };
 
@@ -25,7 +26,7 @@ pub fn echo_value(value: Value) -> Value {
 /// text, text beyond the basic plane, no round trip and one.
 pub fn sample_events() -> Result<Vec<EventKind>> {
     let named = |name: &str| NodeId::new(name).map_err(Error::Internal);
-    let member = |name: &str, state, number, rtt| -> Result<Arc<Member>> {
+    let member = |name: &str, state, number, rtt: Option<Duration>| -> Result<Arc<Member>> {
         Ok(Arc::new(Member {
             id: named(name)?,
             instance: Instance(number),
@@ -37,8 +38,18 @@ pub fn sample_events() -> Result<Vec<EventKind>> {
                     .map(|(k, v)| (k.to_owned(), v.to_owned()))
                     .into(),
             ),
+            unresponsive: rtt.is_none(),
             rtt,
         }))
+    };
+    let seen = |name: &str, phi, direction| -> Result<Observation> {
+        Ok(Observation {
+            observer: named(name)?,
+            phi,
+            missed_probes: u32::MAX,
+            direction,
+            health_score: 8,
+        })
     };
     let plain = member("plain", State::Alive, 1, Some(Duration::from_micros(1500)))?;
     let great = member("größe-雪-🦀", State::Suspect, u64::MAX, None)?;
@@ -49,14 +60,26 @@ pub fn sample_events() -> Result<Vec<EventKind>> {
         EventKind::MemberUpdated { member: great.clone() },
         EventKind::MemberSuspected {
             member: great.clone(),
-            observers: [named("plain")?, named("größe-雪-🦀")?].into(),
+            observers: [
+                seen("plain", Some(8.5), Direction::FromMember)?,
+                seen("größe-雪-🦀", None, Direction::Unknown)?,
+            ]
+            .into(),
         },
         EventKind::MemberRecovered { member: plain.clone() },
         EventKind::MemberFailed { member: failed.clone(), observers: [].into(), replaced: true },
         EventKind::MemberLeft { member: left.clone() },
         EventKind::LocalHealthChanged { score: u32::MAX },
         EventKind::NameConflict { id: named("größe-雪-🦀")? },
-        EventKind::EventsDropped { count: u64::MAX, members: [failed, great, left, plain].into() },
+        EventKind::EventsDropped {
+            count: u64::MAX,
+            members: [failed, great, left, plain.clone()].into(),
+        },
+        EventKind::HealthCheckFailed {
+            member: plain,
+            observers: [seen("x", Some(PHI_MAX), Direction::Both)?].into(),
+        },
+        EventKind::StateSetAside { path: "/größe/雪".into(), reason: String::new() },
     ])
 }
 

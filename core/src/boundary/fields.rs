@@ -47,6 +47,8 @@ pub(super) const NAMES: &[&str] = &[
     "event_queue",
     "leave_timeout",
     "drain_timeout",
+    "state_dir",
+    "unresponsive_after",
 ];
 
 /// Sets one field; `read` keeps what was wrong.
@@ -235,6 +237,16 @@ pub(super) fn set(name: &str, value: Value, config: &mut Config, ways: &mut Ways
         "drain_timeout" => {
             if let Some(value) = read.duration("drain_timeout", value, "0ns to 60s") {
                 config.drain_timeout = value
+            }
+        }
+        "state_dir" => {
+            if let Some(value) = read.text("state_dir", value) {
+                config.state_dir = Some(value)
+            }
+        }
+        "unresponsive_after" => {
+            if let Some(value) = read.duration("unresponsive_after", value, "100ms to 3600s") {
+                config.unresponsive_after = value
             }
         }
         _ => {} // `NAMES` and this list are one

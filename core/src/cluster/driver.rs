@@ -1,6 +1,7 @@
 //! The driver: one task that owns the machine, feeds it what happens and does what it says.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,9 +18,10 @@ use super::{
     stats::Status,
 };
 use crate::{
-    error::Error,
+    error::{Error, Result},
     event::EventKind,
-    member::Tags,
+    evidence::Explanation,
+    member::{self, NodeId, Tags},
     membership::{Class, Effect, Input, Membership, Time},
     transport::{self, Transport, TransportEvent},
 };
@@ -27,10 +29,20 @@ use crate::{
 /// What the handle asks for.
 pub(super) enum Command {
     SetTags(Tags, oneshot::Sender<()>),
+    /// Answered by whether the tag was there.
+    EditTag(TagEdit, oneshot::Sender<Result<bool>>),
+    Unresponsive(bool),
+    Explain(NodeId, oneshot::Sender<Option<Explanation>>),
     Leave,
     /// For the test that a panic here ends the node loudly.
     #[cfg(test)]
     Panic,
+}
+
+/// A change of one tag.
+pub(super) enum TagEdit {
+    Set(String, String),
+    Remove(String),
 }
 
 /// Why the driver ended.
@@ -149,12 +161,47 @@ impl Run {
                 let _ = done.send(());
                 ending
             }
+            Command::EditTag(edit, done) => {
+                let (tags, changed) = match self.edited(edit) {
+                    Ok(edited) => edited,
+                    Err(error) => {
+                        let _ = done.send(Err(error));
+                        return None;
+                    }
+                };
+                let ending = self.step(Input::SetTags(tags));
+                let _ = done.send(Ok(changed));
+                ending
+            }
+            Command::Unresponsive(is) => self.step(Input::Unresponsive(is)),
+            Command::Explain(id, done) => {
+                let _ = done.send(self.driver.machine.explain(self.driver.now(), &id));
+                None
+            }
             Command::Leave => {
                 self.leaving.get_or_insert_with(Instant::now);
                 self.step(Input::Leave)
             }
             #[cfg(test)]
             Command::Panic => panic!("asked to"),
+        }
+    }
+
+    /// The tags with one of them changed, and whether it was there. The driver alone changes them,
+    /// so that no two changes lose one another.
+    fn edited(&self, edit: TagEdit) -> Result<(Tags, bool)> {
+        let mut tags = BTreeMap::clone(&self.driver.machine.own_record().tags);
+        let there = match &edit {
+            TagEdit::Set(key, value) => tags.insert(key.clone(), value.clone()).is_some(),
+            TagEdit::Remove(key) => tags.remove(key).is_some(),
+        };
+        match member::check_tags(&tags) {
+            Ok(()) => Ok((Arc::new(tags), there)),
+            Err(expected) => {
+                let (TagEdit::Set(key, _) | TagEdit::Remove(key)) = edit;
+                let value = key.chars().take(64).collect();
+                Err(Error::Argument { field: "tag", value, expected })
+            }
         }
     }
 

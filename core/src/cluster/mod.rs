@@ -3,6 +3,7 @@
 mod driver;
 mod hub;
 mod leave;
+mod responsive;
 mod runtime;
 mod shared;
 mod stats;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Builder, Config},
     error::{Code, Error, Result},
+    evidence::Explanation,
     member::{self, Instance, Member, NodeId, Peer, State},
     membership::{Membership, Settings},
     transport::{Options, Transport},
@@ -30,13 +32,14 @@ use crate::{
 
 pub use hub::Events;
 pub use leave::{LeaveReport, Phase};
+pub use responsive::LoopQuestions;
 pub use stats::Stats;
 pub use topics::Request;
 
 pub(crate) use hub::Hub;
 pub(crate) use runtime::Runtime;
 
-use driver::{Command, Driver};
+use driver::{Command, Driver, TagEdit};
 use shared::Shared;
 
 /// The longest topic, in bytes.
@@ -228,6 +231,51 @@ impl Cluster {
         let (done, wait) = oneshot::channel();
         self.command(Command::SetTags(Arc::new(tags), done)).await?;
         wait.await.map_err(|_| self.0.shared.closed_error())
+    }
+
+    /// Announces one tag, or another value of it, and leaves the others as they are, also those
+    /// that somebody else changes at the same time. Returns when our own view has it.
+    pub async fn update_tag(&self, key: &str, value: &str) -> Result<()> {
+        self.edit_tags(TagEdit::Set(key.into(), value.into())).await.map(drop)
+    }
+
+    /// Announces one tag no more; whether it was announced.
+    pub async fn remove_tag(&self, key: &str) -> Result<bool> {
+        self.edit_tags(TagEdit::Remove(key.into())).await
+    }
+
+    async fn edit_tags(&self, edit: TagEdit) -> Result<bool> {
+        let (done, wait) = oneshot::channel();
+        self.command(Command::EditTag(edit, done)).await?;
+        wait.await.map_err(|_| self.0.shared.closed_error())?
+    }
+
+    /// What is known about another node and how we came to know it: who observed what, and what
+    /// happened to it before. Nothing about ourselves, and about one that was forgotten.
+    pub async fn explain(&self, id: &str) -> Result<Option<Explanation>> {
+        let Ok(id) = NodeId::new(id) else { return Ok(None) };
+        let (done, wait) = oneshot::channel();
+        self.command(Command::Explain(id, done)).await?;
+        wait.await.map_err(|_| self.0.shared.closed_error())
+    }
+
+    /// For bindings: the questions to the program's loop, whose answers go to
+    /// [`Cluster::answer_loop`]. While one is left unanswered for
+    /// [`Config::unresponsive_after`], the others see this member as unresponsive. Without
+    /// questions asked it counts as responsive.
+    pub fn loop_questions(&self) -> LoopQuestions {
+        LoopQuestions {
+            answers: self.0.shared.answers.clone(),
+            commands: self.0.commands.downgrade(),
+            after: self.0.shared.unresponsive_after,
+            asked: 0,
+            next_at: tokio::time::Instant::now(),
+        }
+    }
+
+    /// The loop's answer to a question.
+    pub fn answer_loop(&self, question: u64) {
+        self.0.shared.answers.answer(question);
     }
 
     /// Asks a live member and waits for its handler's answer. The deadline (1 ms to 1 h; `None`:

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     hub::{Hub, Members},
+    responsive::Answers,
     stats::Status,
     topics::{Request, Topics},
 };
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     pub(super) join: watch::Sender<JoinState>,
     pub(super) request_timeout: Duration,
     pub(super) join_timeout: Duration,
+    pub(super) unresponsive_after: Duration,
+    pub(super) answers: Arc<Answers>,
     payload_max: u64,
     closed: Mutex<Option<Error>>,
 }
@@ -76,6 +79,7 @@ impl Shared {
             addr: config.listen,
             tags: shared_tags(&config.tags),
             rtt: None,
+            unresponsive: false,
         });
         let seeds = config.seeds.iter().map(|s| (*s, None)).collect();
         Self {
@@ -87,6 +91,8 @@ impl Shared {
             join: watch::Sender::new(JoinState { joined: false, seeds }),
             request_timeout: config.request_timeout,
             join_timeout: config.join_timeout,
+            unresponsive_after: config.unresponsive_after,
+            answers: Arc::default(),
             payload_max: config.payload_max,
             closed: Mutex::new(None),
         }

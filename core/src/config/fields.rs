@@ -91,6 +91,13 @@ pub struct Config {
     pub leave_timeout: Duration,
     /// How long leaving waits for requests under way. 0 ms to 60 s, default 2 s.
     pub drain_timeout: Duration,
+    /// A directory in which this node keeps its incarnation and the members that it last knew, so
+    /// that a cluster that was stopped as a whole finds itself again without seeds. Made if it is
+    /// missing. One node a directory. Default: nothing is kept.
+    pub state_dir: Option<String>,
+    /// How long the program's loop may leave the binding's question unanswered before the others
+    /// are told that this member is unresponsive. 100 ms to 1 h, default 5 s.
+    pub unresponsive_after: Duration,
     /// How nodes authenticate. No default: start fails without a choice.
     pub security: Option<Security>,
 }
@@ -131,6 +138,8 @@ impl Config {
             event_queue: 1024,
             leave_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(2),
+            state_dir: None,
+            unresponsive_after: Duration::from_secs(5),
             security: None,
         }
     }
@@ -242,6 +251,12 @@ impl Config {
             self.drain_timeout,
             Duration::from_secs(0),
             Duration::from_secs(60),
+        );
+        check.time(
+            "unresponsive_after",
+            self.unresponsive_after,
+            Duration::from_millis(100),
+            Duration::from_secs(3600),
         );
     }
 }
@@ -424,6 +439,18 @@ impl Builder {
     /// Sets [`Config::drain_timeout`].
     pub fn drain_timeout(mut self, value: Duration) -> Self {
         self.0.drain_timeout = value;
+        self
+    }
+
+    /// Sets [`Config::state_dir`].
+    pub fn state_dir(mut self, value: String) -> Self {
+        self.0.state_dir = Some(value);
+        self
+    }
+
+    /// Sets [`Config::unresponsive_after`].
+    pub fn unresponsive_after(mut self, value: Duration) -> Self {
+        self.0.unresponsive_after = value;
         self
     }
 }

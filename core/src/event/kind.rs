@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use crate::member::{Member, NodeId};
+use crate::{
+    evidence::Observation,
+    member::{Member, NodeId},
+};
 
 /// What happened. Events are about *other* members, unless they say otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +27,8 @@ pub enum EventKind {
     MemberSuspected {
         /// The member as it is now.
         member: Arc<Member>,
-        /// Who raised the suspicion.
-        observers: Arc<[NodeId]>,
+        /// Who raised the suspicion, and what they saw.
+        observers: Arc<[Observation]>,
     },
     /// A suspected member refuted.
     MemberRecovered {
@@ -36,8 +39,8 @@ pub enum EventKind {
     MemberFailed {
         /// The member as it was last known.
         member: Arc<Member>,
-        /// Who raised or confirmed the suspicion, as far as is known here.
-        observers: Arc<[NodeId]>,
+        /// Who raised or confirmed the suspicion and what they saw, as far as is known here.
+        observers: Arc<[Observation]>,
         /// Another process has taken over its id.
         replaced: bool,
     },
@@ -64,6 +67,23 @@ pub enum EventKind {
         /// All members as of this event, in order of their ids, ourselves included.
         members: Arc<[Arc<Member>]>,
     },
+    /// We ourselves could not reach a member: its heartbeats stayed away for too long, or it
+    /// answered no probe, not even through others. Once until it is heard again. A suspicion
+    /// follows, unless there is one already.
+    HealthCheckFailed {
+        /// The member as it was when we noticed.
+        member: Arc<Member>,
+        /// What we saw: one observation, our own.
+        observers: Arc<[Observation]>,
+    },
+    /// A file in the state directory was damaged and could not be read. It was set aside under
+    /// another name, and the node began without it.
+    StateSetAside {
+        /// Where the damaged file is now.
+        path: String,
+        /// What was wrong with it.
+        reason: String,
+    },
 }
 
 impl EventKind {
@@ -79,6 +99,8 @@ impl EventKind {
             EventKind::LocalHealthChanged { .. } => "LocalHealthChanged",
             EventKind::NameConflict { .. } => "NameConflict",
             EventKind::EventsDropped { .. } => "EventsDropped",
+            EventKind::HealthCheckFailed { .. } => "HealthCheckFailed",
+            EventKind::StateSetAside { .. } => "StateSetAside",
         }
     }
 
@@ -90,10 +112,12 @@ impl EventKind {
             | EventKind::MemberSuspected { member, .. }
             | EventKind::MemberRecovered { member, .. }
             | EventKind::MemberFailed { member, .. }
-            | EventKind::MemberLeft { member, .. } => Some(member),
+            | EventKind::MemberLeft { member, .. }
+            | EventKind::HealthCheckFailed { member, .. } => Some(member),
             EventKind::LocalHealthChanged { .. }
             | EventKind::NameConflict { .. }
-            | EventKind::EventsDropped { .. } => None,
+            | EventKind::EventsDropped { .. }
+            | EventKind::StateSetAside { .. } => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     event::EventKind,
+    evidence::Observation,
     member::{Member, NodeId, State},
     wire::{Record, Skimmed},
 };
@@ -89,6 +90,7 @@ impl Membership {
             self.counters.members_refused += 1;
             return;
         }
+        let from = step.out.len();
         let member = self.believe(step, &record);
         step.event(EventKind::MemberJoined { member: alive(&member) });
         if record.state == State::Suspect {
@@ -97,6 +99,7 @@ impl Membership {
                 observers: record.observers.clone().into(),
             });
         }
+        self.note_events(step, from);
         self.spread(step, &record, Priority::Medium);
         self.corroborate(step, &record);
     }
@@ -118,10 +121,13 @@ impl Membership {
     fn supersede(&mut self, step: &mut Step<'_>, record: Record, by_newcomer: bool) {
         let known = &self.table.get(&record.id).expect("the caller looked it up").member;
         let (old, was) = (known.clone(), known.state);
-        let observers: Arc<[NodeId]> = record.observers.clone().into();
+        let from = step.out.len();
+        let observers: Arc<[Observation]> = record.observers.clone().into();
         let replaced = by_newcomer || old.instance != record.instance;
         let member = self.believe(step, &record);
-        let changed = old.tags != member.tags || old.addr != member.addr;
+        let changed = old.tags != member.tags
+            || old.addr != member.addr
+            || old.unresponsive != member.unresponsive;
         if replaced {
             self.take_up(step, &old.id);
             step.out.push(Effect::Close { peer: old.peer() });
@@ -181,6 +187,7 @@ impl Membership {
         if record.state == State::Suspect {
             step.event(EventKind::MemberSuspected { member, observers });
         }
+        self.note_events(step, from);
         self.spread(step, &record, priority);
         self.corroborate(step, &record);
     }
@@ -198,6 +205,7 @@ impl Membership {
             addr: record.addr,
             tags: record.tags.clone(),
             rtt: rtt.and_then(|e| e.member.rtt),
+            unresponsive: record.unresponsive,
         });
         let suspicion = (record.state == State::Suspect).then(|| {
             let watchers = self.table.watchers_of(&record.id, &self.own.peer.id);
@@ -262,7 +270,7 @@ impl Membership {
         let mut record = entry.record(step.now);
         record.state = State::Suspect;
         record.incarnation += u64::from(self.planted(Bug::SuspicionRaises));
-        record.observers = vec![self.own.peer.id.clone()];
+        record.observers = vec![self.observation(step.now, id)];
         self.apply(step, record.clone());
         // The suspect hears of it first, and where loss is no excuse.
         self.send_records(

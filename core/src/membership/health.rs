@@ -7,10 +7,9 @@
 
 use std::time::Duration;
 
-/// The score never passes this.
-pub const SCORE_MAX: u32 = 8;
+use crate::evidence::HEALTH_SCORE_MAX as SCORE_MAX;
 
-/// The score, 0 to [`SCORE_MAX`].
+/// The score, 0 to 8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalHealth(u32);
 

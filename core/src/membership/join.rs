@@ -179,7 +179,7 @@ impl Membership {
             }
             let mut record = entry.record(step.now);
             record.state = State::Failed;
-            record.observers = vec![self.own.peer.id.clone()];
+            record.observers = vec![self.observation(step.now, &newcomer.old.id)];
             record.dead_for_ms = 0;
             self.fail_as_replaced(step, record);
         }

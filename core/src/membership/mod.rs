@@ -15,6 +15,7 @@
 //! 5. Every queue, table and message has a limit.
 //! 6. `left` is not `failed`: no alarm, no suspicion, no resurrection.
 
+mod account;
 mod apply;
 mod gossip;
 mod heal;
@@ -102,6 +103,8 @@ pub enum Input {
     },
     /// Announce these tags.
     SetTags(Tags),
+    /// Announce that our program does not respond, or does again.
+    Unresponsive(bool),
     /// Announce that we go.
     Leave,
 }
@@ -187,6 +190,7 @@ struct Own {
     incarnation: u64,
     state: State,
     tags: Tags,
+    unresponsive: bool,
 }
 
 /// One call of [`Membership::handle`]: the time, and where effects go.
@@ -246,6 +250,7 @@ impl Membership {
             incarnation: 1,
             state: State::Alive,
             tags: settings.tags.clone(),
+            unresponsive: false,
         };
         let mut rng = StdRng::seed_from_u64(seed);
         let table = table::Table::new(&settings.me.id, settings.watch_rings, rng.random());
@@ -295,6 +300,7 @@ impl Membership {
             Input::LinkDown { peer, broken } => self.link_down(step, &peer, broken),
             Input::LinkTrouble { peer } => self.probe_at_once(step, &peer),
             Input::SetTags(tags) => self.set_tags(step, tags),
+            Input::Unresponsive(is) => self.set_unresponsive(step, is),
             Input::Leave => self.leave(step),
         }
         self.tick(step);
@@ -353,6 +359,7 @@ impl Membership {
             tags: self.own.tags.clone(),
             observers: Vec::new(),
             dead_for_ms: 0,
+            unresponsive: self.own.unresponsive,
         }
     }
 
@@ -390,6 +397,7 @@ impl Membership {
             addr: self.own.addr,
             tags: self.own.tags.clone(),
             rtt: None,
+            unresponsive: self.own.unresponsive,
         }
     }
 
@@ -501,6 +509,13 @@ impl Membership {
         }
         self.own.tags = tags;
         self.raise_incarnation(step, self.own.incarnation, gossip::Priority::Low);
+    }
+
+    fn set_unresponsive(&mut self, step: &Step<'_>, is: bool) {
+        if self.own.state != State::Left && self.own.unresponsive != is {
+            self.own.unresponsive = is;
+            self.raise_incarnation(step, self.own.incarnation, gossip::Priority::Medium);
+        }
     }
 
     fn leave(&mut self, step: &mut Step<'_>) {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use rand::{Rng, seq::SliceRandom};
 
-use super::{Class, Membership, Step, Time};
+use super::{Class, Membership, Step, Time, account::Check};
 use crate::{
     event::EventKind,
     member::{Member, NodeId, Peer, State},
@@ -125,7 +125,7 @@ impl Membership {
     /// A suspicion that somebody else raised: a few see for themselves, so that it is confirmed
     /// soon, or not at all.
     pub(super) fn corroborate(&mut self, step: &mut Step<'_>, record: &Record) {
-        let by_us = record.observers.contains(&self.own.peer.id);
+        let by_us = record.observers.iter().any(|o| o.observer == self.own.peer.id);
         if record.state != State::Suspect || by_us || self.own.state == State::Left {
             return;
         }
@@ -249,6 +249,10 @@ impl Membership {
             .get(&probe.target.id)
             .is_some_and(|e| e.member.instance == probe.target.instance);
         if same {
+            if let Some(entry) = self.table.get_mut(&probe.target.id) {
+                entry.missed_probes = entry.missed_probes.saturating_add(1);
+            }
+            self.health_check_failed(step, &probe.target.id, Check::Probe);
             self.suspect(step, &probe.target.id);
         }
     }
@@ -294,7 +298,9 @@ impl Membership {
                 self.table.set_rtt(&id, rtt);
                 self.version += 1;
             }
-            self.probes.own.remove(&seq);
+            if let Some(probe) = self.probes.own.remove(&seq) {
+                self.reached(&probe.target.id, Check::Probe);
+            }
             self.change_health(step, |h| h.better());
         } else if self.probes.relayed.get(&seq).is_some_and(|r| r.target == *from) {
             let Some(Relay { origin, origin_seq, .. }) = self.probes.relayed.remove(&seq) else {

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use super::Time;
-use crate::member::NodeId;
-use crate::wire::OBSERVERS_MAX;
+use crate::{evidence::Observation, member::NodeId, wire::OBSERVERS_MAX};
 
 /// A suspect always has so long to refute, whoever agrees on what.
 pub const REFUTE_MIN: Duration = Duration::from_secs(1);
@@ -22,7 +21,7 @@ pub struct Suspicion {
     /// When we heard of it; later by what we were paused since.
     pub since: Time,
     /// Distinct nodes that could not reach the member, at most [`OBSERVERS_MAX`].
-    pub observers: Vec<NodeId>,
+    pub observers: Vec<Observation>,
     /// When it becomes a failure.
     pub deadline: Time,
     /// Who watched the member when the suspicion began.
@@ -42,21 +41,23 @@ pub struct Jury {
 
 impl Suspicion {
     /// Begins with the observers that are known; it runs once it is reviewed.
-    pub fn new(now: Time, observers: Vec<NodeId>, watchers: Vec<NodeId>) -> Self {
+    pub fn new(now: Time, observers: Vec<Observation>, watchers: Vec<NodeId>) -> Self {
         Self { since: now, observers, deadline: Time(u64::MAX), watchers }
     }
 
     /// Adds observers; whether any was new. One who watches the member is worth more than one who
     /// does not, where there is no room for both.
-    pub fn confirm(&mut self, observers: &[NodeId]) -> bool {
+    pub fn confirm(&mut self, observers: &[Observation]) -> bool {
         let mut grew = false;
         for observer in observers.iter().take(OBSERVERS_MAX) {
-            if self.observers.contains(observer) {
+            let id = &observer.observer;
+            if self.observers.iter().any(|o| o.observer == *id) {
                 continue;
             }
             if self.observers.len() >= OBSERVERS_MAX {
-                let other = self.observers.iter().position(|o| !self.watchers.contains(o));
-                match other.filter(|_| self.watchers.contains(observer)) {
+                let watches = |id| self.watchers.contains(id);
+                let other = self.observers.iter().position(|o| !watches(&o.observer));
+                match other.filter(|_| watches(id)) {
                     Some(at) => self.observers.swap_remove(at),
                     None => continue,
                 };
@@ -89,7 +90,7 @@ impl Suspicion {
         let (mut all, mut agree) = (0, 0);
         for watcher in self.watchers.iter().filter(|w| sound(w)) {
             all += 1;
-            agree += usize::from(self.observers.contains(watcher));
+            agree += usize::from(self.observers.iter().any(|o| o.observer == *watcher));
         }
         all >= JURY_MIN && agree >= all - all / DISSENT
     }
@@ -112,11 +113,24 @@ fn timeout(jury: &Jury, watchers: usize, observers: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::Direction;
 
     const MIN: Duration = Duration::from_secs(3);
 
     fn ids(n: std::ops::Range<u32>) -> Vec<NodeId> {
         n.map(|n| NodeId::new(format!("n{n}")).unwrap()).collect()
+    }
+
+    /// What those saw who could not reach the member.
+    fn saw(n: std::ops::Range<u32>) -> Vec<Observation> {
+        let seen = |observer| Observation {
+            observer,
+            phi: None,
+            missed_probes: 1,
+            direction: Direction::Unknown,
+            health_score: 0,
+        };
+        ids(n).into_iter().map(seen).collect()
     }
 
     fn review(s: &mut Suspicion, live: usize) -> Time {
@@ -126,7 +140,7 @@ mod tests {
 
     /// When a suspicion with so many observers, of so many watchers, becomes a failure.
     fn deadline(observers: u32, watchers: u32, live: usize, silent: std::ops::Range<u32>) -> Time {
-        let mut s = Suspicion::new(Time(0), ids(0..observers), ids(0..watchers));
+        let mut s = Suspicion::new(Time(0), saw(0..observers), ids(0..watchers));
         let silent = ids(silent);
         s.review(&Jury { live, min: MIN, factor: 3 }, |w| !silent.contains(w));
         s.deadline
@@ -134,13 +148,13 @@ mod tests {
 
     #[test]
     fn each_distinct_observer_shrinks_the_timer_once() {
-        let mut s = Suspicion::new(Time(0), ids(0..1), ids(0..9));
+        let mut s = Suspicion::new(Time(0), saw(0..1), ids(0..9));
         assert_eq!(review(&mut s, 10), Time(9_000_000));
-        assert!(!s.confirm(&ids(0..1)));
+        assert!(!s.confirm(&saw(0..1)));
         assert_eq!(review(&mut s, 10), Time(9_000_000));
-        assert!(s.confirm(&ids(1..2)));
+        assert!(s.confirm(&saw(1..2)));
         assert_eq!(review(&mut s, 10), Time(6_000_000)); // ln 2 / ln 4 is one half
-        assert!(s.confirm(&ids(2..5)));
+        assert!(s.confirm(&saw(2..5)));
         assert_eq!(review(&mut s, 10), Time(3_000_000));
     }
 
@@ -172,20 +186,20 @@ mod tests {
 
     #[test]
     fn observers_who_do_not_watch_are_not_counted_as_agreeing() {
-        let mut s = Suspicion::new(Time(0), ids(20..28), ids(0..10));
+        let mut s = Suspicion::new(Time(0), saw(20..28), ids(0..10));
         assert_eq!(review(&mut s, 1000), Time(9_000_000));
         // And they give way to those who do.
-        assert!(s.confirm(&ids(0..10)));
+        assert!(s.confirm(&saw(0..10)));
         assert_eq!(s.observers.len(), OBSERVERS_MAX);
         assert_eq!(review(&mut s, 1000), Time(1_000_000));
     }
 
     #[test]
     fn a_pause_of_ours_leaves_the_second_to_refute() {
-        let mut s = Suspicion::new(Time(0), ids(0..1), ids(0..10));
+        let mut s = Suspicion::new(Time(0), saw(0..1), ids(0..10));
         review(&mut s, 1000);
         s.grant(Duration::from_secs(5));
-        s.confirm(&ids(0..10));
+        s.confirm(&saw(0..10));
         assert_eq!(review(&mut s, 1000), Time(6_000_000));
     }
 }

@@ -9,7 +9,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::DecodeError;
-use crate::member::{self, Instance, NodeId, Peer, State, Tags};
+use crate::{
+    evidence::Observation,
+    member::{self, Instance, NodeId, Peer, State, Tags},
+};
 
 /// The highest incarnation that is believed. A member raises its own by one at a time, so that
 /// no honest one comes near in the life of a cluster; what is above is refused as hostile.
@@ -34,10 +37,12 @@ pub struct Record {
     /// What it announces about itself.
     pub tags: Tags,
     /// Who could not reach it; empty unless suspect or failed.
-    pub observers: Vec<NodeId>,
+    pub observers: Vec<Observation>,
     /// For how long it has been failed or left, in milliseconds: so that all forget it at about
     /// the same time and nobody keeps the memory of the dead alive by passing it on.
     pub dead_for_ms: u64,
+    /// It says that its program does not respond.
+    pub unresponsive: bool,
 }
 
 impl Record {

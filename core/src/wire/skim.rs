@@ -11,7 +11,10 @@ use serde::{
 };
 
 use super::{DecodeError, INCARNATION_MAX, OBSERVERS_MAX, Record};
-use crate::member::{self, Instance, State, TAGS_BYTES_MAX, TAGS_MAX};
+use crate::{
+    evidence,
+    member::{self, Instance, State, TAGS_BYTES_MAX, TAGS_MAX},
+};
 
 /// A record as it lies in a frame.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,7 @@ struct Fields<'a> {
     _tags: CheckedTags,
     _observers: CheckedObservers,
     _dead_for_ms: u64,
+    _unresponsive: bool,
 }
 
 impl<'a> Skimmed<'a> {
@@ -107,9 +111,10 @@ impl<'de> Deserialize<'de> for CheckedObservers {
                 mut seq: A,
             ) -> Result<CheckedObservers, A::Error> {
                 let mut count = 0;
-                while let Some(id) = seq.next_element::<&str>()? {
+                while let Some(seen) = seq.next_element::<evidence::Wire<&str>>()? {
                     count += 1;
-                    if count > OBSERVERS_MAX || member::check_id(id).is_err() {
+                    let well = member::check_id(seen.observer).is_ok() && seen.check().is_ok();
+                    if count > OBSERVERS_MAX || !well {
                         return Err(A::Error::custom("observers beyond their limits"));
                     }
                 }

@@ -95,6 +95,7 @@ fn rust_type(field: &ConfigField) -> String {
         ConfigKind::Count => "u32",
         ConfigKind::Bytes => "u64",
         ConfigKind::Flag => "bool",
+        ConfigKind::Path if !field.security => "Option<String>",
         ConfigKind::Secret | ConfigKind::Path => "String",
     }
     .into()
@@ -104,7 +105,7 @@ fn rust_default(field: &ConfigField) -> Result<String> {
     let name = &field.name;
     Ok(match (field.kind, &field.default) {
         (ConfigKind::Text, None) => format!("{name}.into()"),
-        (ConfigKind::Address, None) => "None".into(),
+        (ConfigKind::Address | ConfigKind::Path, None) => "None".into(),
         (ConfigKind::Address, Some(Scalar::Text(text))) => {
             let Some((ip, port)) = text.rsplit_once(':') else {
                 bail!("{name}: {text} is no ip:port")
@@ -201,7 +202,7 @@ fn codes(description: &Description) -> String {
 
 fn events(description: &Description) -> Result<String> {
     let mut out = heading("events.toml", "The kinds of events.");
-    out += "use std::sync::Arc;\n\nuse crate::member::{Member, NodeId};\n\n";
+    out += "use std::sync::Arc;\n\nuse crate::{evidence::Observation, member::{Member, NodeId}};\n\n";
     out += "/// What happened. Events are about *other* members, unless they say otherwise.\n\
             #[derive(Clone, Debug, PartialEq)]\n#[non_exhaustive]\npub enum EventKind {\n";
     for event in &description.events {
@@ -212,7 +213,8 @@ fn events(description: &Description) -> Result<String> {
                 FieldKind::Member => "Arc<Member>",
                 FieldKind::Members => "Arc<[Arc<Member>]>",
                 FieldKind::Id => "NodeId",
-                FieldKind::Ids => "Arc<[NodeId]>",
+                FieldKind::Observations => "Arc<[Observation]>",
+                FieldKind::Text => "String",
                 FieldKind::Flag => "bool",
                 FieldKind::Count => "u32",
                 FieldKind::U64 => "u64",

@@ -166,7 +166,6 @@ pub(super) enum FieldKind {
     Member,
     Members,
     Id,
-    Ids,
     Flag,
     Count,
     U64,
@@ -175,6 +174,10 @@ pub(super) enum FieldKind {
     Address,
     Tags,
     Phases,
+    Observations,
+    History,
+    #[serde(rename = "number?")]
+    OptionalNumber,
     Span,
     #[serde(rename = "span?")]
     OptionalSpan,

@@ -99,7 +99,6 @@ fn fields(fields: &[Field]) -> String {
             FieldKind::Member => "`Member`",
             FieldKind::Members => "list of `Member`",
             FieldKind::Id => "node id",
-            FieldKind::Ids => "list of node ids",
             FieldKind::Flag => "true or false",
             FieldKind::Count => "number",
             FieldKind::U64 => "number of 64 bits",
@@ -108,6 +107,9 @@ fn fields(fields: &[Field]) -> String {
             FieldKind::Address => "`ip:port`",
             FieldKind::Tags => "texts by name",
             FieldKind::Phases => "list of `Phase`",
+            FieldKind::Observations => "list of `Observation`",
+            FieldKind::History => "list of `Happened`",
+            FieldKind::OptionalNumber => "number, or none",
             FieldKind::Span => "measured time",
             FieldKind::OptionalSpan => "measured time, or none",
         };

@@ -8,9 +8,11 @@ use rand::{Rng, rngs::StdRng};
 
 use super::{
     Suspicion, Time,
+    account::History,
     rings::{self, Rings},
 };
 use crate::{
+    evidence::Observation,
     member::{Instance, Member, NodeId, State},
     wire::{Record, Summary},
 };
@@ -26,11 +28,20 @@ pub struct Entry {
     /// Runs while the state is suspect.
     pub suspicion: Option<Box<Suspicion>>,
     /// Who could not reach it, when it failed.
-    pub observers: Arc<[NodeId]>,
+    pub observers: Arc<[Observation]>,
     /// Since when it is failed or left.
     pub dead_since: Option<Time>,
     /// Whether the transport holds a link to exactly this process.
     pub linked: bool,
+    /// How many probes of ours in a row it has not answered.
+    pub missed_probes: u32,
+    /// The checks of it that fail, see [`Check`](super::account::Check).
+    pub(super) unreached: u8,
+    /// When we first heard of it, and at which incarnation it was.
+    pub(super) since: Time,
+    pub(super) first_incarnation: u64,
+    /// What happened to it since.
+    pub(super) history: History,
     /// What its places on the rings are made from.
     place_seed: u64,
     /// Its place in `Table::live`.
@@ -43,6 +54,11 @@ impl Entry {
     /// The order of rule 2.
     pub fn rank(&self) -> (u64, State) {
         (self.member.incarnation, self.member.state)
+    }
+
+    /// Who could not reach it.
+    pub(super) fn observers_now(&self) -> &[Observation] {
+        self.suspicion.as_ref().map_or(&self.observers, |s| &s.observers)
     }
 
     fn fingerprint(&self) -> u64 {
@@ -59,10 +75,8 @@ impl Entry {
             state: m.state,
             addr: m.addr,
             tags: m.tags.clone(),
-            observers: match &self.suspicion {
-                Some(suspicion) => suspicion.observers.clone(),
-                None => self.observers.to_vec(),
-            },
+            observers: self.observers_now().to_vec(),
+            unresponsive: m.unresponsive,
             dead_for_ms: self.dead_since.map_or(0, |since| now.since(since).as_millis() as u64),
         }
     }
@@ -160,7 +174,7 @@ impl Table {
         &mut self,
         member: Arc<Member>,
         suspicion: Option<Box<Suspicion>>,
-        observers: Arc<[NodeId]>,
+        observers: Arc<[Observation]>,
         dead_since: Option<Time>,
     ) -> Slot {
         let id = member.id.clone();
@@ -177,12 +191,20 @@ impl Table {
                 (entry.member, entry.suspicion) = (member, suspicion);
                 (entry.observers, entry.dead_since) = (observers, dead_since);
                 entry.linked &= same_process;
+                if !same_process {
+                    (entry.missed_probes, entry.unreached) = (0, 0);
+                }
                 (slot, was_live, same_process)
             }
             None => {
                 let place_seed = rings::place_seed(&id);
                 let (linked, live_at, linked_at) = (false, None, None);
                 let entry = Entry {
+                    missed_probes: 0,
+                    unreached: 0,
+                    since: Time::default(),
+                    first_incarnation: member.incarnation,
+                    history: History::default(),
                     member,
                     suspicion,
                     observers,

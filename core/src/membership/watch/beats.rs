@@ -7,7 +7,7 @@ use rand::Rng;
 use super::{EVERY_MS, LAY_EVERY, ROUNDS, Time, UNSEEN_MAX};
 use crate::{
     member::{Peer, State},
-    membership::{Class, Effect, Membership, Step, phi::Phi},
+    membership::{Class, Effect, Membership, Step, account::Check, phi::Phi},
     wire::{self, Frame},
 };
 
@@ -80,6 +80,8 @@ impl Membership {
         let every = Duration::from_millis(every_ms.into());
         edge.seen = seq;
         edge.echoed = edge.echoed.max(seen.min(edge.sent));
+        edge.unseen_when_heard = edge.sent - edge.echoed;
+        let again = std::mem::take(&mut edge.unreached);
         edge.wanted_there = wanted.then_some(step.now);
         if edge.heard.is_some() {
             let longest = edge.phi.silence(deviations, pause);
@@ -96,6 +98,9 @@ impl Membership {
         }
         if idle {
             self.watch.lay_by(step.now + LAY_EVERY);
+        }
+        if again {
+            self.reached(&from.id, Check::Heartbeats);
         }
     }
 
@@ -142,10 +147,12 @@ impl Membership {
             let edge = &self.watch.edges[at];
             if edge.watched && edge.state.is_live() && self.holds(at, step.now) {
                 accused.push(edge.peer.id.clone());
+                self.watch.edges[at].unreached = true;
             }
         }
         for id in accused {
             self.counters.silences += 1;
+            self.health_check_failed(step, &id, Check::Heartbeats);
             self.suspect(step, &id);
         }
     }

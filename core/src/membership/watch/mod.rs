@@ -16,6 +16,7 @@ use rand::{Rng, rngs::StdRng};
 use super::{Effect, Membership, Step, Time, phi, phi::Phi, planted::Bug};
 use crate::{
     config::LINKS_BESIDES_RINGS,
+    evidence::Direction,
     member::{Member, NodeId, Peer, State},
 };
 use beats::on_round;
@@ -71,11 +72,36 @@ struct Edge {
     seen: u64,
     sent: u64,
     echoed: u64,
+    /// How many of ours it had not seen when we last heard it.
+    unseen_when_heard: u64,
+    /// Its silence was noticed.
+    unreached: bool,
     /// When the next heartbeat is due, and when it would be without jitter.
     next: Time,
     slot: Time,
     dial_at: Time,
     dials: u32,
+}
+
+impl Edge {
+    fn sight(&self, now: Time, deviations: f64, pause: Duration) -> WatchEdge {
+        let from = self.heard.is_some() && self.phi.crossing(deviations, pause) <= now;
+        let to = self.unseen_when_heard >= UNSEEN_MAX;
+        WatchEdge {
+            peer: self.peer.clone(),
+            watched: self.watched,
+            wanted: self.wanted,
+            heard: self.heard,
+            unseen: self.sent.saturating_sub(self.echoed),
+            phi: self.heard.map(|_| self.phi.value(now, pause)),
+            direction: match (from, to) {
+                (true, true) => Direction::Both,
+                (true, false) => Direction::FromMember,
+                (false, true) => Direction::ToMember,
+                (false, false) => Direction::Unknown,
+            },
+        }
+    }
 }
 
 /// All edges of this node.
@@ -110,6 +136,8 @@ pub struct WatchEdge {
     pub unseen: u64,
     /// How surprising the silence is; nothing before the first heartbeat.
     pub phi: Option<f64>,
+    /// Which way fails, as far as we can tell.
+    pub direction: Direction,
 }
 
 impl Watch {
@@ -143,14 +171,14 @@ impl Membership {
     /// The watch edges, in order of the peers' ids.
     pub fn watch_edges(&self, now: Time) -> impl Iterator<Item = WatchEdge> {
         let pause = self.heartbeat_pause();
-        self.watch.edges.iter().map(move |e| WatchEdge {
-            peer: e.peer.clone(),
-            watched: e.watched,
-            wanted: e.wanted,
-            heard: e.heard,
-            unseen: e.sent.saturating_sub(e.echoed),
-            phi: e.heard.map(|_| e.phi.value(now, pause)),
-        })
+        let deviations = self.watch.deviations;
+        self.watch.edges.iter().map(move |e| e.sight(now, deviations, pause))
+    }
+
+    /// The edge to whoever has this id.
+    pub(super) fn watch_sight(&self, now: Time, id: &NodeId) -> Option<WatchEdge> {
+        let edge = &self.watch.edges[self.watch.edges.find_id(id)?];
+        Some(edge.sight(now, self.watch.deviations, self.heartbeat_pause()))
     }
 
     /// The most edges that there can be.
@@ -254,6 +282,8 @@ impl Membership {
             seen: 0,
             sent,
             echoed: sent,
+            unseen_when_heard: 0,
+            unreached: false,
             next: first,
             slot: first,
             dial_at,
