@@ -282,8 +282,9 @@ impl Run {
                     self.driver.transport.send_frame(&to, addr, class, bytes);
                 }
                 Effect::Dial { addr, expect } => self.driver.transport.dial(addr, expect),
-                Effect::Close { peer } => {
-                    self.driver.transport.close_link(&peer, "no member any more")
+                Effect::Close { peer, reason } => {
+                    tracing::info!(?peer, reason, "closing a link");
+                    self.driver.transport.close_link(&peer, reason)
                 }
                 Effect::Pin { peer, pinned } => self.driver.transport.pin(&peer, pinned),
                 Effect::Event(kind) => events.push(kind),

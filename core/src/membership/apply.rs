@@ -130,7 +130,7 @@ impl Membership {
             || old.unresponsive != member.unresponsive;
         if replaced {
             self.take_up(step, &old.id);
-            step.out.push(Effect::Close { peer: old.peer() });
+            step.out.push(Effect::Close { peer: old.peer(), reason: "no member any more" });
         }
         let priority = match (was.is_live(), record.state) {
             (true, State::Alive | State::Suspect) if replaced => {

@@ -101,8 +101,7 @@ impl Membership {
         let Some(record) =
             updates.into_iter().find(|r| r.peer() == from && r.state == State::Alive)
         else {
-            self.counters.frames_bad += 1;
-            return;
+            return self.bad_frame(step, &from);
         };
         if self.own.state == State::Left {
             return;

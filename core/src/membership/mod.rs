@@ -130,10 +130,12 @@ pub enum Effect {
         /// Who is to answer there; anybody of the cluster if `None`.
         expect: Option<NodeId>,
     },
-    /// Close the link to a process that is no member any more.
+    /// Close the link to a process.
     Close {
         /// Where it leads.
         peer: Peer,
+        /// Why, for its log and ours.
+        reason: &'static str,
     },
     /// Keep the link to a process although it is unused, or keep it no longer. Lasts as long as
     /// the link; of no effect if there is none.
@@ -312,17 +314,18 @@ impl Membership {
         if self.stopped {
             return None;
         }
-        let busy = [self.gossip_at, self.probes.deadline(), self.join.deadline()];
-        let conflict = self.conflict.as_ref().map(|c| c.deadline);
-        if self.own.state == State::Left {
-            return busy[0];
+        let mut first = time::First::default();
+        first.or(self.gossip_at);
+        if self.own.state != State::Left {
+            first.or(self.probes.deadline());
+            first.or(self.join.deadline());
+            first.or(self.conflict.as_ref().map(|c| c.deadline));
+            first.or(self.first_suspicion());
+            first.or(self.watch.deadline());
+            first.or(self.sync.deadline());
+            first.or(self.heal.deadline());
         }
-        let suspicion = self.first_suspicion();
-        busy.into_iter()
-            .chain([conflict, suspicion, self.watch.deadline()])
-            .chain([self.sync.deadline(), self.heal.deadline()])
-            .flatten()
-            .min()
+        first.time()
     }
 
     /// Rises whenever [`Membership::members`] would differ.
@@ -428,7 +431,7 @@ impl Membership {
         let (frame, updates) = match wire::skim(bytes) {
             Ok(message) => message,
             Err(DecodeError::UnknownKind(_)) => return self.counters.frames_unknown += 1,
-            Err(_) => return self.counters.frames_bad += 1,
+            Err(_) => return self.bad_frame(step, &from),
         };
         let whole = || updates.iter().filter_map(|u| u.record().ok()).collect();
         match frame {
@@ -463,6 +466,13 @@ impl Membership {
                 self.on_heartbeat(step, &from, (seq, seen, every_ms, wanted));
             }
         }
+    }
+
+    /// What no honest peer sends: counted, and it has to make a new link at least.
+    fn bad_frame(&mut self, step: &mut Step<'_>, from: &Peer) {
+        self.counters.frames_bad += 1;
+        step.out
+            .push(Effect::Close { peer: from.clone(), reason: "sent what no honest peer sends" });
     }
 
     fn link_up(

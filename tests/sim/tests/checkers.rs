@@ -25,6 +25,7 @@ fn member(n: usize, instance: u64, incarnation: u64, state: State) -> Arc<Member
         addr: ([10, 0, 0, 1], 7000).into(),
         tags: Arc::default(),
         rtt: None,
+        unresponsive: false,
     })
 }
 
@@ -127,6 +128,7 @@ fn messages_beyond_their_limits() {
             addr: ([10, 0, 0, 1], 7000).into(),
             tags: Arc::new(tags),
             observers: Vec::new(),
+            unresponsive: false,
             dead_for_ms: 0,
         };
         wire::encode_record(&record).into()

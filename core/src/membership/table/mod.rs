@@ -191,7 +191,8 @@ impl Table {
                 (entry.member, entry.suspicion) = (member, suspicion);
                 (entry.observers, entry.dead_since) = (observers, dead_since);
                 entry.linked &= same_process;
-                if !same_process {
+                // Another process, or one that is back: what was seen before says nothing.
+                if !same_process || !was_live {
                     (entry.missed_probes, entry.unreached) = (0, 0);
                 }
                 (slot, was_live, same_process)

@@ -59,7 +59,7 @@ impl Membership {
         (seq, seen, every_ms, wanted): (u64, u64, u32, bool),
     ) {
         if !EVERY_MS.contains(&every_ms) {
-            return self.counters.frames_bad += 1;
+            return self.bad_frame(step, from);
         }
         let Some(at) = self.watch.edges.find(from).or_else(|| self.meet_beat(step, from, wanted))
         else {

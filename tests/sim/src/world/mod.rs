@@ -404,7 +404,7 @@ impl World {
                     d.explicit = true;
                 }
             }
-            Effect::Close { peer } => {
+            Effect::Close { peer, .. } => {
                 let links = &self.processes[p].links;
                 let link = links.iter().find(|(q, _)| self.processes[**q].peer == peer);
                 if let Some((_, link)) = link {
