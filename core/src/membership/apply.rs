@@ -9,8 +9,8 @@ use super::{
 use crate::{
     event::EventKind,
     evidence::Observation,
-    member::{Member, NodeId, State},
-    wire::{Record, Skimmed},
+    member::{Member, NodeId, Peer, State},
+    wire::{Frame, Record, Skimmed},
 };
 
 /// How often running suspicions are looked at together.
@@ -19,14 +19,27 @@ const REVIEW_EVERY: Duration = Duration::from_millis(200);
 impl Membership {
     /// What rides on a frame. Most of it is known already, and seen to be before it is taken
     /// apart.
-    pub(super) fn hear_all(&mut self, step: &mut Step<'_>, heard: &[Skimmed<'_>]) {
+    pub(super) fn hear_all(&mut self, step: &mut Step<'_>, from: &Peer, heard: &[Skimmed<'_>]) {
         for record in heard {
-            if !self.is_known(record)
+            if self.is_missed_refutation(record) {
+                // Whoever says so has not heard of it, and may never by chance.
+                let (own, addr) = (self.own_record(), self.back_to(from));
+                self.send_records(step, from, addr, Frame::Gossip, &[own]);
+            } else if !self.is_known(record)
                 && let Ok(record) = record.record()
             {
                 self.apply(step, record);
             }
         }
+    }
+
+    /// Whether a record holds us for dead or nearly so by what we have long refuted.
+    fn is_missed_refutation(&self, heard: &Skimmed<'_>) -> bool {
+        let own = &self.own;
+        heard.instance == own.peer.instance
+            && heard.id == own.peer.id.as_str()
+            && matches!(heard.state, State::Suspect | State::Failed)
+            && heard.rank() < (own.incarnation, own.state)
     }
 
     /// Whether a record says nothing new.
@@ -149,7 +162,9 @@ impl Membership {
                 if changed {
                     step.event(EventKind::MemberUpdated { member: member.clone() });
                 }
-                if was == State::Suspect { Priority::Critical } else { Priority::Low }
+                // Higher without a change: it refuted what we had not heard of, but others have.
+                let refuted = was == State::Suspect || !changed;
+                if refuted { Priority::Critical } else { Priority::Low }
             }
             (true, State::Suspect) => {
                 // From suspect to suspect it must have refuted meanwhile; we missed it.
@@ -273,13 +288,7 @@ impl Membership {
         record.observers = vec![self.observation(step.now, id)];
         self.apply(step, record.clone());
         // The suspect hears of it first, and where loss is no excuse.
-        self.send_records(
-            step,
-            &peer,
-            addr,
-            crate::wire::Frame::Gossip,
-            std::slice::from_ref(&record),
-        );
+        self.send_records(step, &peer, addr, Frame::Gossip, std::slice::from_ref(&record));
     }
 
     pub(super) fn tick_suspicions(&mut self, step: &mut Step<'_>) {

@@ -435,21 +435,21 @@ impl Membership {
         };
         let whole = || updates.iter().filter_map(|u| u.record().ok()).collect();
         match frame {
-            Frame::Gossip => self.hear_all(step, &updates),
+            Frame::Gossip => self.hear_all(step, &from, &updates),
             Frame::Ping { seq, target, reliable } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.on_ping(step, &from, seq, &target, reliable);
             }
             Frame::Ack { seq } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.on_ack(step, &from, seq);
             }
             Frame::PingReq { seq, target, addr } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.on_ping_req(step, from, seq, target, addr);
             }
             Frame::Nack { seq } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.probes.on_nack(&from, seq);
             }
             Frame::Join { fresh } => self.on_join(step, from, fresh, whole()),
@@ -462,7 +462,7 @@ impl Membership {
             Frame::Records { want } => self.on_records(step, &from, want, whole()),
             Frame::Conflict { uptime_ms } => self.on_conflict(step, &from, uptime_ms),
             Frame::Heartbeat { seq, seen, every_ms, wanted } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.on_heartbeat(step, &from, (seq, seen, every_ms, wanted));
             }
         }

@@ -208,6 +208,19 @@ fn more_than_twenty_updates_are_split() {
 }
 
 #[test]
+fn who_missed_our_refutation_is_told_of_it() {
+    let mut node = Node::new(3);
+    node.gossip(1, record(0, 1, State::Suspect));
+    let ours = node.machine.own_record();
+    assert_eq!(ours.rank(), (2, State::Alive));
+    let told = |out: &[Effect]| {
+        sent(out).iter().any(|(to, m)| *to == peer(2) && m.updates.iter().any(|r| r == &ours))
+    };
+    assert!(told(&node.gossip(2, record(0, 1, State::Suspect))));
+    assert!(!told(&node.gossip(2, record(0, 2, State::Alive))), "it knows");
+}
+
+#[test]
 fn a_ping_for_a_process_before_us_is_not_answered() {
     let mut node = Node::new(3);
     let before = Peer { id: id(0), instance: Instance(77) };
