@@ -249,7 +249,7 @@ impl Membership {
         let own = Own {
             peer: settings.me.clone(),
             addr: settings.addr,
-            incarnation: 1,
+            incarnation: settings.incarnation.clamp(1, wire::INCARNATION_MAX),
             state: State::Alive,
             tags: settings.tags.clone(),
             unresponsive: false,
