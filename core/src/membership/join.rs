@@ -201,13 +201,13 @@ impl Membership {
             self.send_summaries(step, peer, addr);
         }
         self.table.set_linked(&peer.id, true);
-        self.edge_linked(step, &peer.id);
+        self.edge_linked(step, peer);
     }
 
     pub(super) fn on_welcome(&mut self, step: &mut Step<'_>, from: &Peer, updates: Vec<Record>) {
         self.apply_from_sync(step, updates);
         self.table.set_linked(&from.id, true);
-        self.edge_linked(step, &from.id);
+        self.edge_linked(step, from);
         if self.join.pending {
             self.join.pending = false;
             self.join.retry = None;

@@ -162,7 +162,7 @@ impl Membership {
 
     fn next_in_rotation(&mut self) -> Option<NodeId> {
         if self.probes.rotation.is_empty() {
-            self.probes.rotation = self.table.linked().to_vec();
+            self.probes.rotation = self.table.linked().cloned().collect();
             self.probes.rotation.shuffle(&mut self.rng);
         }
         // Each turn takes one out, those among them that are gone meanwhile.

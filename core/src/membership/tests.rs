@@ -1,7 +1,7 @@
 //! Single exchanges; whole clusters are the simulator's (`tests/sim`).
 
 use super::*;
-use crate::Config;
+use crate::{Config, wire::Message};
 
 fn id(n: u16) -> NodeId {
     NodeId::new(format!("n{n:03}")).unwrap()

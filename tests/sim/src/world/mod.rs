@@ -10,7 +10,7 @@ use bytes::Bytes;
 use peerage::{
     Config, EventKind, NodeId,
     member::Peer,
-    membership::{Bug, Class, Effect, Input, Membership},
+    membership::{Bug, Class, Effect, Input, Membership, Shared},
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -186,6 +186,8 @@ pub struct World {
     /// When a process's clock last jumped.
     jumped: u64,
     rules: Option<Rules>,
+    /// What all machines hold alike.
+    shared: Shared,
     /// Whose processes may be declared failed although they run.
     may_fail: Vec<bool>,
     trace: u64,
@@ -217,6 +219,7 @@ impl World {
             cuts: 0,
             jumped: 0,
             rules: checked.then(Rules::default),
+            shared: Shared::default(),
             may_fail: vec![false; hosts],
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,

@@ -30,6 +30,7 @@ impl World {
             .collect();
         let mut machine =
             Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
+        machine.share(&self.shared);
         if let Some(bug) = self.bug {
             machine.plant(bug);
         }
