@@ -126,6 +126,7 @@ impl Membership {
     /// Accuses those whose silence has become too surprising.
     fn judge_silence(&mut self, step: &mut Step<'_>) {
         let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
+        let cut_off = self.cut_off(step.now);
         let mut accused = Vec::new();
         for at in 0..self.watch.edges.len() {
             if !self.watch.edges.judge_due(at, step.now) {
@@ -135,6 +136,10 @@ impl Membership {
             let crossing = self.watch.edges[at].phi.crossing(deviations, pause);
             if crossing > step.now {
                 self.watch.edges.judge_at(at, Some(crossing));
+                continue;
+            }
+            if let Some(until) = cut_off {
+                self.watch.edges.judge_at(at, Some(until));
                 continue;
             }
             self.watch.edges.judge_at(at, None);
