@@ -132,6 +132,9 @@ impl Membership {
         let observers: Arc<[NodeId]> = record.observers.clone().into();
         let replaced = by_newcomer || old.instance != record.instance;
         let member = self.believe(step, &record);
+        if record.state == State::Alive && old.instance == record.instance {
+            self.sign_of_life(step.now, &member.peer());
+        }
         let changed = old.tags != member.tags || old.addr != member.addr;
         if replaced {
             self.take_up(step, &old.id);

@@ -331,6 +331,59 @@ fn a_pause_of_ours_begins_all_silences_anew() {
 }
 
 #[test]
+fn a_refutation_is_a_sign_of_life_to_all_who_watch() {
+    let mut node = Node::new(3);
+    node.pass(1);
+    (1..=20).for_each(|seq| {
+        node.heartbeat(1, seq);
+        node.heartbeat(2, seq);
+        node.pass(1);
+    });
+    // Node 1 falls silent; somebody else accuses it first, and it refutes.
+    node.pass_hearing(2, 21, 1);
+    node.gossip(3, Record { observers: vec![id(3)], ..record(1, 1, State::Suspect) });
+    node.gossip(3, record(1, 2, State::Alive));
+    let refuted = node.now;
+    let mut all = Vec::new();
+    for seq in 22..26 {
+        node.heartbeat(2, seq);
+        all.extend(suspicions(&node.pass(1)));
+    }
+    let of_one: Vec<_> = all.iter().filter(|(_, who)| *who == id(1)).collect();
+    assert_eq!(of_one.len(), 1);
+    assert!(of_one[0].0.since(refuted) >= Duration::from_secs(2), "{of_one:?}");
+}
+
+#[test]
+fn who_refutes_while_it_is_probed_has_answered() {
+    for refutes in [false, true] {
+        let mut node = Node::new(3);
+        // The suspicion prompts a probe, which goes unanswered.
+        node.gossip(3, Record { observers: vec![id(3)], ..record(1, 1, State::Suspect) });
+        if refutes {
+            node.gossip(3, record(1, 2, State::Alive));
+        }
+        let until = node.now + Duration::from_millis(1600);
+        let mut all = Vec::new();
+        while let Some(at) = node.machine.deadline().filter(|at| *at <= until) {
+            node.now = at.max(node.now);
+            let out = node.input(Input::Tick);
+            for (to, message) in sent(&out).into_iter().filter(|(to, _)| *to != peer(1)) {
+                if let Frame::Ping { seq, .. } = message.frame {
+                    node.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]);
+                }
+            }
+            all.extend(sent(&out));
+        }
+        let accused = all.iter().any(|(_, m)| {
+            let by_us = |r: &Record| r.id == id(1) && r.observers.contains(&id(0));
+            m.updates.iter().any(by_us)
+        });
+        assert_eq!(accused, !refutes);
+    }
+}
+
+#[test]
 fn a_death_declared_by_others_is_a_suspicion_first() {
     let mut node = Node::new(20);
     let failed = |observers: std::ops::Range<u16>| Record {

@@ -155,6 +155,20 @@ impl Membership {
         }
     }
 
+    /// A member has announced itself anew: a sign of life, whichever way it came. Its silence
+    /// here begins again, so that those who watch a lossy one do not accuse it one by one.
+    pub(in crate::membership) fn sign_of_life(&mut self, now: Time, peer: &Peer) {
+        let Some(at) = self.watch.edges.find(peer).filter(|at| self.watch.edges.is_judged(*at))
+        else {
+            return;
+        };
+        let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
+        let edge = &mut self.watch.edges[at];
+        edge.phi.restart(now);
+        let crossing = edge.phi.crossing(deviations, pause);
+        self.watch.edges.judge_at(at, Some(crossing));
+    }
+
     /// Nobody could be heard for a while: all silences begin anew.
     pub(in crate::membership) fn restart_watch(&mut self, now: Time) {
         let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
