@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Effect, Membership, Step, Suspicion, Time, gossip::Priority, planted::Bug, suspicion::Jury,
+    Effect, Membership, Step, Suspicion, Time,
+    account::Check,
+    gossip::Priority,
+    planted::Bug,
+    suspicion::{JURY_MIN, Jury, REFUTE_MIN},
     table::Slot,
 };
 use crate::{
@@ -79,7 +83,15 @@ impl Membership {
         match self.table.get(&record.id) {
             None if record.state.is_live() => self.meet(step, record),
             None => self.remember_dead(step, &record),
-            Some(known) if record.rank() > known.rank() => self.supersede(step, record, false),
+            Some(known) if record.rank() > known.rank() => {
+                if may_be_mistaken(known, &record, self.table.live_len(), step.now)
+                    && !self.planted(Bug::DeathsBelieved)
+                {
+                    let suspect = Record { state: State::Suspect, dead_for_ms: 0, ..record };
+                    return self.apply(step, suspect);
+                }
+                self.supersede(step, record, false);
+            }
             Some(known)
                 if self.planted(Bug::Resurrection)
                     && known.member.state == State::Failed
@@ -138,6 +150,9 @@ impl Membership {
         let observers: Arc<[Observation]> = record.observers.clone().into();
         let replaced = by_newcomer || old.instance != record.instance;
         let member = self.believe(step, &record);
+        if record.state == State::Alive && old.instance == record.instance {
+            self.sign_of_life(step.now, &member.peer());
+        }
         let changed = old.tags != member.tags
             || old.addr != member.addr
             || old.unresponsive != member.unresponsive;
@@ -279,7 +294,11 @@ impl Membership {
     }
 
     /// We ourselves could not reach a member.
-    pub(super) fn suspect(&mut self, step: &mut Step<'_>, id: &NodeId) {
+    pub(super) fn suspect(&mut self, step: &mut Step<'_>, id: &NodeId, check: Check) {
+        if self.cut_off(step.now).is_some() {
+            return;
+        }
+        self.health_check_failed(step, id, check);
         let Some(entry) = self.table.get(id).filter(|e| e.member.state.is_live()) else { return };
         let (peer, addr) = (entry.member.peer(), entry.member.addr);
         let mut record = entry.record(step.now);
@@ -304,12 +323,15 @@ impl Membership {
         if self.review_at.is_none() && self.table.suspicions().next().is_some() {
             self.review_at = Some(step.now + REVIEW_EVERY);
         }
+        if let Some(until) = self.cut_off(step.now) {
+            self.table.suspicions_mut(|suspicion| suspicion.wait_until(until));
+        }
         while let Some(id) = self.due_suspicion(step.now) {
             let entry = self.table.get(&id).expect("it was found in the table");
             let mut record = entry.record(step.now);
             record.state = State::Failed;
             record.dead_for_ms = 0;
-            self.apply(step, record);
+            self.supersede(step, record, false);
         }
     }
 
@@ -336,6 +358,22 @@ impl Membership {
             None => false,
         }
     }
+}
+
+/// Whether a death that others declared is taken for a suspicion first: whoever was cut off has
+/// declared many that are well, and they must be heard before that is believed. So our own
+/// suspicion must have run for the second that every suspect has, and those who could have
+/// confirmed it must have done so; else its own timer decides.
+fn may_be_mistaken(known: &super::Entry, record: &Record, others: usize, now: Time) -> bool {
+    if record.state != State::Failed
+        || !known.member.state.is_live()
+        || known.member.instance != record.instance
+    {
+        return false;
+    }
+    let alone = others >= JURY_MIN && record.observers.len() < JURY_MIN;
+    let suspicion = known.suspicion.as_ref().filter(|_| known.rank().0 == record.incarnation);
+    alone || suspicion.is_none_or(|s| now.since(s.since) < REFUTE_MIN)
 }
 
 /// The same member as alive: what `MemberJoined` announces even if a suspicion came with it.

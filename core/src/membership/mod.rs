@@ -21,6 +21,7 @@ mod gossip;
 mod heal;
 mod health;
 mod identity;
+mod isolation;
 mod join;
 mod outbound;
 mod phi;
@@ -232,6 +233,8 @@ pub struct Membership {
     gossip_last: Time,
     /// What the caller was told last; a call much later than that means that we were paused.
     deadline_told: Option<Time>,
+    /// When anybody was heard last.
+    heard_last: Option<Time>,
     version: u64,
     counters: Counters,
     #[cfg(feature = "simulator")]
@@ -276,6 +279,7 @@ impl Membership {
             gossip_at: None,
             gossip_last: Time::default(),
             deadline_told: None,
+            heard_last: None,
             version: 0,
             counters: Counters::default(),
             #[cfg(feature = "simulator")]
@@ -433,6 +437,7 @@ impl Membership {
             Err(DecodeError::UnknownKind(_)) => return self.counters.frames_unknown += 1,
             Err(_) => return self.bad_frame(step, &from),
         };
+        self.heard_somebody(step);
         let whole = || updates.iter().filter_map(|u| u.record().ok()).collect();
         match frame {
             Frame::Gossip => self.hear_all(step, &from, &updates),
@@ -567,10 +572,8 @@ impl Membership {
             self.start_joining(step);
             return;
         }
-        self.probes.grant(late);
+        self.forgive(step.now, late);
         self.join.grant(late);
-        self.table.suspicions_mut(|suspicion| suspicion.grant(late));
-        self.restart_watch(step.now);
         if let Some(conflict) = &mut self.conflict {
             conflict.deadline = conflict.deadline + late;
         }

@@ -32,6 +32,10 @@ pub enum Bug {
     RingsDiffer,
     /// Our own pauses count as others' silence.
     PausesUnnoticed,
+    /// Who hears nobody takes all for dead.
+    SilenceAccuses,
+    /// A death that others declared is believed at once.
+    DeathsBelieved,
 }
 
 #[cfg(feature = "simulator")]

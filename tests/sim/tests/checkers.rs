@@ -10,7 +10,10 @@ use peerage::{
     membership::Class,
     wire::{self, Frame, Record},
 };
-use peerage_sim::{rules, rules::Rules};
+use peerage_sim::{
+    rules,
+    rules::{Held, Rules},
+};
 
 fn id(n: usize) -> NodeId {
     NodeId::new(format!("n{n}")).unwrap()
@@ -35,8 +38,9 @@ fn table(announced: u64, held: &[(u64, State)]) -> Vec<String> {
     rules.own(&id(1), announced, State::Alive, &mut found);
     for (incarnation, state) in held {
         let name = id(1);
-        let now = [(&name, Instance(1), *incarnation, *state)];
-        rules.table(0, now.into_iter(), &mut found);
+        let now =
+            Held { id: name, instance: Instance(1), incarnation: *incarnation, state: *state };
+        rules.table(0, [now].into_iter(), &mut found);
     }
     found
 }

@@ -72,7 +72,7 @@ fn the_highest_incarnation_freezes_nobody_out_for_ever() {
     node.gossip(1, record(0, INCARNATION_MAX, State::Failed));
     assert!(node.machine.own_record().incarnation < INCARNATION_MAX);
 
-    node.gossip(1, record(2, INCARNATION_MAX, State::Failed));
+    node.bury(2, INCARNATION_MAX);
     assert_eq!(node.machine.entry(&id(2)).unwrap().member.state, State::Failed);
     node.gossip(2, record(2, 2, State::Alive));
     assert_eq!(node.machine.entry(&id(2)).unwrap().member.state, State::Failed);
