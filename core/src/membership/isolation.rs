@@ -21,7 +21,8 @@ impl Membership {
         let waits = self.table.live_len() >= OTHERS_MIN
             && silent >= self.silent_from()
             && silent < WAIT_MAX
-            && !self.planted(Bug::SilenceAccuses);
+            && !self.planted(Bug::SilenceAccuses)
+            && !self.planted(Bug::PausesUnnoticed);
         waits.then(|| heard + WAIT_MAX)
     }
 

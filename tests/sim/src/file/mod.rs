@@ -70,6 +70,9 @@ pub struct Expect {
     /// Of whom it may be said that they failed although they run; of nobody else, by anybody.
     #[serde(default)]
     pub may_fail: Select,
+    /// Whose word on that does not count: who is cut off can know no better.
+    #[serde(default)]
+    pub unheeded: Select,
     /// Those who crash or leave are gone everywhere so long after each step that made them.
     pub gone_within: Option<Span>,
     /// Those who stood still are alive everywhere so long after they resume.

@@ -15,6 +15,8 @@ pub(super) struct Plan {
     pub(super) steps: Vec<(u64, Fault)>,
     /// Who may be declared failed.
     pub(super) may_fail: Vec<usize>,
+    /// Whose declarations do not count.
+    pub(super) unheeded: Vec<usize>,
     /// Who went when.
     pub(super) gone: Vec<(u64, Vec<usize>)>,
     /// Who resumed when.
@@ -43,6 +45,9 @@ impl File {
         plan.may_fail = plan
             .select(&self.expect.may_fail)
             .map_err(|error| format!("expect.may_fail: {error}"))?;
+        plan.unheeded = plan
+            .select(&self.expect.unheeded)
+            .map_err(|error| format!("expect.unheeded: {error}"))?;
         plan.steps.sort_by_key(|(at, _)| *at);
         Ok(plan)
     }

@@ -1,5 +1,6 @@
 //! Running a file: the start, what happens, and whether what is expected became true in time.
 
+use peerage::membership::Bug;
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{File, expect, expect::Check, plan::Plan};
@@ -24,6 +25,7 @@ const AFTERWARDS: u64 = 30 * S;
 #[derive(Debug, Default)]
 pub struct Starts {
     made: Vec<(Start, World)>,
+    bug: Option<Bug>,
 }
 
 /// What a start depends on.
@@ -70,6 +72,11 @@ pub struct Report {
 }
 
 impl Starts {
+    /// Of machines that all have a bug, for tests of the checkers.
+    pub fn with_bug(bug: Option<Bug>) -> Self {
+        Self { made: Vec::new(), bug }
+    }
+
     /// Forgets all but the starts with so many nodes: a large cluster takes much memory.
     pub fn keep(&mut self, nodes: usize) {
         self.made.retain(|(start, _)| start.nodes == nodes);
@@ -81,6 +88,7 @@ impl Starts {
         }
         let mut world = World::new(start.seed, start.nodes, config(), true);
         world.net.latency = start.latency;
+        world.bug = self.bug;
         world.forbid_wrong_failures(true);
         let mut rng = StdRng::seed_from_u64(start.seed);
         for (at, fault) in start_all(start.nodes, start.within, &mut rng) {
@@ -117,6 +125,7 @@ impl File {
         let mut world = starts.cluster(&start).map_err(|e| format!("at the start: {e}"))?;
         world.grow(plan.hosts);
         world.let_fail(plan.may_fail.iter().copied());
+        world.ignore(plan.unheeded.iter().copied());
         world.verbose = verbose;
         let (begun, suspicions) = (world.now(), world.suspicions());
         for (at, fault) in &plan.steps {

@@ -19,7 +19,8 @@ impl World {
         let process = &self.processes[p];
         let must_live = |peer: &Peer| {
             let alive = |q: &Process| q.peer == *peer && q.running && !q.leaving;
-            self.processes.iter().any(|q| alive(q) && !self.may_fail[q.host])
+            let must_live = |q: &Process| alive(q) && !self.may_fail[q.host];
+            !self.unheeded[process.host] && self.processes.iter().any(must_live)
         };
         let observed = Observed {
             machine: &process.machine,

@@ -190,6 +190,8 @@ pub struct World {
     shared: Shared,
     /// Whose processes may be declared failed although they run.
     may_fail: Vec<bool>,
+    /// Whose declarations do not count.
+    unheeded: Vec<bool>,
     trace: u64,
     steps: u64,
     suspicions: u64,
@@ -221,6 +223,7 @@ impl World {
             rules: checked.then(Rules::default),
             shared: Shared::default(),
             may_fail: vec![false; hosts],
+            unheeded: vec![false; hosts],
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,
             suspicions: 0,
@@ -271,10 +274,18 @@ impl World {
         self.processes.iter().filter(|p| p.running && !p.leaving)
     }
 
+    /// And what the processes of these hosts declare does not count.
+    pub fn ignore(&mut self, hosts: impl IntoIterator<Item = usize>) {
+        for host in hosts {
+            self.unheeded[host] = true;
+        }
+    }
+
     /// So many hosts from now on, if there are fewer.
     pub fn grow(&mut self, hosts: usize) {
         self.on_host.resize(hosts.max(self.on_host.len()), None);
         self.may_fail.resize(self.on_host.len(), false);
+        self.unheeded.resize(self.on_host.len(), false);
     }
 
     /// How many times anybody was told of a suspicion.
