@@ -1,8 +1,9 @@
-//! The workspace's own commands: `cargo xtask demo|test|lint|generate|bench|sim`.
+//! The workspace's own commands: `cargo xtask demo|test|lint|generate|bench|sim|fuzz`.
 
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod generate;
 mod languages;
 mod lint;
@@ -33,6 +34,8 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Feed decoders and whole machines with bytes that a fuzzer makes up.
+    Fuzz(fuzz::Options),
     /// Run the deterministic simulator; everything after `sim` is passed on.
     Sim(sim::Options),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Generate(options) => generate::command(&options),
         Command::Lint => lint::command(),
         Command::Bench(bench) => bench::command(&bench),
+        Command::Fuzz(options) => fuzz::command(&options),
         Command::Sim(options) => sim::command(&options),
     };
     match done {
