@@ -114,10 +114,10 @@ impl Plan {
                 }
             }
             Step::Pause { at, hosts, lasts } => {
-                self.stop(*at, hosts, *lasts, |host, time| Fault::Pause(host, time))?;
+                self.stop(*at, hosts, *lasts, Fault::Pause)?;
             }
             Step::Suspend { at, hosts, lasts } => {
-                self.stop(*at, hosts, *lasts, |host, time| Fault::Suspend(host, time))?;
+                self.stop(*at, hosts, *lasts, Fault::Suspend)?;
             }
             Step::Starve { at, hosts, run, stop, lasts } => {
                 if run.0 == 0 || stop.0 == 0 {
