@@ -34,6 +34,7 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Run the deterministic simulator; everything after `sim` is passed on.
+    #[command(disable_help_flag = true)]
     Sim(sim::Options),
 }
 

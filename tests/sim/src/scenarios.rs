@@ -139,7 +139,7 @@ fn tell(file: &File, report: &Report, cpu: f64) -> Row {
     for t in &took {
         match t.took_s {
             Some(took) => println!("  {}: {took:.2} s, of {} s", t.what, t.within_s),
-            None => println!("  {}: not within {} s", t.what, t.within_s),
+            None => println!("  {}: not at all, of {} s", t.what, t.within_s),
         }
     }
     println!(

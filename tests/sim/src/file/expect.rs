@@ -38,12 +38,15 @@ impl Check {
 
     /// What is not so, for people.
     pub(super) fn failure(&self, world: &World) -> String {
-        let wrong: Vec<String> = match &self.what {
-            What::Gone(hosts) => views(world, hosts, gone).take(3).collect(),
-            What::Back(hosts) => views(world, hosts, back).take(3).collect(),
-            What::One => world.differences().into_iter().take(3).collect(),
+        let mut wrong: Vec<String> = match &self.what {
+            What::Gone(hosts) => views(world, hosts, gone).collect(),
+            What::Back(hosts) => views(world, hosts, back).collect(),
+            What::One => world.differences(),
         };
-        format!("{}: not within {}: {}", self.name, Span(self.within), wrong.join(", "))
+        let count = wrong.len();
+        wrong.truncate(3);
+        let (name, within) = (self.name, Span(self.within));
+        format!("{name}: not within {within}: {count} views are wrong: {}", wrong.join(", "))
     }
 }
 
