@@ -37,6 +37,7 @@ enum Command {
     /// Feed decoders and whole machines with bytes that a fuzzer makes up.
     Fuzz(fuzz::Options),
     /// Run the deterministic simulator; everything after `sim` is passed on.
+    #[command(disable_help_flag = true)]
     Sim(sim::Options),
 }
 

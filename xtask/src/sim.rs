@@ -8,7 +8,7 @@ use crate::{cargo, test::Total};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Arguments of the simulator (`cargo xtask sim --help` shows them).
+    /// Arguments of the simulator.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }

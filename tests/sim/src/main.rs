@@ -78,7 +78,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run random scenarios of many sizes until stopped.
+    /// Run random scenarios of many sizes, and all scenario files small, until stopped.
     Soak {
         /// Stop after so many minutes.
         #[arg(long)]
@@ -181,7 +181,8 @@ const SOAK: [(usize, u64); 6] = [(3, 200), (5, 100), (10, 100), (20, 40), (50, 2
 
 fn soak(minutes: Option<f64>, first: Option<u64>, jobs: Option<usize>, json: bool) -> bool {
     let begun = Instant::now();
-    let over = || minutes.is_some_and(|m| begun.elapsed().as_secs_f64() >= m * 60.0);
+    let elapsed = || begun.elapsed().as_secs_f64() / 60.0;
+    let over = || minutes.is_some_and(|m| elapsed() >= m);
     let jobs = jobs.unwrap_or_else(campaign::jobs);
     let mut seed = first.unwrap_or_else(|| u64::from(rand::random::<u32>()) << 20);
     let (mut all, mut failed) = (0, 0);
@@ -198,15 +199,16 @@ fn soak(minutes: Option<f64>, first: Option<u64>, jobs: Option<usize>, json: boo
                 !over()
             });
             (all, failed) = (all + tally.runs, failed + tally.failed);
-            eprintln!(
-                "{:>6.1} min: {}",
-                begun.elapsed().as_secs_f64() / 60.0,
-                campaign::summary(&tally, nodes)
-            );
+            eprintln!("{:>6.1} min: {}", elapsed(), campaign::summary(&tally, nodes));
             seed = seed.max(round + count);
             if over() {
                 break;
             }
+        }
+        if !over() {
+            let (runs, wrong) = scenarios::soaked(round, &over);
+            (all, failed) = (all + runs, failed + wrong);
+            eprintln!("{:>6.1} min: {runs} scenario files, {wrong} failed", elapsed());
         }
     }
     eprintln!("{all} scenarios, {failed} failed");

@@ -1,6 +1,6 @@
 //! What is to be true by when, and when it became so.
 
-use peerage::State;
+use peerage::{State, membership::Entry};
 
 use super::{Expect, Span, plan::Plan};
 use crate::world::World;
@@ -30,50 +30,49 @@ impl Check {
     /// Whether it is true now.
     pub(super) fn holds(&self, world: &World) -> bool {
         match &self.what {
-            What::Gone(hosts) => world.members().all(|p| {
-                let live = |host: &usize| {
-                    let seen = p.machine.entry(&World::id(*host));
-                    seen.is_some_and(|e| e.member.state.is_live())
-                };
-                !hosts.iter().any(live)
-            }),
-            What::Back(hosts) => world.members().all(|p| {
-                hosts.iter().filter(|host| **host != p.host).all(|host| {
-                    let (Some(q), Some(seen)) =
-                        (world.on(*host), p.machine.entry(&World::id(*host)))
-                    else {
-                        return false;
-                    };
-                    seen.member.state == State::Alive && seen.member.instance == q.peer.instance
-                })
-            }),
+            What::Gone(hosts) => views(world, hosts, gone).next().is_none(),
+            What::Back(hosts) => views(world, hosts, back).next().is_none(),
             What::One => world.is_one(),
         }
     }
 
     /// What is not so, for people.
     pub(super) fn failure(&self, world: &World) -> String {
-        let within = Span(self.within);
-        let name = self.name;
-        let gone = |hosts: &[usize]| {
-            let views = world.members().flat_map(|p| {
-                let of = |host: &usize| {
-                    let seen = p.machine.entry(&World::id(*host))?;
-                    let live = seen.member.state.is_live();
-                    live.then(|| {
-                        format!("{} sees {} {}", p.peer.id, World::id(*host), seen.member.state)
-                    })
-                };
-                hosts.iter().filter_map(of).collect::<Vec<_>>()
-            });
-            views.take(3).collect::<Vec<_>>()
+        let mut wrong: Vec<String> = match &self.what {
+            What::Gone(hosts) => views(world, hosts, gone).collect(),
+            What::Back(hosts) => views(world, hosts, back).collect(),
+            What::One => world.differences(),
         };
-        let views = match &self.what {
-            What::Gone(hosts) => gone(hosts),
-            What::Back(_) | What::One => world.differences().into_iter().take(3).collect(),
-        };
-        format!("{name}: not within {within}: {}", views.join(", "))
+        let count = wrong.len();
+        wrong.truncate(3);
+        let (name, within) = (self.name, Span(self.within));
+        format!("{name}: not within {within}: {count} views are wrong: {}", wrong.join(", "))
     }
+}
+
+/// Who sees any of these hosts otherwise than it should be.
+fn views<'a>(
+    world: &'a World,
+    hosts: &'a [usize],
+    well: fn(&World, usize, Option<&Entry>) -> bool,
+) -> impl Iterator<Item = String> + 'a {
+    world.members().flat_map(move |p| {
+        hosts.iter().filter(|host| **host != p.host).filter_map(move |host| {
+            let (id, seen) = (World::id(*host), p.machine.entry(&World::id(*host)));
+            let as_what = || seen.map(|e| (e.member.state, e.rank().0));
+            (!well(world, *host, seen))
+                .then(|| format!("{} sees {id} as {:?}", p.peer.id, as_what()))
+        })
+    })
+}
+
+fn gone(_: &World, _: usize, seen: Option<&Entry>) -> bool {
+    seen.is_none_or(|e| !e.member.state.is_live())
+}
+
+fn back(world: &World, host: usize, seen: Option<&Entry>) -> bool {
+    let (Some(q), Some(e)) = (world.on(host), seen) else { return false };
+    e.member.state == State::Alive && e.member.instance == q.peer.instance
 }
 
 /// All that the file expects, of what the plan does.

@@ -11,6 +11,9 @@ use crate::S;
 /// No heartbeat between two that are well comes later than this.
 const SILENCE_MAX: u64 = 3 * S;
 
+/// Nobody has fewer watchers where there are as many others.
+const WATCHERS_MIN: usize = 3;
+
 impl World {
     /// What is wrong with the watch edges; empty if nothing is.
     pub fn edges_amiss(&self) -> Vec<String> {
@@ -54,7 +57,8 @@ impl World {
         }
         for p in &all {
             let watchers = watched_by.get(&p.peer.id).copied().unwrap_or_default();
-            let fewest = (all.len() - 1).min(rings).div_ceil(3);
+            // Several rings may give the same watcher; with three of them it is corroborated.
+            let fewest = (all.len() - 1).min(rings).min(WATCHERS_MIN);
             if watchers < fewest {
                 found.push(format!("{} is watched by {watchers}", p.peer.id));
             }
