@@ -1,0 +1,174 @@
+//! Clusters over real QUIC on loopback, with default settings: how fast they form, how fast they
+//! notice a death, what they cost when nothing happens, and whom they wrongly hold dead.
+#![cfg_attr(not(target_os = "linux"), allow(unused))]
+
+mod detection;
+mod join;
+mod steady;
+mod usage;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use peerage::{Cluster, Secret};
+
+#[derive(Parser)]
+#[command(name = "cluster", about = "Measures clusters over real QUIC")]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// All nodes start at once in one process: until everyone sees everyone.
+    Join(Sizes),
+    /// A process dies without a goodbye: until somebody suspects it, until all hold it failed.
+    Detection(Sizes),
+    /// What a quiet node costs.
+    Steady(Steady),
+    /// Runs nodes for one of the others.
+    #[command(hide = true)]
+    Agent,
+    /// One measurement of `join` or `steady`, in a process of its own.
+    #[command(hide = true)]
+    JoinOnce {
+        nodes: usize,
+    },
+    #[command(hide = true)]
+    SteadyOnce {
+        nodes: usize,
+        quiet_s: u64,
+        measured_s: u64,
+    },
+}
+
+#[derive(Args)]
+struct Sizes {
+    /// Numbers of nodes.
+    #[arg(long, value_delimiter = ',', required = true, value_parser = nodes)]
+    nodes: Vec<usize>,
+    /// How many times each; figures are medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Steady {
+    #[command(flatten)]
+    sizes: Sizes,
+    /// Seconds of quiet before.
+    #[arg(long, default_value_t = 60)]
+    quiet_s: u64,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    measured_s: u64,
+}
+
+fn nodes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (2..=2000).contains(&n) => Ok(n),
+        _ => Err("must be a number from 2 to 2000".into()),
+    }
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().what {
+        What::Join(sizes) => join::command(&sizes),
+        What::Detection(sizes) => detection::command(&sizes),
+        What::Steady(options) => steady::command(&options),
+        What::Agent => peerage_faults::agent::main(),
+        What::JoinOnce { nodes } => {
+            peerage_faults::agent::log();
+            join::once(nodes)
+        }
+        What::SteadyOnce { nodes, quiet_s, measured_s } => {
+            steady::once(nodes, Duration::from_secs(quiet_s), Duration::from_secs(measured_s))
+        }
+    }
+}
+
+/// Starts nodes back to back in this process, all joining the first.
+async fn start(nodes: usize) -> Result<Vec<Cluster>> {
+    let secret = Secret::generate();
+    let mut started = Vec::with_capacity(nodes);
+    for number in 0..nodes {
+        let mut builder = Cluster::builder("bench", format!("n{number}")).secret(secret.clone());
+        if let Some(first) = started.first().map(Cluster::addr) {
+            builder = builder.seed(first);
+        }
+        started.push(builder.start().await?);
+    }
+    Ok(started)
+}
+
+/// Waits until everyone sees everyone alive; whether that came to pass in time.
+async fn converged(nodes: &[Cluster], patience: Duration, mut progress: impl FnMut(usize)) -> bool {
+    let begun = std::time::Instant::now();
+    let mut reported = begun;
+    // The first that is not there yet is asked until it is; then the rest once more, since
+    // somebody may have changed its mind.
+    let mut sure = 0;
+    while sure < nodes.len() {
+        if nodes[sure].members().len() == nodes.len() && nodes[sure].stats().alive == nodes.len() {
+            sure += 1;
+            continue;
+        }
+        if begun.elapsed() > patience {
+            return false;
+        }
+        if reported.elapsed() > Duration::from_secs(2) {
+            reported = std::time::Instant::now();
+            progress(nodes[sure].members().len());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    nodes.iter().all(|node| node.stats().alive == nodes.len())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// Runs this program for one measurement, and reads the JSON that it prints.
+fn in_own_process<T: serde::de::DeserializeOwned>(arguments: &[String]) -> Result<T> {
+    use anyhow::{Context, ensure};
+    let program = std::env::current_exe().context("this program has no file any more")?;
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot run this program again")?;
+    ensure!(output.status.success(), "{arguments:?} ended with {}", output.status);
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.trim()).with_context(|| format!("{arguments:?} printed {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+    }
+
+    #[tokio::test]
+    async fn everyone_sees_everyone() {
+        let nodes = start(3).await.expect("they start");
+        assert!(converged(&nodes, Duration::from_secs(30), |_| {}).await);
+        nodes[2].shutdown_now().await.expect("it stops");
+        assert!(!converged(&nodes[..2], Duration::from_millis(20), |_| {}).await);
+    }
+}
