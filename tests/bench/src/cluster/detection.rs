@@ -18,6 +18,8 @@ const HOMES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// After everyone sees everyone: until watchers know how regular the heartbeats are.
 const SETTLE: Duration = Duration::from_secs(7);
+/// How many survivors are started at once.
+const BATCH: usize = 25;
 const VICTIM: &str = "victim";
 
 #[derive(Serialize)]
@@ -83,9 +85,14 @@ fn deaths(n: usize, runs: u32) -> Result<Vec<Death>> {
     let survivors: Vec<String> = (1..n).map(|i| format!("n{i}")).collect();
     let first = Start { id: survivors[0].clone(), listen: any, seeds: Vec::new() };
     let seed = fleet.start(homes[0], first)?;
-    for (i, id) in survivors.iter().enumerate().skip(1) {
-        let start = Start { id: id.clone(), listen: any, seeds: vec![seed] };
-        fleet.order(homes[i % homes.len()], start)?;
+    // In batches: a mass join is measured elsewhere.
+    for (batch, ids) in survivors[1..].chunks(BATCH).enumerate() {
+        for (i, id) in ids.iter().enumerate() {
+            let start = Start { id: id.clone(), listen: any, seeds: vec![seed] };
+            fleet.order(homes[i % homes.len()], start)?;
+        }
+        let there = 1 + batch * BATCH + ids.len();
+        fleet.all_see(survivors[..there].iter().map(String::as_str), there, PATIENCE)?;
     }
     let mut victim_at = any;
     let mut deaths = Vec::new();

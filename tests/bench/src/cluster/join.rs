@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use peerage::Cluster;
 use serde::{Deserialize, Serialize};
 
-use crate::{Sizes, converged, in_own_process, median, start, usage};
+use crate::{Nodes, Sizes, converged, in_own_process, median, usage};
 
 /// Past that it does not converge.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,27 +55,19 @@ pub(crate) fn command(sizes: &Sizes) -> Result<()> {
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn once(n: usize) -> Result<()> {
     let (begun, cpu) = (Instant::now(), usage::cpu_s());
-    let nodes = start(n).await?;
+    let mut nodes = Nodes::new();
+    nodes.start(n).await?;
+    let nodes = nodes.started;
     eprintln!("  started {n} after {} ms", begun.elapsed().as_millis());
     let there = converged(&nodes, PATIENCE, |seen| {
         eprintln!("  {} s: some see {seen} of {n}", begun.elapsed().as_secs());
     })
     .await;
     if !there {
-        explain(&nodes);
+        crate::explain(&nodes);
     }
     let ms = begun.elapsed().as_secs_f64() * 1000.0;
     let row = Row { n, converged_ms: there.then_some(ms), cpu_s: usage::cpu_s() - cpu };
     println!("{}", serde_json::to_string(&row)?);
     Ok(())
-}
-
-/// Says on standard error what keeps it.
-fn explain(nodes: &[Cluster]) {
-    let whole = |node: &&Cluster| node.stats().alive == nodes.len();
-    let (done, lagging): (Vec<_>, Vec<_>) = nodes.iter().partition(whole);
-    eprintln!("  {} see everyone, {} do not", done.len(), lagging.len());
-    for node in lagging.iter().take(3).chain(lagging.iter().rev().take(3)).chain(done.iter().take(1)) {
-        eprintln!("  {}: {:?}", node.local().id, node.stats());
-    }
 }

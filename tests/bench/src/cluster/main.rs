@@ -87,23 +87,35 @@ fn main() -> Result<()> {
             join::once(nodes)
         }
         What::SteadyOnce { nodes, quiet_s, measured_s } => {
+            peerage_faults::agent::log();
             steady::once(nodes, Duration::from_secs(quiet_s), Duration::from_secs(measured_s))
         }
     }
 }
 
-/// Starts nodes back to back in this process, all joining the first.
-async fn start(nodes: usize) -> Result<Vec<Cluster>> {
-    let secret = Secret::generate();
-    let mut started = Vec::with_capacity(nodes);
-    for number in 0..nodes {
-        let mut builder = Cluster::builder("bench", format!("n{number}")).secret(secret.clone());
-        if let Some(first) = started.first().map(Cluster::addr) {
-            builder = builder.seed(first);
-        }
-        started.push(builder.start().await?);
+/// Nodes of one cluster in this process.
+struct Nodes {
+    secret: Secret,
+    started: Vec<Cluster>,
+}
+
+impl Nodes {
+    fn new() -> Self {
+        Self { secret: Secret::generate(), started: Vec::new() }
     }
-    Ok(started)
+
+    /// Starts nodes back to back, all joining the first, until there are so many.
+    async fn start(&mut self, nodes: usize) -> Result<()> {
+        for number in self.started.len()..nodes {
+            let mut builder =
+                Cluster::builder("bench", format!("n{number}")).secret(self.secret.clone());
+            if let Some(first) = self.started.first().map(Cluster::addr) {
+                builder = builder.seed(first);
+            }
+            self.started.push(builder.start().await?);
+        }
+        Ok(())
+    }
 }
 
 /// Waits until everyone sees everyone alive; whether that came to pass in time.
@@ -128,6 +140,16 @@ async fn converged(nodes: &[Cluster], patience: Duration, mut progress: impl FnM
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     nodes.iter().all(|node| node.stats().alive == nodes.len())
+}
+
+/// Says on standard error what keeps it.
+fn explain(nodes: &[Cluster]) {
+    let whole = |node: &&Cluster| node.stats().alive == nodes.len();
+    let (done, lagging): (Vec<_>, Vec<_>) = nodes.iter().partition(whole);
+    eprintln!("  {} see everyone, {} do not", done.len(), lagging.len());
+    for node in lagging.iter().take(3).chain(lagging.iter().rev().take(3)).chain(done.iter().take(1)) {
+        eprintln!("  {}: {:?}", node.local().id, node.stats());
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -166,7 +188,9 @@ mod tests {
 
     #[tokio::test]
     async fn everyone_sees_everyone() {
-        let nodes = start(3).await.expect("they start");
+        let mut nodes = Nodes::new();
+        nodes.start(3).await.expect("they start");
+        let nodes = nodes.started;
         assert!(converged(&nodes, Duration::from_secs(30), |_| {}).await);
         nodes[2].shutdown_now().await.expect("it stops");
         assert!(!converged(&nodes[..2], Duration::from_millis(20), |_| {}).await);

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use peerage::Cluster;
 use serde::{Deserialize, Serialize};
 
-use crate::{Steady, converged, in_own_process, median, start, usage};
+use crate::{Nodes, Steady, converged, explain, in_own_process, median, usage};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many nodes are started at once.
+const BATCH: usize = 25;
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -83,9 +85,17 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Result<()> {
     let empty = usage::rss_kib()?;
-    let nodes = start(n).await?;
-    let there = converged(&nodes, PATIENCE, |seen| eprintln!("  some see {seen} of {n}")).await;
-    ensure!(there, "{n} nodes did not converge within {PATIENCE:?}");
+    let mut nodes = Nodes::new();
+    // In batches: a mass join is measured elsewhere.
+    for size in (0..n).step_by(BATCH).map(|size| (size + BATCH).min(n)) {
+        nodes.start(size).await?;
+        let progress = |seen| eprintln!("  some see {seen} of {size}");
+        if !converged(&nodes.started, PATIENCE, progress).await {
+            explain(&nodes.started);
+            bail!("{size} nodes did not converge within {PATIENCE:?}");
+        }
+    }
+    let nodes = nodes.started;
     let accused = accusations(&nodes);
     eprintln!("  converged; {} s of quiet", quiet.as_secs());
     tokio::time::sleep(quiet).await;
