@@ -119,6 +119,11 @@ impl Drop for Process {
     }
 }
 
+/// Makes a command's process die with the thread that starts it.
+pub fn die_with_us(command: &mut Command) {
+    tie(command, None);
+}
+
 /// Makes a command's process run in a namespace, and die with the thread that starts it.
 pub(crate) fn tie(command: &mut Command, place: Option<&Namespace>) {
     let namespace: Option<RawFd> = place.map(|namespace| namespace.file().as_raw_fd());

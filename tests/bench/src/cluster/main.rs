@@ -3,11 +3,12 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
 mod detection;
+mod false_positives;
 mod join;
 mod steady;
 mod usage;
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -28,6 +29,8 @@ enum What {
     Detection(Sizes),
     /// What a quiet node costs.
     Steady(Steady),
+    /// Whom nodes wrongly hold dead at loss and starvation, in a network namespace.
+    FalsePositives(FalsePositives),
     /// Runs nodes for one of the others.
     #[command(hide = true)]
     Agent,
@@ -69,6 +72,22 @@ struct Steady {
     measured_s: u64,
 }
 
+#[derive(Args)]
+struct FalsePositives {
+    /// Number of nodes.
+    #[arg(long, default_value = "50", value_parser = nodes)]
+    nodes: usize,
+    /// Seconds of each scenario.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// How many times each.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
 fn nodes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (2..=2000).contains(&n) => Ok(n),
@@ -76,11 +95,22 @@ fn nodes(text: &str) -> Result<usize, String> {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Result<()> {
     match Cli::parse().what {
         What::Join(sizes) => join::command(&sizes),
         What::Detection(sizes) => detection::command(&sizes),
         What::Steady(options) => steady::command(&options),
+        What::FalsePositives(options) => false_positives::command(&options),
         What::Agent => peerage_faults::agent::main(),
         What::JoinOnce { nodes } => {
             peerage_faults::agent::log();
@@ -122,24 +152,22 @@ impl Nodes {
 async fn converged(nodes: &[Cluster], patience: Duration, mut progress: impl FnMut(usize)) -> bool {
     let begun = std::time::Instant::now();
     let mut reported = begun;
-    // The first that is not there yet is asked until it is; then the rest once more, since
-    // somebody may have changed its mind.
-    let mut sure = 0;
-    while sure < nodes.len() {
-        if nodes[sure].members().len() == nodes.len() && nodes[sure].stats().alive == nodes.len() {
-            sure += 1;
-            continue;
-        }
+    // Whoever lags is asked first, so that the many looks that fail cost little.
+    let mut first = 0;
+    let lags = |i: &usize| nodes[*i].stats().alive != nodes.len();
+    loop {
+        let turn = (0..nodes.len()).map(|i| (first + i) % nodes.len());
+        let Some(lagging) = { turn }.find(lags) else { return true };
+        first = lagging;
         if begun.elapsed() > patience {
             return false;
         }
         if reported.elapsed() > Duration::from_secs(2) {
             reported = std::time::Instant::now();
-            progress(nodes[sure].members().len());
+            progress(nodes[lagging].stats().alive);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    nodes.iter().all(|node| node.stats().alive == nodes.len())
 }
 
 /// Says on standard error what keeps it.
