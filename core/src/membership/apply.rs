@@ -4,21 +4,57 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Effect, Membership, Step, Suspicion, Time, gossip::Priority, planted::Bug, suspicion::Jury,
+    table::Slot,
 };
 use crate::{
     event::EventKind,
     member::{Member, NodeId, State},
-    wire::Record,
+    wire::{Record, Skimmed},
 };
 
 /// How often running suspicions are looked at together.
 const REVIEW_EVERY: Duration = Duration::from_millis(200);
 
 impl Membership {
-    pub(super) fn apply_all(&mut self, step: &mut Step<'_>, records: Vec<Record>) {
-        for record in records {
-            self.apply(step, record);
+    /// What rides on a frame. Most of it is known already, and seen to be before it is taken
+    /// apart.
+    pub(super) fn hear_all(&mut self, step: &mut Step<'_>, heard: &[Skimmed<'_>]) {
+        for record in heard {
+            if !self.is_known(record)
+                && let Ok(record) = record.record()
+            {
+                self.apply(step, record);
+            }
         }
+    }
+
+    /// Whether a record says nothing new.
+    fn is_known(&mut self, heard: &Skimmed<'_>) -> bool {
+        let own = heard.id == self.own.peer.id.as_str();
+        let (slot, instance, rank) = if own {
+            (Slot::OWN, self.own.peer.instance, (self.own.incarnation, self.own.state))
+        } else {
+            let Some(slot) = self.table.find(heard.id) else { return false };
+            let entry = self.table.at(slot);
+            (slot, entry.member.instance, entry.rank())
+        };
+        if heard.instance != instance || heard.rank() > rank || self.bug_in_order() {
+            return false;
+        }
+        let same = heard.rank() == rank;
+        if same && heard.state == State::Suspect {
+            return false; // perhaps with another observer
+        }
+        if same {
+            let sends_max = self.sends_max();
+            self.gossip.heard(slot, sends_max);
+        }
+        true
+    }
+
+    /// A planted bug takes what is older for news.
+    fn bug_in_order(&self) -> bool {
+        self.planted(Bug::Resurrection)
     }
 
     /// Believes a record if it supersedes what is known, and passes it on.
@@ -87,6 +123,7 @@ impl Membership {
         let member = self.believe(step, &record);
         let changed = old.tags != member.tags || old.addr != member.addr;
         if replaced {
+            self.take_up(step, &old.id);
             step.out.push(Effect::Close { peer: old.peer() });
         }
         let priority = match (was.is_live(), record.state) {
@@ -150,9 +187,11 @@ impl Membership {
 
     /// Writes a record into the table.
     fn believe(&mut self, step: &Step<'_>, record: &Record) -> Arc<Member> {
-        let rtt = self.table.get(&record.id).filter(|e| e.member.instance == record.instance);
-        let member = Arc::new(Member {
-            id: record.id.clone(),
+        let known = self.table.get(&record.id);
+        let rtt = known.filter(|e| e.member.instance == record.instance);
+        let member = self.shared(Member {
+            // The name that is there already, so that each is kept once.
+            id: known.map_or(&record.id, |e| &e.member.id).clone(),
             instance: record.instance,
             incarnation: record.incarnation,
             state: record.state,
@@ -164,11 +203,13 @@ impl Membership {
             let watchers = self.table.watchers_of(&record.id, &self.own.peer.id);
             let mut suspicion = Suspicion::new(step.now, record.observers.clone(), watchers);
             self.review(&mut suspicion);
-            suspicion
+            Box::new(suspicion)
         });
         let dead = !record.state.is_live();
         let dead_since = dead.then(|| step.now - Duration::from_millis(record.dead_for_ms));
-        self.table.put(member.clone(), suspicion, record.observers.clone(), dead_since);
+        let observers = record.observers.as_slice().into();
+        self.table.put(member.clone(), suspicion, observers, dead_since);
+        self.edge_believes(&member);
         self.version += 1;
         member
     }

@@ -3,11 +3,11 @@
 //! One entry per member: a newer update replaces the older, so the queue is never longer than
 //! the table. Each update is sent a limited number of times, the urgent and the least sent first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use bytes::Bytes;
 
-use crate::member::NodeId;
+use super::table::Slot;
 
 /// The most updates in one message.
 pub const UPDATES_MAX: usize = 20;
@@ -17,6 +17,12 @@ pub const STREAM_BYTES_MAX: usize = 4096 - 300;
 /// The most bytes of updates in one datagram: a packet holds some 1,160 B right after the
 /// handshake, with the same around them.
 pub const DATAGRAM_BYTES_MAX: usize = 800;
+
+/// How many updates that do not fit are passed over in search of one that does.
+const PASSED_OVER_MAX: u32 = 8;
+/// Hearing an update from somebody else counts as having sent it so many times: those who know it
+/// already are then soon the most, and in a mass join repeating it is most of the work.
+const HEARD_COUNTS: u32 = 2;
 
 /// What goes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -31,7 +37,7 @@ pub enum Priority {
     Low,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     bytes: Bytes,
     priority: Priority,
@@ -40,79 +46,100 @@ struct Entry {
     order: u64,
 }
 
+/// Where an entry stands in the order of sending.
+type Place = (Priority, u32, Reverse<u64>);
+
+impl Entry {
+    fn place(&self) -> Place {
+        (self.priority, self.sent, Reverse(self.order))
+    }
+}
+
 /// The queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gossip {
-    entries: BTreeMap<NodeId, Entry>,
+    entries: BTreeMap<Slot, Entry>,
     /// The same in the order of sending.
-    order: BTreeSet<(Priority, u32, std::cmp::Reverse<u64>, NodeId)>,
+    order: BTreeMap<Place, Slot>,
     next_order: u64,
+    /// How many updates wait that no datagram can hold.
+    large: usize,
 }
 
 impl Gossip {
     /// Queues an encoded update about a member, in place of any older one.
-    pub fn push(&mut self, id: NodeId, priority: Priority, bytes: Bytes) {
-        self.remove(&id);
+    pub fn push(&mut self, about: Slot, priority: Priority, bytes: Bytes) {
+        self.remove(about);
         self.next_order += 1;
+        self.large += usize::from(bytes.len() > DATAGRAM_BYTES_MAX);
         let entry = Entry { bytes, priority, sent: 0, order: self.next_order };
-        self.order.insert((priority, 0, std::cmp::Reverse(entry.order), id.clone()));
-        self.entries.insert(id, entry);
+        self.order.insert(entry.place(), about);
+        self.entries.insert(about, entry);
     }
 
     /// Forgets what is queued about a member.
-    pub fn remove(&mut self, id: &NodeId) {
-        if let Some(e) = self.entries.remove(id) {
-            self.order.remove(&(e.priority, e.sent, std::cmp::Reverse(e.order), id.clone()));
+    pub fn remove(&mut self, about: Slot) {
+        if let Some(e) = self.entries.remove(&about) {
+            self.order.remove(&e.place());
+            self.large -= usize::from(e.bytes.len() > DATAGRAM_BYTES_MAX);
         }
     }
 
     /// Takes the updates for one message: at most [`UPDATES_MAX`] and `bytes_max`, each counted
     /// as sent once more and dropped from the queue after `sends_max` times. `about` goes first
     /// if it is queued: a suspect is told that it is one.
-    pub fn take(&mut self, bytes_max: usize, sends_max: u32, about: Option<&NodeId>) -> Vec<Bytes> {
+    pub fn take(&mut self, bytes_max: usize, sends_max: u32, about: Option<Slot>) -> Vec<Bytes> {
         let mut room = bytes_max;
         let mut chosen = Vec::new();
-        let first = about.filter(|id| self.entries.contains_key(*id));
-        let others = self.order.iter().map(|(.., id)| id).filter(|id| Some(*id) != first);
-        for id in first.into_iter().chain(others) {
-            let size = self.entries[id].bytes.len();
+        let first = about.filter(|slot| self.entries.contains_key(slot));
+        let others = self.order.values().copied().filter(|slot| Some(*slot) != first);
+        let mut passed_over = 0;
+        for slot in first.into_iter().chain(others) {
+            let size = self.entries[&slot].bytes.len();
             if size <= room {
                 room -= size;
-                chosen.push(id.clone());
-                if chosen.len() == UPDATES_MAX {
-                    break;
-                }
+                chosen.push(slot);
+            } else {
+                passed_over += 1;
+            }
+            if chosen.len() == UPDATES_MAX || passed_over == PASSED_OVER_MAX {
+                break;
             }
         }
-        chosen.into_iter().map(|id| self.count_as_sent(id, sends_max)).collect()
+        chosen.into_iter().filter_map(|slot| self.count(slot, 1, sends_max)).collect()
     }
 
-    fn count_as_sent(&mut self, id: NodeId, sends_max: u32) -> Bytes {
-        let entry = self.entries.get_mut(&id).expect("the caller took the id from the queue");
-        let bytes = entry.bytes.clone();
-        self.order.remove(&(
-            entry.priority,
-            entry.sent,
-            std::cmp::Reverse(entry.order),
-            id.clone(),
-        ));
-        entry.sent += 1;
-        if entry.sent >= sends_max {
-            self.entries.remove(&id);
-        } else {
-            self.order.insert((entry.priority, entry.sent, std::cmp::Reverse(entry.order), id));
+    /// Somebody else passed on what is queued: it needs fewer who do. This is the feedback of
+    /// rumour mongering (Demers et al. 1987). A matter of life is repeated in full.
+    pub fn heard(&mut self, about: Slot, sends_max: u32) {
+        if self.entries.get(&about).is_some_and(|e| e.priority != Priority::Critical) {
+            self.count(about, HEARD_COUNTS, sends_max);
         }
-        bytes
+    }
+
+    /// Counts an update as sent so many times more; its bytes.
+    fn count(&mut self, about: Slot, times: u32, sends_max: u32) -> Option<Bytes> {
+        let entry = self.entries.get_mut(&about)?;
+        let bytes = entry.bytes.clone();
+        self.order.remove(&entry.place());
+        entry.sent += times;
+        let place = entry.place();
+        if entry.sent >= sends_max {
+            self.remove(about);
+        } else {
+            self.order.insert(place, about);
+        }
+        Some(bytes)
     }
 
     /// Whether an update about the member waits.
-    pub fn contains(&self, id: &NodeId) -> bool {
-        self.entries.contains_key(id)
+    pub fn contains(&self, about: Slot) -> bool {
+        self.entries.contains_key(&about)
     }
 
     /// Whether an update waits that no datagram can hold.
     pub fn has_large(&self) -> bool {
-        self.entries.values().any(|e| e.bytes.len() > DATAGRAM_BYTES_MAX)
+        self.large > 0
     }
 
     /// How many updates wait.
@@ -130,8 +157,8 @@ impl Gossip {
 mod tests {
     use super::*;
 
-    fn id(n: usize) -> NodeId {
-        NodeId::new(format!("n{n}")).unwrap()
+    fn id(n: u32) -> Slot {
+        Slot(n)
     }
 
     #[test]
@@ -169,5 +196,28 @@ mod tests {
         gossip.push(id(1), Priority::High, Bytes::from_static(b"new"));
         assert_eq!(gossip.len(), 1);
         assert_eq!(gossip.take(9, 1, None), ["new"]);
+    }
+
+    #[test]
+    fn what_others_repeat_is_repeated_less_but_not_where_a_life_depends_on_it() {
+        let mut gossip = Gossip::default();
+        gossip.push(id(1), Priority::Medium, Bytes::from_static(b"m"));
+        gossip.push(id(2), Priority::Critical, Bytes::from_static(b"c"));
+        for _ in 0..3 {
+            gossip.heard(id(1), 6);
+            gossip.heard(id(2), 6);
+        }
+        assert_eq!((gossip.contains(id(1)), gossip.contains(id(2))), (false, true));
+    }
+
+    #[test]
+    fn what_does_not_fit_does_not_hold_up_what_does() {
+        let mut gossip = Gossip::default();
+        for n in 0..7 {
+            gossip.push(id(n), Priority::Critical, Bytes::from(vec![0; 900]));
+        }
+        gossip.push(id(7), Priority::Low, Bytes::from_static(b"l"));
+        assert_eq!(gossip.take(DATAGRAM_BYTES_MAX, 1, None), ["l"]);
+        assert!(gossip.has_large());
     }
 }

@@ -12,7 +12,7 @@ use crate::member::{NodeId, Peer, State};
 const BACK_OFF_MAX: u32 = 8;
 
 /// When to try, and when to forget.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Heal {
     next: Option<Time>,
     back_off: u32,

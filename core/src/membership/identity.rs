@@ -15,7 +15,7 @@ use crate::{
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Somebody speaks of another process under our id.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Conflict {
     pub(super) deadline: Time,
     incarnation: u64,

@@ -17,7 +17,7 @@ const OLD_INSTANCE_WITHIN: Duration = Duration::from_secs(1);
 const WAITING_MAX: usize = 64;
 
 /// A newcomer under an id that is still alive here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Newcomer {
     peer: Peer,
     fresh: bool,
@@ -30,7 +30,7 @@ struct Newcomer {
 }
 
 /// Our own join, and the newcomers that wait.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Join {
     pending: bool,
     retry: Option<Time>,
@@ -201,13 +201,13 @@ impl Membership {
             self.send_summaries(step, peer, addr);
         }
         self.table.set_linked(&peer.id, true);
-        self.edge_linked(step, &peer.id);
+        self.edge_linked(step, peer);
     }
 
     pub(super) fn on_welcome(&mut self, step: &mut Step<'_>, from: &Peer, updates: Vec<Record>) {
         self.apply_from_sync(step, updates);
         self.table.set_linked(&from.id, true);
-        self.edge_linked(step, &from.id);
+        self.edge_linked(step, from);
         if self.join.pending {
             self.join.pending = false;
             self.join.retry = None;

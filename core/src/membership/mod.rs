@@ -27,6 +27,7 @@ mod planted;
 mod probe;
 mod rings;
 mod settings;
+mod shared;
 mod suspicion;
 mod sync;
 mod table;
@@ -36,18 +37,20 @@ mod watch;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     event::EventKind,
     member::{Instance, Member, NodeId, Peer, State, Tags},
-    wire::{self, DecodeError, Frame, Message, Record},
+    wire::{self, DecodeError, Frame, Record},
 };
 
 pub use gossip::{DATAGRAM_BYTES_MAX, STREAM_BYTES_MAX, UPDATES_MAX};
-#[cfg(feature = "planted-bugs")]
+#[cfg(feature = "simulator")]
 pub use planted::Bug;
 pub use settings::Settings;
+#[cfg(feature = "simulator")]
+pub use shared::Shared;
 pub use suspicion::Suspicion;
 pub use table::Entry;
 pub use time::Time;
@@ -63,7 +66,7 @@ pub enum Class {
 }
 
 /// What happened outside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// The first input of all.
     Start,
@@ -104,7 +107,7 @@ pub enum Input {
 }
 
 /// What is to be done outside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Effect {
     /// Send a frame; dial the address if there is no link. Best effort.
     Send {
@@ -177,7 +180,7 @@ pub struct Counters {
 }
 
 /// What this node says about itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Own {
     peer: Peer,
     addr: SocketAddr,
@@ -199,7 +202,7 @@ impl Step<'_> {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Membership {
     settings: Settings,
     rng: StdRng,
@@ -225,8 +228,10 @@ pub struct Membership {
     deadline_told: Option<Time>,
     version: u64,
     counters: Counters,
-    #[cfg(feature = "planted-bugs")]
+    #[cfg(feature = "simulator")]
     bug: Option<planted::Bug>,
+    #[cfg(feature = "simulator")]
+    shared: Option<Shared>,
 }
 
 /// A tick this much later than asked for is a pause of ours: others had no chance to be heard.
@@ -242,10 +247,13 @@ impl Membership {
             state: State::Alive,
             tags: settings.tags.clone(),
         };
+        let mut rng = StdRng::seed_from_u64(seed);
+        let table = table::Table::new(&settings.me.id, settings.watch_rings, rng.random());
+        let watch = watch::Watch::new(settings.phi_threshold, &mut rng);
         Self {
-            rng: StdRng::seed_from_u64(seed),
+            rng,
             own,
-            table: table::Table::new(&settings.me.id, settings.watch_rings),
+            table,
             gossip: gossip::Gossip::default(),
             health: health::LocalHealth::default(),
             probes: probe::Probes::default(),
@@ -253,7 +261,7 @@ impl Membership {
             conflict: None,
             sync: sync::Sync::default(),
             heal: heal::Heal::default(),
-            watch: watch::Watch::new(settings.phi_threshold),
+            watch,
             review_at: None,
             started: Time::default(),
             stopped: false,
@@ -263,8 +271,10 @@ impl Membership {
             deadline_told: None,
             version: 0,
             counters: Counters::default(),
-            #[cfg(feature = "planted-bugs")]
+            #[cfg(feature = "simulator")]
             bug: None,
+            #[cfg(feature = "simulator")]
+            shared: None,
             settings,
         }
     }
@@ -407,40 +417,41 @@ impl Membership {
     }
 
     fn frame(&mut self, step: &mut Step<'_>, from: Peer, bytes: &[u8]) {
-        let Message { frame, updates } = match wire::decode(bytes) {
+        let (frame, updates) = match wire::skim(bytes) {
             Ok(message) => message,
             Err(DecodeError::UnknownKind(_)) => return self.counters.frames_unknown += 1,
             Err(_) => return self.counters.frames_bad += 1,
         };
+        let whole = || updates.iter().filter_map(|u| u.record().ok()).collect();
         match frame {
-            Frame::Gossip => self.apply_all(step, updates),
+            Frame::Gossip => self.hear_all(step, &updates),
             Frame::Ping { seq, target, reliable } => {
-                self.apply_all(step, updates);
+                self.hear_all(step, &updates);
                 self.on_ping(step, &from, seq, &target, reliable);
             }
             Frame::Ack { seq } => {
-                self.apply_all(step, updates);
+                self.hear_all(step, &updates);
                 self.on_ack(step, &from, seq);
             }
             Frame::PingReq { seq, target, addr } => {
-                self.apply_all(step, updates);
+                self.hear_all(step, &updates);
                 self.on_ping_req(step, from, seq, target, addr);
             }
             Frame::Nack { seq } => {
-                self.apply_all(step, updates);
+                self.hear_all(step, &updates);
                 self.probes.on_nack(&from, seq);
             }
-            Frame::Join { fresh } => self.on_join(step, from, fresh, updates),
-            Frame::Welcome => self.on_welcome(step, &from, updates),
-            Frame::Refused => self.on_refused(step, updates),
+            Frame::Join { fresh } => self.on_join(step, from, fresh, whole()),
+            Frame::Welcome => self.on_welcome(step, &from, whole()),
+            Frame::Refused => self.on_refused(step, whole()),
             Frame::Digest { hash } => self.on_digest(step, &from, hash),
             Frame::Summaries { after, upto, list } => {
                 self.on_summaries(step, &from, after, upto, list)
             }
-            Frame::Records { want } => self.on_records(step, &from, want, updates),
+            Frame::Records { want } => self.on_records(step, &from, want, whole()),
             Frame::Conflict { uptime_ms } => self.on_conflict(step, &from, uptime_ms),
             Frame::Heartbeat { seq, seen, every_ms, wanted } => {
-                self.apply_all(step, updates);
+                self.hear_all(step, &updates);
                 self.on_heartbeat(step, &from, (seq, seen, every_ms, wanted));
             }
         }
@@ -460,7 +471,7 @@ impl Membership {
             Some(e) if e.member.instance == peer.instance => {
                 let live = e.member.state.is_live();
                 self.table.set_linked(&peer.id, true);
-                self.edge_linked(step, &peer.id);
+                self.edge_linked(step, &peer);
                 live
             }
             _ => false,
@@ -477,7 +488,7 @@ impl Membership {
     fn link_down(&mut self, step: &mut Step<'_>, peer: &Peer, broken: bool) {
         if self.table.get(&peer.id).is_some_and(|e| e.member.instance == peer.instance) {
             self.table.set_linked(&peer.id, false);
-            self.edge_unlinked(step, &peer.id);
+            self.edge_unlinked(step, peer);
             if broken {
                 self.probe_at_once(step, peer);
             }
@@ -541,8 +552,8 @@ impl Membership {
     }
 
     fn forget(&mut self, id: &NodeId) {
-        if self.table.remove(id).is_some() {
-            self.gossip.remove(id);
+        if let Some(slot) = self.table.remove(id) {
+            self.gossip.remove(slot);
             self.version += 1;
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Class, DATAGRAM_BYTES_MAX, Effect, Membership, STREAM_BYTES_MAX, Step, UPDATES_MAX,
-    gossip::Priority,
+    gossip::Priority, table::Slot,
 };
 use crate::{
     member::{Member, Peer, State},
@@ -35,7 +35,8 @@ impl Membership {
             Class::Stream => STREAM_BYTES_MAX,
         };
         let mut updates = Vec::new();
-        if let Some(e) = self.table.get(&to.id)
+        let about = self.table.find(to.id.as_str());
+        if let Some(e) = about.map(|slot| self.table.at(slot))
             && (matches!(e.member.state, State::Suspect | State::Failed)
                 || e.member.instance != to.instance)
         {
@@ -46,7 +47,7 @@ impl Membership {
         }
         let used: usize = updates.iter().map(Bytes::len).sum();
         let sends_max = self.sends_max();
-        updates.extend(self.gossip.take(room - used, sends_max, Some(&to.id)));
+        updates.extend(self.gossip.take(room - used, sends_max, about));
         // One more for the suspect itself would be one over the limit.
         updates.truncate(UPDATES_MAX);
         if self.planted(super::planted::Bug::MessagesUnlimited) {
@@ -112,7 +113,10 @@ impl Membership {
 
     /// Queues an update and makes sure that a gossip tick is due.
     pub(super) fn spread(&mut self, step: &Step<'_>, record: &Record, priority: Priority) {
-        self.gossip.push(record.id.clone(), priority, wire::update(record));
+        let own = record.id == self.own.peer.id;
+        let known = if own { Some(Slot::OWN) } else { self.table.find(record.id.as_str()) };
+        let Some(slot) = known else { return };
+        self.gossip.push(slot, priority, wire::update(record));
         if self.gossip_at.is_none() {
             self.gossip_at = Some(step.now.max(self.gossip_last + self.settings.gossip_interval));
         }
@@ -140,7 +144,7 @@ impl Membership {
             self.gossip_at =
                 (!self.gossip.is_empty()).then(|| step.now + self.settings.gossip_interval);
         }
-        if self.leave_announced && !self.gossip.contains(&self.own.peer.id) {
+        if self.leave_announced && !self.gossip.contains(Slot::OWN) {
             self.leave_announced = false;
             step.out.push(Effect::LeaveSpread);
         }
@@ -162,7 +166,7 @@ impl Membership {
     }
 
     /// Each update is sent 3·⌈log2(N + 1)⌉ times at most.
-    fn sends_max(&self) -> u32 {
+    pub(super) fn sends_max(&self) -> u32 {
         let n = self.table.live_len() + 1;
         3 * (n + 1).next_power_of_two().trailing_zeros()
     }

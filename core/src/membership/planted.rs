@@ -1,12 +1,12 @@
 //! Bugs that the simulator plants, one at a time, to test that its checkers see them. Without the
-//! feature `planted-bugs`, which only the simulator turns on, there is none and no way to one; and
+//! feature `simulator`, which only the simulator turns on, there is none and no way to one; and
 //! even with it the only way is a method of the machine that no `Cluster` calls.
 
 use super::Membership;
 
 /// A mistake somebody could make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(not(feature = "planted-bugs"), allow(dead_code))]
+#[cfg_attr(not(feature = "simulator"), allow(dead_code))]
 pub enum Bug {
     /// Who suspects a member raises its incarnation.
     SuspicionRaises,
@@ -34,7 +34,7 @@ pub enum Bug {
     PausesUnnoticed,
 }
 
-#[cfg(feature = "planted-bugs")]
+#[cfg(feature = "simulator")]
 impl Membership {
     /// Plants a bug. Before the first input.
     pub fn plant(&mut self, bug: Bug) {
@@ -42,7 +42,7 @@ impl Membership {
         if bug == Bug::RingsDiffer {
             let misnamed = self.own.peer.id.as_str().chars().rev().collect::<String>();
             if let Ok(other) = crate::member::NodeId::new(misnamed) {
-                self.table = super::table::Table::new(&other, self.settings.watch_rings);
+                self.table = super::table::Table::new(&other, self.settings.watch_rings, 0);
             }
         }
     }
@@ -52,7 +52,7 @@ impl Membership {
     }
 }
 
-#[cfg(not(feature = "planted-bugs"))]
+#[cfg(not(feature = "simulator"))]
 impl Membership {
     pub(super) const fn planted(&self, _: Bug) -> bool {
         false

@@ -26,7 +26,7 @@ const CORROBORATORS: f64 = 3.0;
 /// does hold one, and when those are gone the rings give it new ones, who dial it at once.
 const STRANGER_EVERY: Duration = Duration::from_secs(30);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Probe {
     target: Peer,
     addr: SocketAddr,
@@ -38,7 +38,7 @@ struct Probe {
     nacks: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Relay {
     origin: Peer,
     origin_seq: u64,
@@ -47,7 +47,7 @@ struct Relay {
 }
 
 /// The rotation, and what is under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Probes {
     /// Round robin over the members that we hold a link to, shuffled anew for each round, so that
     /// the time to a member's next probe has a bound.
@@ -162,7 +162,7 @@ impl Membership {
 
     fn next_in_rotation(&mut self) -> Option<NodeId> {
         if self.probes.rotation.is_empty() {
-            self.probes.rotation = self.table.linked().to_vec();
+            self.probes.rotation = self.table.linked().cloned().collect();
             self.probes.rotation.shuffle(&mut self.rng);
         }
         // Each turn takes one out, those among them that are gone meanwhile.

@@ -16,7 +16,11 @@ pub fn place_seed(id: &NodeId) -> u64 {
 
 /// The place on one ring (the finalizer of SplitMix64, Steele et al. 2014).
 fn place(seed: u64, ring: usize) -> u64 {
-    let mut x = seed ^ (ring as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mix(seed ^ (ring as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// The finalizer of SplitMix64: every bit of the number has its say in every bit of the result.
+pub fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -26,7 +30,7 @@ fn place(seed: u64, ring: usize) -> u64 {
 type Neighbour = Option<(u64, NodeId)>;
 
 /// One ring as one node sees it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Ring {
     ours: u64,
     next: Neighbour,
@@ -55,7 +59,7 @@ impl Ring {
 }
 
 /// All rings, as one node sees them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rings {
     rings: Vec<Ring>,
 }

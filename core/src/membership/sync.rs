@@ -18,7 +18,7 @@ const SYNCS_PER_S_MAX: u32 = 16;
 const AFTER_JOIN: Duration = Duration::from_millis(1500);
 
 /// When to compare next, and how many comparisons were answered lately.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sync {
     next: Option<Time>,
     second: u64,

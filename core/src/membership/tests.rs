@@ -1,7 +1,7 @@
 //! Single exchanges; whole clusters are the simulator's (`tests/sim`).
 
 use super::*;
-use crate::Config;
+use crate::{Config, wire::Message};
 
 fn id(n: u16) -> NodeId {
     NodeId::new(format!("n{n:03}")).unwrap()
@@ -317,6 +317,21 @@ fn a_pause_of_ours_begins_all_silences_anew() {
     assert!(events(&out).is_empty());
     assert!(suspicions(&node.pass(2)).is_empty());
     assert_eq!(suspicions(&node.pass(2)).len(), 1);
+}
+
+#[test]
+fn an_edge_for_the_sake_of_a_peer_whose_last_word_is_lost_goes() {
+    let mut node = Node::new(60);
+    node.pass(5);
+    let edges = |node: &Node| -> Vec<NodeId> {
+        node.machine.watch_edges(node.now).map(|e| e.peer.id).collect()
+    };
+    let stranger = (1..=60).find(|n| !edges(&node).contains(&id(*n))).unwrap();
+    node.heartbeat(stranger, 1);
+    assert!(edges(&node).contains(&id(stranger)));
+    // It took the edge up and said so once, in a datagram that did not arrive.
+    node.pass(10);
+    assert!(!edges(&node).contains(&id(stranger)));
 }
 
 #[test]

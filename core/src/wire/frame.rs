@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{DecodeError, Record, encode_record};
+use super::{DecodeError, Record, Skimmed, encode_record};
 use crate::member::{Instance, NodeId, Peer, State};
 
 /// The longest frame, on a stream. Datagrams are bounded by the path.
@@ -114,7 +114,8 @@ pub struct Summary {
 
 /// The frame's bytes with the given updates, which are encoded records.
 pub fn encode(frame: &Frame, updates: &[Bytes]) -> Bytes {
-    let mut out = vec![0; 5];
+    let mut out = Vec::with_capacity(48 + updates.iter().map(Bytes::len).sum::<usize>());
+    out.resize(5, 0);
     let (kind, body) = match frame {
         Frame::Gossip => (1, Ok(out)),
         Frame::Ping { seq, target, reliable } => {
@@ -147,7 +148,13 @@ pub fn encode(frame: &Frame, updates: &[Bytes]) -> Bytes {
 }
 
 /// Reads a frame and its updates.
-pub fn decode(mut bytes: &[u8]) -> Result<Message, DecodeError> {
+pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
+    let (frame, updates) = skim(bytes)?;
+    Ok(Message { frame, updates: updates.iter().map(Skimmed::record).collect::<Result<_, _>>()? })
+}
+
+/// Reads a frame and checks its updates, without taking them apart: most of them are known.
+pub(crate) fn skim(mut bytes: &[u8]) -> Result<(Frame, Vec<Skimmed<'_>>), DecodeError> {
     if bytes.len() > FRAME_BYTES_MAX {
         return Err(DecodeError::TooLong(bytes.len()));
     }
@@ -186,10 +193,10 @@ pub fn decode(mut bytes: &[u8]) -> Result<Message, DecodeError> {
     while !rest.is_empty() {
         let length = rest.try_get_u16_le().map_err(|_| DecodeError::Truncated)?.into();
         let (record, after) = rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
-        updates.push(Record::decode(record)?);
+        updates.push(Skimmed::new(record)?);
         rest = after;
     }
-    Ok(Message { frame, updates })
+    Ok((frame, updates))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8], what: &'static str) -> Result<T, DecodeError> {

@@ -8,10 +8,12 @@
 
 mod frame;
 mod record;
+mod skim;
 
-pub(crate) use frame::update;
 pub use frame::{FRAME_BYTES_MAX, Frame, Message, Summary, decode, encode};
+pub(crate) use frame::{skim, update};
 pub use record::{INCARNATION_MAX, OBSERVERS_MAX, Record, encode_record};
+pub(crate) use skim::Skimmed;
 
 /// Why a peer's bytes were not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

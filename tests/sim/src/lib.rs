@@ -2,12 +2,14 @@
 //! cuts and delays, processes that crash and come back, and checkers after every step.
 //!
 //! Everything follows from one seed, to the byte: a failing seed printed by a test replays with
-//! `cargo xtask sim run --seed S --nodes N`.
+//! `cargo xtask sim --seed S --nodes N`.
 
 pub mod bench;
+pub mod campaign;
 pub mod detect;
 pub mod faults;
 pub mod network;
+pub mod random;
 pub mod rules;
 pub mod scenario;
 pub mod world;

@@ -1,36 +1,64 @@
-//! `peerage-sim run` and `peerage-sim bench`.
+//! The simulator's commands: random runs, scenario files, soak, figures.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::{Parser, Subcommand};
-use peerage_sim::{MS, bench, detect, scenario::Scenario};
+use peerage_sim::{MS, bench, campaign, detect, random::Scenario};
+use serde::Serialize;
 
 #[derive(Parser)]
-#[command(name = "peerage-sim", about = "Peerage's membership in virtual time")]
+#[command(name = "sim", bin_name = "cargo xtask sim")]
+#[command(about = "Peerage's membership in virtual time; without a command, random scenarios")]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// Random scenarios with every rule checked after every step.
+#[derive(clap::Args)]
+struct Run {
+    /// How many seeds, from --first on.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Only this seed.
+    #[arg(long, conflicts_with_all = ["seeds", "first"])]
+    seed: Option<u64>,
+    /// How many nodes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=2000))]
+    nodes: u64,
+    /// How many threads; as many as there are processors if not given.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Print everything that happens; for one seed.
+    #[arg(long, requires = "seed")]
+    verbose: bool,
+    /// The last line is one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run random scenarios with every rule checked after every step.
-    Run {
-        /// How many seeds, from --first on.
-        #[arg(long, default_value_t = 100)]
-        seeds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 0)]
-        first: u64,
-        /// Only this seed.
+    /// Run random scenarios of many sizes until stopped.
+    Soak {
+        /// Stop after so many minutes.
         #[arg(long)]
-        seed: Option<u64>,
-        /// How many nodes.
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=2000))]
-        nodes: u64,
-        /// Print everything that happens.
+        minutes: Option<f64>,
+        /// The first seed; another one each time if not given.
         #[arg(long)]
-        verbose: bool,
+        first: Option<u64>,
+        /// How many threads; as many as there are processors if not given.
+        #[arg(long)]
+        jobs: Option<usize>,
         /// The last line is one JSON object.
         #[arg(long)]
         json: bool,
@@ -62,39 +90,120 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Run { seeds, first, seed, nodes, verbose, json } => {
-            let range = seed.map_or(first..first + seeds, |s| s..s + 1);
-            run(range, nodes as usize, verbose, json)
-        }
-        Command::Detection { nodes, seeds, json } => detection(&nodes, seeds, json),
-        Command::Bench { nodes, seconds, json } => {
-            let m = bench::steady(nodes as usize, seconds, &mut |line| eprintln!("{line}"));
-            let ratio = m.virtual_s / m.cpu_s;
-            if json {
-                let round = |f: f64| (f * 1000.0).round() / 1000.0;
-                println!(
-                    "{}",
-                    serde_json::json!({"nodes": nodes, "virtual_s": m.virtual_s,
-                        "cpu_s": round(m.cpu_s), "ratio": round(ratio), "steps": m.steps})
-                );
-            } else {
-                println!(
-                    "{nodes} nodes: {} s of cluster time in {:.2} s of CPU, {ratio:.1} times as fast ({} steps)",
-                    m.virtual_s, m.cpu_s, m.steps
-                );
-            }
-            ExitCode::SUCCESS
-        }
+    let cli = Cli::parse();
+    let well = match cli.command {
+        None => run(&cli.run),
+        Some(Command::Soak { minutes, first, jobs, json }) => soak(minutes, first, jobs, json),
+        Some(Command::Detection { nodes, seeds, json }) => detection(&nodes, seeds, json),
+        Some(Command::Bench { nodes, seconds, json }) => steady(nodes as usize, seconds, json),
+    };
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The last line for programs.
+#[derive(Serialize)]
+struct Counted {
+    seeds: u64,
+    nodes: u64,
+    violations: usize,
+}
+
+fn print_json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(line) => println!("{line}"),
+        Err(error) => eprintln!("error: {error}"),
     }
 }
 
-fn detection(nodes: &[usize], seeds: u64, json: bool) -> ExitCode {
+fn run(options: &Run) -> bool {
+    let Run { seeds, first, seed, nodes, json, .. } = *options;
+    let range = seed.map_or(first..first.saturating_add(seeds), |s| s..s + 1);
+    if options.verbose {
+        Scenario::random(range.start, nodes as usize).run(true);
+    }
+    let mut tally = campaign::Tally::default();
+    let (total, mut shown) = (range.end - range.start, Instant::now());
+    let jobs = options.jobs.unwrap_or_else(campaign::jobs);
+    campaign::seeds(range, nodes as usize, jobs, |scenario, outcome| {
+        tally.add(scenario.seed, outcome);
+        if !outcome.violations.is_empty() {
+            print!("{}", campaign::report(scenario, outcome));
+        }
+        if shown.elapsed() > Duration::from_secs(5) {
+            shown = Instant::now();
+            eprintln!("{} of {total} seeds, {} failed", tally.runs, tally.failed);
+        }
+        true
+    });
+    eprintln!("{}", campaign::summary(&tally, nodes as usize));
+    if json {
+        print_json(&Counted { seeds: tally.runs, nodes, violations: tally.violations });
+    }
+    tally.failed == 0
+}
+
+/// Sizes that a soak goes through: the small ones find most, and are run the most.
+const SOAK: [(usize, u64); 6] = [(3, 200), (5, 100), (10, 100), (20, 40), (50, 20), (100, 4)];
+
+fn soak(minutes: Option<f64>, first: Option<u64>, jobs: Option<usize>, json: bool) -> bool {
+    let begun = Instant::now();
+    let over = || minutes.is_some_and(|m| begun.elapsed().as_secs_f64() >= m * 60.0);
+    let jobs = jobs.unwrap_or_else(campaign::jobs);
+    let mut seed = first.unwrap_or_else(|| u64::from(rand::random::<u32>()) << 20);
+    let (mut all, mut failed) = (0, 0);
+    eprintln!("soaking from seed {seed} on, {jobs} at once");
+    while !over() {
+        let round = seed;
+        for (nodes, count) in SOAK {
+            let mut tally = campaign::Tally::default();
+            campaign::seeds(round..round + count, nodes, jobs, |scenario, outcome| {
+                tally.add(scenario.seed, outcome);
+                if !outcome.violations.is_empty() {
+                    print!("{}", campaign::report(scenario, outcome));
+                }
+                !over()
+            });
+            (all, failed) = (all + tally.runs, failed + tally.failed);
+            eprintln!(
+                "{:>6.1} min: {}",
+                begun.elapsed().as_secs_f64() / 60.0,
+                campaign::summary(&tally, nodes)
+            );
+            seed = seed.max(round + count);
+            if over() {
+                break;
+            }
+        }
+    }
+    eprintln!("{all} scenarios, {failed} failed");
+    if json {
+        print_json(&serde_json::json!({"scenarios": all, "failed": failed, "next": seed}));
+    }
+    failed == 0
+}
+
+fn steady(nodes: usize, seconds: u64, json: bool) -> bool {
+    let m = bench::steady(nodes, seconds, &mut |line| eprintln!("{line}"));
+    let ratio = m.virtual_s / m.cpu_s;
+    if json {
+        let round = |f: f64| (f * 1000.0).round() / 1000.0;
+        print_json(&serde_json::json!({"nodes": nodes, "virtual_s": m.virtual_s,
+            "cpu_s": round(m.cpu_s), "ratio": round(ratio), "steps": m.steps}));
+    } else {
+        println!(
+            "{nodes} nodes: {} s of cluster time in {:.2} s of CPU, {ratio:.1} times as fast ({} steps)",
+            m.virtual_s, m.cpu_s, m.steps
+        );
+    }
+    true
+}
+
+fn detection(nodes: &[usize], seeds: u64, json: bool) -> bool {
     let mut rows = Vec::new();
     for n in nodes {
         let Some(death) = detect::deaths(*n, 0..seeds) else {
             eprintln!("{n} nodes: a death was not noticed");
-            return ExitCode::FAILURE;
+            return false;
         };
         let (first, all) = (death.first_suspect / MS, death.failed_everywhere / MS);
         eprintln!(
@@ -105,45 +214,7 @@ fn detection(nodes: &[usize], seeds: u64, json: bool) -> ExitCode {
             "failed_everywhere_ms": all, "wrong": death.wrong}));
     }
     if json {
-        println!("{}", serde_json::json!({ "rows": rows }));
+        print_json(&serde_json::json!({ "rows": rows }));
     }
-    ExitCode::SUCCESS
-}
-
-fn run(range: std::ops::Range<u64>, nodes: usize, verbose: bool, json: bool) -> ExitCode {
-    let seeds = range.end - range.start;
-    let (mut violations, mut failed, mut slowest) = (0, 0, 0);
-    for seed in range {
-        let scenario = Scenario::random(seed, nodes);
-        let outcome = scenario.run(verbose);
-        slowest = slowest.max(outcome.converged.unwrap_or_default());
-        if !outcome.violations.is_empty() {
-            failed += 1;
-            violations += outcome.violations.len();
-            println!(
-                "seed {seed} failed; replay: cargo xtask sim run --seed {seed} --nodes {nodes}"
-            );
-            for (at, fault) in scenario
-                .plan
-                .iter()
-                .filter(|(_, f)| !matches!(f, peerage_sim::faults::Fault::Start { .. }))
-            {
-                println!("    {:>9.3} s {fault:?}", *at as f64 / 1e6);
-            }
-            for violation in &outcome.violations {
-                println!("  {violation}");
-            }
-        }
-    }
-    eprintln!(
-        "{seeds} seeds with {nodes} nodes, {failed} failed; slowest to become one again: {:.1} s",
-        slowest as f64 / 1e6
-    );
-    if json {
-        println!(
-            "{}",
-            serde_json::json!({"seeds": seeds, "nodes": nodes, "violations": violations})
-        );
-    }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    true
 }

@@ -28,6 +28,8 @@ pub struct Observed<'a> {
     pub effects: &'a [Effect],
     /// When it was, in microseconds.
     pub now: u64,
+    /// When any process's clock last jumped.
+    pub jumped: u64,
 }
 
 /// What a node held about a member.
@@ -52,7 +54,7 @@ enum Told {
 }
 
 /// What one observer held and was told.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct View {
     held: Vec<Held>,
     told: BTreeMap<NodeId, Told>,
@@ -63,12 +65,13 @@ struct View {
 }
 
 /// All checkers, with what they remember.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// A `MemberFailed` about a running process is a violation.
     pub no_wrong_failures: bool,
     announced: BTreeMap<NodeId, u64>,
     now: u64,
+    jumped: u64,
     /// When which incarnation was first suspected by anybody.
     suspected: BTreeMap<(Peer, u64), u64>,
     views: BTreeMap<usize, View>,
@@ -80,13 +83,13 @@ impl Rules {
         &mut self,
         observer: usize,
         seen: &Observed<'_>,
-        running: &dyn Fn(&Peer) -> bool,
+        must_live: &dyn Fn(&Peer) -> bool,
         found: &mut Vec<String>,
     ) {
-        self.now = seen.now;
+        (self.now, self.jumped) = (seen.now, seen.jumped);
         let own = seen.machine.own_record();
         self.own(&own.id, own.incarnation, own.state, found);
-        self.effects(observer, seen, running, found);
+        self.effects(observer, seen, must_live, found);
         let view = self.views.entry(observer).or_default();
         view.skipped += 1;
         if view.version != seen.machine.version() || view.skipped >= WHOLE_EVERY {
@@ -98,9 +101,13 @@ impl Rules {
             });
             self.table(observer, now, found);
         }
-        let (queued, known) = (seen.machine.gossip_len(), seen.machine.entries().count() + 1);
-        if queued > known {
-            found.push(format!("rule 5: {queued} updates queued about {known} members"));
+        // What was held when the table was last read is cheap to know, and mostly enough.
+        let queued = seen.machine.gossip_len();
+        if queued > self.views.get(&observer).map_or(0, |v| v.held.len()) {
+            let known = seen.machine.entries().count() + 1;
+            if queued > known {
+                found.push(format!("rule 5: {queued} updates queued about {known} members"));
+            }
         }
         self.edges(observer, seen, found);
         if seen.machine.probes_len() > PROBES_MAX {
@@ -183,7 +190,7 @@ impl Rules {
         &mut self,
         observer: usize,
         seen: &Observed<'_>,
-        running: &dyn Fn(&Peer) -> bool,
+        must_live: &dyn Fn(&Peer) -> bool,
         found: &mut Vec<String>,
     ) {
         for effect in seen.effects {
@@ -193,7 +200,7 @@ impl Rules {
                     self.event(observer, kind, found);
                     if self.no_wrong_failures
                         && let EventKind::MemberFailed { member, .. } = kind
-                        && running(&member.peer())
+                        && must_live(&member.peer())
                     {
                         found.push(format!("{} runs and was declared failed", member.id));
                     }
@@ -232,7 +239,8 @@ impl Rules {
         self.time_to_refute(kind, member, found);
     }
 
-    /// Nobody becomes failed before it had a second to refute, however many agree.
+    /// Nobody becomes failed before it had a second to refute, however many agree. Where a clock
+    /// jumped meanwhile seconds are not equally long for all.
     fn time_to_refute(&mut self, kind: &EventKind, member: &Member, found: &mut Vec<String>) {
         let life = (member.peer(), member.incarnation);
         match kind {
@@ -246,6 +254,7 @@ impl Rules {
             EventKind::MemberFailed { replaced: false, .. } => {
                 if let Some(since) = self.suspected.get(&life)
                     && self.now - since < REFUTE_MIN
+                    && (self.jumped < *since || self.jumped == 0)
                 {
                     let had = self.now - since;
                     found.push(format!("{} had {had} µs to refute", member.id));

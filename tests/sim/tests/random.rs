@@ -1,18 +1,18 @@
 //! Random scenarios: every rule after every step, and one cluster again at the end.
 #![allow(clippy::unwrap_used)] // a test may
 
-use peerage_sim::scenario::Scenario;
+use peerage_sim::{campaign, random::Scenario};
 
 fn seeds(nodes: usize, seeds: std::ops::Range<u64>) {
     let mut failed = Vec::new();
     for seed in seeds {
-        let outcome = Scenario::random(seed, nodes).run(false);
+        let scenario = Scenario::random(seed, nodes);
+        let outcome = scenario.run(false);
         if !outcome.violations.is_empty() {
-            let replay = format!("cargo xtask sim run --seed {seed} --nodes {nodes}");
-            failed.push(format!("{replay}\n  {}", outcome.violations.join("\n  ")));
+            failed.push(campaign::report(&scenario, &outcome));
         }
     }
-    assert!(failed.is_empty(), "replay with\n{}", failed.join("\n"));
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use peerage::{NodeId, membership::Time};
+use peerage::NodeId;
 
 use super::World;
 use crate::S;
@@ -20,12 +20,14 @@ impl World {
         let rings = self.config.watch_rings as usize;
         for p in &all {
             let name = &p.peer.id;
-            let edges: Vec<_> = p.machine.watch_edges(Time(self.now)).collect();
+            let edges: Vec<_> = p.machine.watch_edges(p.pace.time(self.now)).collect();
             let wanted = edges.iter().filter(|e| e.wanted).count();
             let most = (all.len() - 1).min(2 * rings);
             let all_watch_all = all.len() <= rings + 1;
             if wanted > most || wanted < most && all_watch_all || edges.len() > wanted {
-                found.push(format!("{name} has {wanted} edges, {} in all", edges.len()));
+                let rest = edges.iter().filter(|e| !e.wanted).map(|e| e.peer.id.as_str());
+                let rest: Vec<_> = rest.collect();
+                found.push(format!("{name} has {wanted} edges, and besides to {rest:?}"));
             }
             for edge in edges.iter().filter(|e| e.wanted) {
                 let there = &edge.peer.id;
@@ -33,12 +35,16 @@ impl World {
                     *watched_by.entry(there.clone()).or_default() += 1;
                 }
                 let q = all.iter().find(|q| q.peer == edge.peer);
-                let back = q
-                    .and_then(|q| q.machine.watch_edges(Time(self.now)).find(|e| e.peer == p.peer));
+                let back = q.and_then(|q| {
+                    q.machine.watch_edges(q.pace.time(self.now)).find(|e| e.peer == p.peer)
+                });
                 if !back.is_some_and(|b| b.wanted && (b.watched || edge.watched)) {
                     found.push(format!("{name} and {there} do not agree on their edge"));
                 }
-                if edge.heard.is_none_or(|at| self.now - at.0 > SILENCE_MAX) {
+                if edge
+                    .heard
+                    .is_none_or(|at| self.now.saturating_sub(p.pace.when(at)) > SILENCE_MAX)
+                {
                     found.push(format!("{name} last heard {there} at {:?}", edge.heard));
                 }
                 if !self.pinned(p.addr, &edge.peer) {

@@ -8,8 +8,11 @@ use peerage::{
     member::Peer,
     membership::{Class, Input},
 };
+use rand::Rng;
 
-use super::{CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, Link, TROUBLE, WAITING_MAX, World};
+use super::{
+    CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, KEEP_ALIVE, Link, TROUBLE, WAITING_MAX, World,
+};
 use crate::MS;
 
 impl World {
@@ -25,21 +28,24 @@ impl World {
         let (mine, theirs) = (l.ends[end], l.ends[1 - end]);
         self.processes[mine].links.remove(&theirs);
         let (from, to) = (self.processes[mine].host, self.processes[theirs].host);
-        if self.net.open(from, to) && !self.net.loses(&mut self.rng) {
-            let at = self.now + self.net.latency(&mut self.rng);
+        if !self.net.loses(from, to, &mut self.rng) {
+            let at = self.now + self.net.latency(from, to, &mut self.rng);
             self.push(at, Happening::Closed(link, 1 - end));
         } else {
             self.break_link(link);
         }
     }
 
-    /// The path under a link is gone: it dies unless the path comes back in time.
+    /// The path under a link is gone: it dies unless the path comes back in time, which is counted
+    /// from the last packet; an idle link passes one a second.
     pub(super) fn break_link(&mut self, link: u64) {
         let Some(l) = self.links.get_mut(&link).filter(|l| !l.broken) else { return };
         l.broken = true;
         l.epoch += 1;
         let epoch = l.epoch;
-        self.push(self.now + IDLE_TIMEOUT, Happening::LinkDies(link, epoch));
+        let kept_alive = self.now.saturating_sub(self.rng.random_range(0..KEEP_ALIVE));
+        let last = l.heard[0].min(l.heard[1]).max(kept_alive);
+        self.push(last + IDLE_TIMEOUT, Happening::LinkDies(link, epoch));
     }
 
     /// One end of a link is down and its machine hears of it.
@@ -67,12 +73,22 @@ impl World {
     }
 
     /// Cuts came or went: links over them begin to die, or live again.
-    pub fn network_changed(&mut self) {
+    pub(super) fn network_changed(&mut self) {
         let ids: Vec<u64> = self.links.keys().copied().collect();
+        self.links_changed(ids);
+    }
+
+    /// A process stands still or runs again: the same for its links.
+    pub(super) fn links_changed_of(&mut self, p: usize) {
+        let ids: Vec<u64> = self.processes[p].links.values().copied().collect();
+        self.links_changed(ids);
+    }
+
+    fn links_changed(&mut self, ids: Vec<u64>) {
         for id in ids {
-            let l = &self.links[&id];
+            let Some(l) = self.links.get(&id) else { continue };
             let [a, b] = l.ends.map(|p| self.processes[p].host);
-            let awake = l.ends.iter().all(|p| self.processes[*p].backlog.is_none());
+            let awake = l.ends.iter().all(|p| self.processes[*p].pace.is_awake());
             let path = awake && self.net.open_both(a, b);
             let open = path && l.up == [true, true];
             if !open && !l.broken && !path {
@@ -128,12 +144,74 @@ impl World {
             let epoch = l.epoch;
             self.push(self.now + TROUBLE, Happening::Trouble(link, epoch, end));
         }
-        let delay = match class {
-            Class::Datagram if self.net.loses(&mut self.rng) => return,
-            Class::Datagram => self.net.latency(&mut self.rng),
-            Class::Stream => self.net.reliable(&mut self.rng),
-        };
-        self.push(self.now + delay, Happening::Frame { link, from, class, bytes });
+        let to = self.links[&link].ends[1 - end];
+        let (a, b) = (self.processes[from].host, self.processes[to].host);
+        if self.net.is_clean() {
+            let at = self.now + self.net.latency(a, b, &mut self.rng);
+            return self.push(at, Happening::Frame { link, from, class, bytes });
+        }
+        self.feel_loss(link, end, a, b);
+        if class == Class::Stream {
+            let at = self.now + self.net.reliable(a, b, &mut self.rng);
+            return self.push(at, Happening::Frame { link, from, class, bytes });
+        }
+        if self.net.loses(a, b, &mut self.rng) {
+            return;
+        }
+        let (late, copy) = self.net.disorder(a, b, &mut self.rng);
+        let at = self.now + self.net.latency(a, b, &mut self.rng) + late;
+        if let Some(later) = copy {
+            let bytes = bytes.clone();
+            self.push(at + later, Happening::Frame { link, from, class, bytes });
+        }
+        self.push(at, Happening::Frame { link, from, class, bytes });
+    }
+
+    /// What the stack makes of losses: trouble after three probe time-outs in a row, and doubt
+    /// whether the link still lives.
+    fn feel_loss(&mut self, link: u64, end: usize, there: usize, back: usize) {
+        let fails = 1.0 - self.answered(there, back);
+        let Some(l) = self.links.get_mut(&link).filter(|l| !l.broken) else { return };
+        if fails <= 0.0 || fails >= 1.0 {
+            return; // nothing is lost, or the path is cut
+        }
+        let doubted = std::mem::replace(&mut l.doubted, true);
+        let (epoch, troubled) = (l.epoch, l.troubled[end]);
+        if !troubled && self.rng.random_bool(fails.powi(3)) {
+            l.troubled[end] = true;
+            self.push(self.now + TROUBLE, Happening::Trouble(link, epoch, end));
+        }
+        if !doubted {
+            self.push(self.now + IDLE_TIMEOUT, Happening::Doubt(link));
+        }
+    }
+
+    /// How likely it is that a packet arrives and its acknowledgement as well.
+    fn answered(&self, there: usize, back: usize) -> f64 {
+        (1.0 - self.net.loss(there, back)) * (1.0 - self.net.loss(back, there))
+    }
+
+    /// A lossy link of which an end has heard no frame for the idle time-out dies, unless one of
+    /// the packets that carry none came through: nine probes of its own and their
+    /// acknowledgements, or three packets that keep the link alive.
+    pub(super) fn doubt(&mut self, link: u64) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        l.doubted = false;
+        if l.broken || l.up != [true, true] {
+            return;
+        }
+        let (ends, heard) = (l.ends, l.heard);
+        for end in [0, 1] {
+            if self.now - heard[end] < IDLE_TIMEOUT {
+                continue;
+            }
+            let [me, other] = [ends[end], ends[1 - end]].map(|p| self.processes[p].host);
+            let silent =
+                (1.0 - self.answered(me, other)).powi(9) * self.net.loss(other, me).powi(3);
+            if silent > 0.0 && self.rng.random_bool(silent) {
+                return self.drop_link(link, [true, true]);
+            }
+        }
     }
 
     pub(super) fn arrive(&mut self, link: u64, from: usize, class: Class, bytes: Bytes) {
@@ -143,14 +221,13 @@ impl World {
         if !l.up[1 - end] {
             return;
         }
-        let open = self.net.open(self.processes[from].host, self.processes[to].host);
-        match class {
-            Class::Stream if !open => l.held.push((end, bytes)),
-            Class::Datagram if !open => {}
-            _ => {
-                let from = self.processes[from].peer.clone();
-                self.input(to, Input::Frame { from, bytes });
-            }
+        if self.net.is_clean() || self.net.open(self.processes[from].host, self.processes[to].host)
+        {
+            l.heard[1 - end] = self.now;
+            let from = self.processes[from].peer.clone();
+            self.input(to, Input::Frame { from, bytes });
+        } else if class == Class::Stream {
+            l.held.push((end, bytes));
         }
     }
 
@@ -165,8 +242,14 @@ impl World {
         self.processes[by].dials.insert(key, dial);
         let (begun, explicit) = (self.now, false);
         self.dials.insert(dial, Dial { by, addr, expect, begun, explicit, frames: Vec::new() });
-        let at = self.now + self.net.handshake(&mut self.rng);
-        self.push(at, Happening::Dialed(dial, 200 * MS));
+        // Whoever listens there now, or did, or would: hosts keep to their addresses.
+        let (host, other) = (self.processes[by].host, World::host_at(addr));
+        match self.net.handshake(host, other, &mut self.rng) {
+            late if late > CONNECT_TIMEOUT => {
+                self.push(self.now + CONNECT_TIMEOUT, Happening::DialFails(dial));
+            }
+            takes => self.push(self.now + takes, Happening::Dialed(dial, 200 * MS)),
+        }
         dial
     }
 
@@ -178,7 +261,7 @@ impl World {
             self.dials.remove(&dial);
             return;
         }
-        let awake = |p: usize| self.processes[p].backlog.is_none();
+        let awake = |p: usize| self.processes[p].pace.is_awake();
         let found = self
             .at
             .get(&d.addr)
@@ -236,6 +319,8 @@ impl World {
                 epoch: 0,
                 broken: false,
                 troubled: [false, false],
+                heard: [self.now; 2],
+                doubted: false,
                 pinned: [false, false],
                 held: Vec::new(),
                 used: self.now,

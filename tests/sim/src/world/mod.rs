@@ -4,32 +4,37 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
     net::SocketAddr,
-    sync::Arc,
 };
 
 use bytes::Bytes;
 use peerage::{
     Config, EventKind, NodeId,
-    member::{Instance, Peer},
-    membership::{Bug, Class, Effect, Input, Membership, Settings, Time},
+    member::Peer,
+    membership::{Bug, Class, Effect, Input, Membership, Shared},
 };
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 
+mod checks;
 mod edges;
 mod links;
 mod pauses;
+mod processes;
+mod troubles;
 
 use crate::{
     S,
     faults::Fault,
-    network::Network,
-    rules::{Observed, Rules},
+    network::{Network, TroubleId},
+    rules::Rules,
+    world::pauses::Pace,
 };
 
 /// How long making a link may take, as in the default configuration.
 const CONNECT_TIMEOUT: u64 = 5 * S;
 /// A link without an answer dies after this (QUIC's idle time-out).
 const IDLE_TIMEOUT: u64 = 3 * S;
+/// A link that nobody uses passes a packet so often.
+const KEEP_ALIVE: u64 = S;
 /// A link with something unanswered looks troubled after this.
 const TROUBLE: u64 = S * 6 / 10;
 /// How many frames wait for one link.
@@ -42,7 +47,7 @@ const LEAVE_TIMEOUT: u64 = 5 * S;
 const VIOLATIONS_MAX: usize = 20;
 
 /// One process start.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Where it runs: cuts are between hosts.
     pub host: usize,
@@ -69,11 +74,10 @@ pub struct Process {
     links: BTreeMap<usize, u64>,
     dials: BTreeMap<(SocketAddr, Option<NodeId>), u64>,
     tick_at: Option<u64>,
-    /// While it stands still: what waits for it.
-    backlog: Option<Vec<Input>>,
+    pace: Pace,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Link {
     /// The dialer and the acceptor.
     ends: [usize; 2],
@@ -82,6 +86,10 @@ struct Link {
     epoch: u64,
     broken: bool,
     troubled: [bool; 2],
+    /// When each end last heard something.
+    heard: [u64; 2],
+    /// Something was lost, so that it will be looked at whether it still lives.
+    doubted: bool,
     /// Which end does not evict it.
     pinned: [bool; 2],
     /// Stream frames that wait for the path to heal: by which end, and what.
@@ -89,7 +97,7 @@ struct Link {
     used: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Dial {
     by: usize,
     addr: SocketAddr,
@@ -100,7 +108,7 @@ struct Dial {
     frames: Vec<(Peer, Class, Bytes)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Happening {
     Tick(usize),
     Frame {
@@ -110,16 +118,24 @@ enum Happening {
         bytes: Bytes,
     },
     Dialed(u64, u64),
+    /// The handshake took longer than anybody waits.
+    DialFails(u64),
     LinkDies(u64, u64),
+    /// Whether anything passed on a lossy link for as long as it lives without.
+    Doubt(u64),
     Trouble(u64, u64, usize),
     /// The other end closed the link.
     Closed(u64, usize),
     LeaveOver(usize),
     Resume(usize),
-    Fault(Fault),
+    Starve(usize),
+    /// A slow process is done with one input.
+    Handled(usize),
+    Flip(TroubleId),
+    Fault(Box<Fault>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Due(u64, u64, Happening);
 
 impl PartialEq for Due {
@@ -140,7 +156,7 @@ impl Ord for Due {
 }
 
 /// All of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// The network between the hosts.
     pub net: Network,
@@ -165,7 +181,15 @@ pub struct World {
     links: BTreeMap<u64, Link>,
     dials: BTreeMap<u64, Dial>,
     serial: u64,
+    /// How many cuts without a name of their own there were.
+    cuts: TroubleId,
+    /// When a process's clock last jumped.
+    jumped: u64,
     rules: Option<Rules>,
+    /// What all machines hold alike.
+    shared: Shared,
+    /// Whose processes may be declared failed although they run.
+    may_fail: Vec<bool>,
     trace: u64,
     steps: u64,
 }
@@ -191,7 +215,11 @@ impl World {
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             serial: 0,
+            cuts: 0,
+            jumped: 0,
             rules: checked.then(Rules::default),
+            shared: Shared::default(),
+            may_fail: vec![false; hosts],
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,
         }
@@ -224,6 +252,13 @@ impl World {
         }
     }
 
+    /// But not about the processes of these hosts.
+    pub fn let_fail(&mut self, hosts: impl IntoIterator<Item = usize>) {
+        for host in hosts {
+            self.may_fail[host] = true;
+        }
+    }
+
     /// The process that runs on a host.
     pub fn on(&self, host: usize) -> Option<&Process> {
         self.on_host[host].map(|p| &self.processes[p])
@@ -239,9 +274,16 @@ impl World {
         SocketAddr::from(([10, 0, (host / 250) as u8, (host % 250) as u8], 7000))
     }
 
+    fn host_at(addr: SocketAddr) -> usize {
+        match addr.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets()[2] as usize * 250 + ip.octets()[3] as usize,
+            std::net::IpAddr::V6(_) => 0, // no host has one
+        }
+    }
+
     /// Plans something to happen.
     pub fn plan(&mut self, at: u64, fault: Fault) {
-        self.push(at.max(self.now), Happening::Fault(fault));
+        self.push(at.max(self.now), Happening::Fault(Box::new(fault)));
     }
 
     /// Lets time pass.
@@ -266,20 +308,25 @@ impl World {
             Happening::Tick(p) => {
                 if self.processes[p].tick_at == Some(self.now) {
                     self.processes[p].tick_at = None;
-                    if self.processes[p].backlog.is_none() {
-                        self.input(p, Input::Tick);
-                    }
+                    self.input(p, Input::Tick);
                 }
             }
             Happening::Frame { link, from, class, bytes } => self.arrive(link, from, class, bytes),
             Happening::Dialed(dial, pause) => self.dialed(dial, pause),
+            Happening::DialFails(dial) => {
+                self.end_dial(dial);
+            }
+            Happening::Doubt(link) => self.doubt(link),
             Happening::LinkDies(link, epoch) => {
                 if self.links.get(&link).is_some_and(|l| l.epoch == epoch) {
                     self.drop_link(link, [true, true]);
                 }
             }
             Happening::Trouble(link, epoch, end) => {
-                if let Some(l) = self.links.get(&link).filter(|l| l.epoch == epoch && l.up[end]) {
+                let link = self.links.get_mut(&link);
+                if let Some(l) = link.filter(|l| l.epoch == epoch && l.up[end]) {
+                    // Where much is lost there may be trouble again; a broken path has said so.
+                    l.troubled[end] = l.broken;
                     let (me, peer) = (l.ends[end], self.processes[l.ends[1 - end]].peer.clone());
                     self.input(me, Input::LinkTrouble { peer });
                 }
@@ -292,129 +339,20 @@ impl World {
             }
             Happening::LeaveOver(p) => self.exit(p),
             Happening::Resume(p) => self.resume(p),
+            Happening::Starve(p) => self.starve_on(p),
+            Happening::Handled(p) => self.handled(p),
+            Happening::Flip(id) => self.flip_trouble(id),
             Happening::Fault(fault) => {
                 if self.verbose {
-                    println!("{:>12} {fault:?}", self.now);
+                    println!("{:>12.6} {fault:?}", self.now as f64 / S as f64);
                 }
                 fault.apply(self);
             }
         }
     }
 
-    /// Starts a process on a host, under the id that belongs to the host `named`.
-    pub fn start(&mut self, host: usize, named: usize, moved: bool, seeds: &[usize]) -> usize {
-        let id = NodeId::new(format!("n{named:04}")).expect("a short name without controls");
-        let peer = Peer { id, instance: Instance(self.rng.random()) };
-        let mut addr = Self::home(host);
-        if moved {
-            let moves = self.processes.iter().filter(|p| p.host == host).count();
-            addr.set_port(7000 + moves as u16);
-        } else if let Some(last) = self.processes.iter().rev().find(|p| p.host == host) {
-            addr = last.addr;
-        }
-        let mut config = self.config.clone();
-        config.seeds = seeds
-            .iter()
-            .map(|s| self.on(*s).map_or(Self::home(*s), |p| p.addr))
-            .filter(|a| *a != addr)
-            .collect();
-        let mut machine =
-            Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
-        if let Some(bug) = self.bug {
-            machine.plant(bug);
-        }
-        let p = self.processes.len();
-        self.processes.push(Process {
-            host,
-            peer,
-            addr,
-            machine,
-            running: true,
-            leaving: false,
-            refused: false,
-            joined: false,
-            seeds: config.seeds,
-            started: self.now,
-            events: Vec::new(),
-            links: BTreeMap::new(),
-            dials: BTreeMap::new(),
-            tick_at: None,
-            backlog: None,
-        });
-        self.on_host[host] = Some(p);
-        self.at.insert(addr, p);
-        self.input(p, Input::Start);
-        p
-    }
-
-    /// The process on a host dies; its links die at the peers later.
-    pub fn crash(&mut self, host: usize) {
-        let Some(p) = self.on_host[host] else { return };
-        self.gone(p);
-        let links: Vec<u64> = self.processes[p].links.values().copied().collect();
-        for link in links {
-            let end = self.end_of(link, p);
-            if let Some(l) = self.links.get_mut(&link) {
-                l.up[end] = false;
-            }
-            self.break_link(link);
-        }
-        self.processes[p].links.clear();
-    }
-
-    /// The process on a host leaves.
-    pub fn leave(&mut self, host: usize) {
-        let Some(p) = self.on_host[host] else { return };
-        if !self.processes[p].leaving {
-            self.processes[p].leaving = true;
-            self.push(self.now + LEAVE_TIMEOUT, Happening::LeaveOver(p));
-            self.input(p, Input::Leave);
-        }
-    }
-
-    /// The process on a host announces new tags.
-    pub fn change_tags(&mut self, host: usize) {
-        let Some(p) = self.on_host[host] else { return };
-        let tags = [("at".to_owned(), self.now.to_string())].into();
-        self.input(p, Input::SetTags(Arc::new(tags)));
-    }
-
-    fn gone(&mut self, p: usize) {
-        let process = &mut self.processes[p];
-        process.running = false;
-        process.dials.clear();
-        let (host, addr) = (process.host, process.addr);
-        if self.at.get(&addr) == Some(&p) {
-            self.at.remove(&addr);
-        }
-        if self.on_host[host] == Some(p) {
-            self.on_host[host] = None;
-        }
-    }
-
-    /// A process ends in good order and closes its links.
-    fn exit(&mut self, p: usize) {
-        if !self.processes[p].running {
-            return;
-        }
-        self.gone(p);
-        let links: Vec<u64> = std::mem::take(&mut self.processes[p].links).into_values().collect();
-        for link in links {
-            self.close(link, p);
-        }
-    }
-
-    fn input(&mut self, p: usize, input: Input) {
-        if !self.processes[p].running {
-            return;
-        }
-        if let Some(backlog) = &mut self.processes[p].backlog {
-            // The socket's buffer is bounded; what the stack itself finds out is not in it.
-            if backlog.len() < BACKLOG_MAX || !matches!(input, Input::Frame { .. }) {
-                backlog.push(input);
-            }
-            return;
-        }
+    /// Calls a process's machine and does what it wants done.
+    fn handle(&mut self, p: usize, input: Input) {
         self.steps += 1;
         if self.verbose && !matches!(input, Input::Tick) {
             let shown = match &input {
@@ -423,10 +361,11 @@ impl World {
                 }
                 other => format!("{other:?}"),
             };
-            println!("{:>12} {:?} <- {shown}", self.now, self.processes[p].peer);
+            self.say(p, "<-", &shown);
         }
         let mut effects = Vec::new();
-        self.processes[p].machine.handle(Time(self.now), input, &mut effects);
+        let now = self.processes[p].pace.time(self.now);
+        self.processes[p].machine.handle(now, input, &mut effects);
         self.note(p, &effects);
         self.check(p, &effects);
         for effect in effects {
@@ -435,67 +374,24 @@ impl World {
         self.schedule(p);
     }
 
+    /// A line of the verbose account: time, step, who, what.
+    fn say(&self, p: usize, how: &str, what: &str) {
+        let (seconds, id) = (self.now as f64 / S as f64, &self.processes[p].peer.id);
+        println!("{seconds:>12.6} #{} {id} {how} {what}", self.steps);
+    }
+
     fn schedule(&mut self, p: usize) {
         let process = &mut self.processes[p];
         if !process.running {
             return;
         }
-        let wanted = process.machine.deadline().map(|t| t.0.max(self.now));
+        let wanted = process.machine.deadline().map(|t| process.pace.when(t).max(self.now));
         // A tick that comes too early does no harm; one that would be too late is replaced.
         if let Some(at) = wanted
             && process.tick_at.is_none_or(|planned| planned > at)
         {
             process.tick_at = Some(at);
             self.push(at, Happening::Tick(p));
-        }
-    }
-
-    fn note(&mut self, p: usize, effects: &[Effect]) {
-        let mut mix = |n: u64| {
-            self.trace = (self.trace ^ n).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        };
-        mix(self.now);
-        mix(p as u64);
-        for effect in effects {
-            match effect {
-                Effect::Send { bytes, .. } => {
-                    for chunk in bytes.chunks(8) {
-                        let mut word = [0; 8];
-                        word[..chunk.len()].copy_from_slice(chunk);
-                        mix(u64::from_le_bytes(word));
-                    }
-                }
-                Effect::Dial { addr, .. } => mix(u64::from(addr.port()) << 8 | 1),
-                Effect::Event(kind) => kind.name().bytes().for_each(|b| mix(b.into())),
-                Effect::Close { .. } => mix(2),
-                Effect::Pin { pinned, .. } => mix(6 + u64::from(*pinned)),
-                Effect::Joined => mix(3),
-                Effect::LeaveSpread => mix(4),
-                Effect::Stop => mix(5),
-            }
-        }
-    }
-
-    fn check(&mut self, p: usize, effects: &[Effect]) {
-        let Some(mut rules) = self.rules.take() else { return };
-        let process = &self.processes[p];
-        let running =
-            |peer: &Peer| self.processes.iter().any(|q| q.peer == *peer && q.running && !q.leaving);
-        let (machine, peer, now) = (&process.machine, &process.peer, self.now);
-        let observed = Observed { machine, peer, effects, now };
-        let mut found = Vec::new();
-        rules.after_step(p, &observed, &running, &mut found);
-        let name = process.peer.id.clone();
-        for what in found {
-            self.violation(format!("{name}: {what}"));
-        }
-        self.rules = Some(rules);
-    }
-
-    /// Notes that something is wrong.
-    pub fn violation(&mut self, what: String) {
-        if self.violations.len() < VIOLATIONS_MAX {
-            self.violations.push(format!("at {:.3} s: {what}", self.now as f64 / S as f64));
         }
     }
 
@@ -519,7 +415,7 @@ impl World {
             Effect::Pin { peer, pinned } => self.pin(p, &peer, pinned),
             Effect::Event(kind) => {
                 if self.verbose {
-                    println!("{:>12} {:?} !! {kind:?}", self.now, self.processes[p].peer);
+                    self.say(p, "!!", &format!("{kind:?}"));
                 }
                 if self.keep_events {
                     self.processes[p].events.push((self.now, kind));
@@ -532,45 +428,5 @@ impl World {
                 self.exit(p);
             }
         }
-    }
-
-    /// It still asks to be let in, where nobody listens any more: all its seeds were replaced by
-    /// processes elsewhere. No protocol can help it.
-    fn forlorn(&self, p: &Process) -> bool {
-        !p.joined && !p.seeds.iter().any(|s| self.at.contains_key(s))
-    }
-
-    /// Why not everybody sees exactly those who are there; empty if so (rule 4).
-    pub fn differences(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut there: BTreeMap<&NodeId, &Process> = BTreeMap::new();
-        for p in self.members().filter(|p| !self.forlorn(p)) {
-            if there.insert(&p.peer.id, p).is_some() {
-                found.push(format!("two processes named {} run", p.peer.id));
-            }
-            if !p.joined {
-                found.push(format!("{} has not joined", p.peer.id));
-            }
-        }
-        for p in self.members().filter(|p| !self.forlorn(p)) {
-            for (id, q) in there.iter().filter(|(id, _)| ***id != p.peer.id) {
-                let seen = p.machine.entry(id);
-                let well = seen.is_some_and(|e| {
-                    e.member.state == peerage::State::Alive
-                        && e.member.instance == q.peer.instance
-                        && e.member.tags == q.machine.own_record().tags
-                });
-                if !well {
-                    let seen = seen.map(|e| (e.member.state, e.rank()));
-                    found.push(format!("{} sees {id} as {seen:?}", p.peer.id));
-                }
-            }
-            for e in p.machine.entries() {
-                if e.member.state.is_live() && !there.contains_key(&e.member.id) {
-                    found.push(format!("{} sees {} who is gone", p.peer.id, e.member.id));
-                }
-            }
-        }
-        found
     }
 }

@@ -1,0 +1,172 @@
+//! Heartbeats on watch edges: sending them, hearing them, and judging their absence.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::{EVERY_MS, LAY_EVERY, ROUNDS, Time, UNSEEN_MAX};
+use crate::{
+    member::{Peer, State},
+    membership::{Class, Effect, Membership, Step, phi::Phi},
+    wire::{self, Frame},
+};
+
+impl Membership {
+    pub(super) fn tick_beats(&mut self, step: &mut Step<'_>) {
+        for at in 0..self.watch.edges.len() {
+            if self.watch.edges.beat_due(at, step.now) {
+                let wanted = self.holds(at, step.now);
+                self.send_heartbeat(step, at, wanted);
+            }
+        }
+        self.judge_silence(step);
+        self.watch.due = self.watch.edges.due();
+    }
+
+    pub(super) fn send_heartbeat(&mut self, step: &mut Step<'_>, at: usize, wanted: bool) {
+        let interval = self.settings.heartbeat_interval;
+        let round = interval / ROUNDS;
+        let late = round * self.rng.random_range(0..=1);
+        let offset = self.watch.offset;
+        let edge = &mut self.watch.edges[at];
+        let unseen = edge.sent.saturating_sub(edge.echoed);
+        let class = if unseen >= UNSEEN_MAX { Class::Stream } else { Class::Datagram };
+        edge.sent += 1;
+        // After a pause of ours the missed ones are not made up for.
+        edge.slot = edge.slot + interval;
+        if edge.slot <= step.now + interval / 2 {
+            edge.slot = on_round(step.now + interval, offset, round);
+        }
+        edge.next = edge.slot + late;
+        let every_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+        let frame = Frame::Heartbeat { seq: edge.sent, seen: edge.seen, every_ms, wanted };
+        let (next, peer, addr) = (edge.next, edge.peer.clone(), edge.addr);
+        let alone = edge.state == State::Alive && self.gossip.is_empty();
+        self.watch.edges.beat_at(at, Some(next));
+        self.counters.heartbeats += 1;
+        if alone {
+            let bytes = wire::encode(&frame, &[]);
+            step.out.push(Effect::Send { to: peer, addr, class, bytes });
+        } else {
+            self.send(step, &peer, addr, class, &frame);
+        }
+    }
+
+    pub(in crate::membership) fn on_heartbeat(
+        &mut self,
+        step: &mut Step<'_>,
+        from: &Peer,
+        (seq, seen, every_ms, wanted): (u64, u64, u32, bool),
+    ) {
+        if !EVERY_MS.contains(&every_ms) {
+            return self.counters.frames_bad += 1;
+        }
+        let Some(at) = self.watch.edges.find(from).or_else(|| self.meet_beat(step, from, wanted))
+        else {
+            return;
+        };
+        if !self.watch.edges[at].state.is_live() {
+            return self.tell_the_dead(step, from);
+        }
+        if !self.watch.edges[at].linked {
+            self.table.set_linked(&from.id, true);
+            self.edge_linked(step, from);
+        }
+        let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
+        let edge = &mut self.watch.edges[at];
+        if seq <= edge.seen {
+            return; // overtaken on its way
+        }
+        let every = Duration::from_millis(every_ms.into());
+        edge.seen = seq;
+        edge.echoed = edge.echoed.max(seen.min(edge.sent));
+        edge.wanted_there = wanted.then_some(step.now);
+        if edge.heard.is_some() {
+            let longest = edge.phi.silence(deviations, pause);
+            edge.phi.heard(step.now, every, longest);
+        } else {
+            edge.phi = Phi::new(step.now, every);
+        }
+        edge.heard = Some(step.now);
+        let judge = edge.watched.then(|| edge.phi.crossing(deviations, pause));
+        let idle = !wanted && !edge.wanted;
+        self.watch.edges.judge_at(at, judge);
+        if let Some(at) = judge {
+            self.watch.due_by(at);
+        }
+        if idle {
+            self.watch.lay_by(step.now + LAY_EVERY);
+        }
+    }
+
+    /// A heartbeat of one that we have no edge to; where the edge is that it asks for.
+    fn meet_beat(&mut self, step: &mut Step<'_>, from: &Peer, wanted: bool) -> Option<usize> {
+        if !self.is_live(from) {
+            self.tell_the_dead(step, from);
+            return None;
+        }
+        self.table.set_linked(&from.id, true);
+        if self.watch.edges.contains(&from.id) {
+            self.take_up(step, &from.id); // it led to another process
+        }
+        if wanted {
+            self.lay(step, from.clone(), false, false);
+        }
+        self.watch.edges.find(from)
+    }
+
+    /// Whom we hold dead is told so, and refutes; a stranger has been told of us.
+    fn tell_the_dead(&mut self, step: &mut Step<'_>, from: &Peer) {
+        if self.table.get(&from.id).is_some() {
+            let addr = self.back_to(from);
+            self.send(step, from, addr, Class::Datagram, &Frame::Gossip);
+        }
+    }
+
+    /// Accuses those whose silence has become too surprising.
+    fn judge_silence(&mut self, step: &mut Step<'_>) {
+        let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
+        let mut accused = Vec::new();
+        for at in 0..self.watch.edges.len() {
+            if !self.watch.edges.judge_due(at, step.now) {
+                continue;
+            }
+            // Our own health may have changed since.
+            let crossing = self.watch.edges[at].phi.crossing(deviations, pause);
+            if crossing > step.now {
+                self.watch.edges.judge_at(at, Some(crossing));
+                continue;
+            }
+            self.watch.edges.judge_at(at, None);
+            // A peer that wants the edge no more than we do may fall silent.
+            let edge = &self.watch.edges[at];
+            if edge.watched && edge.state.is_live() && self.holds(at, step.now) {
+                accused.push(edge.peer.id.clone());
+            }
+        }
+        for id in accused {
+            self.counters.silences += 1;
+            self.suspect(step, &id);
+        }
+    }
+
+    /// Nobody could be heard for a while: all silences begin anew.
+    pub(in crate::membership) fn restart_watch(&mut self, now: Time) {
+        let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
+        for at in 0..self.watch.edges.len() {
+            let edge = &mut self.watch.edges[at];
+            edge.phi.restart(now);
+            let crossing = edge.phi.crossing(deviations, pause);
+            if self.watch.edges.is_judged(at) {
+                self.watch.edges.judge_at(at, Some(crossing));
+            }
+        }
+    }
+}
+
+/// The first round of heartbeats not before a time.
+pub(super) fn on_round(time: Time, offset: Duration, round: Duration) -> Time {
+    let round = (round.as_micros() as u64).max(1);
+    let offset = offset.as_micros() as u64 % round;
+    Time((time.0.saturating_sub(offset)).div_ceil(round) * round + offset)
+}
