@@ -87,12 +87,7 @@ impl Subscriber for Observer {
         }
     }
 
-    fn on_datagram_sent(
-        &mut self,
-        _: &mut Arc<Health>,
-        _: &ConnectionMeta,
-        event: &DatagramSent,
-    ) {
+    fn on_datagram_sent(&mut self, _: &mut Arc<Health>, _: &ConnectionMeta, event: &DatagramSent) {
         self.stats.packets_sent.up();
         self.stats.bytes_sent.add(event.len.into());
     }

@@ -72,7 +72,8 @@ async fn tell<T>(
 fn seen(node: &str, event: &Event) -> Seen {
     let member = event.kind.member();
     let observers = match &event.kind {
-        EventKind::MemberSuspected { observers, .. } | EventKind::MemberFailed { observers, .. } => {
+        EventKind::MemberSuspected { observers, .. }
+        | EventKind::MemberFailed { observers, .. } => {
             observers.iter().map(ToString::to_string).collect()
         }
         _ => Vec::new(),

@@ -36,15 +36,9 @@ enum What {
     Agent,
     /// One measurement of `join` or `steady`, in a process of its own.
     #[command(hide = true)]
-    JoinOnce {
-        nodes: usize,
-    },
+    JoinOnce { nodes: usize },
     #[command(hide = true)]
-    SteadyOnce {
-        nodes: usize,
-        quiet_s: u64,
-        measured_s: u64,
-    },
+    SteadyOnce { nodes: usize, quiet_s: u64, measured_s: u64 },
 }
 
 #[derive(Args)]
@@ -175,7 +169,9 @@ fn explain(nodes: &[Cluster]) {
     let whole = |node: &&Cluster| node.stats().alive == nodes.len();
     let (done, lagging): (Vec<_>, Vec<_>) = nodes.iter().partition(whole);
     eprintln!("  {} see everyone, {} do not", done.len(), lagging.len());
-    for node in lagging.iter().take(3).chain(lagging.iter().rev().take(3)).chain(done.iter().take(1)) {
+    for node in
+        lagging.iter().take(3).chain(lagging.iter().rev().take(3)).chain(done.iter().take(1))
+    {
         eprintln!("  {}: {:?}", node.local().id, node.stats());
     }
 }

@@ -38,8 +38,7 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
         for run in 1..=options.sizes.runs {
             eprintln!("{n} nodes, run {run} of {} …", options.sizes.runs);
             let (quiet, measured) = (options.quiet_s.to_string(), options.measured_s.to_string());
-            let row: Row =
-                in_own_process(&["steady-once".into(), n.to_string(), quiet, measured])?;
+            let row: Row = in_own_process(&["steady-once".into(), n.to_string(), quiet, measured])?;
             eprintln!("  {}", serde_json::to_string(&row)?);
             runs.push(row);
         }

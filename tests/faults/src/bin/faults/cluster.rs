@@ -104,8 +104,9 @@ impl Cluster {
         Ok(took)
     }
 
-    /// Nobody among these nodes declared anybody failed but those who may be.
-    pub(crate) fn only_failed(&self, may: &[usize], by: &[usize]) -> Result<()> {
+    /// Nobody among these nodes declared anybody failed but those who may be; `when` says in the
+    /// error what was going on.
+    pub(crate) fn only_failed(&self, may: &[usize], by: &[usize], when: &str) -> Result<()> {
         let (may, by): (Vec<_>, Vec<_>) =
             (may.iter().map(|i| id(*i)).collect(), by.iter().map(|i| id(*i)).collect());
         let wrong: Vec<&Seen> = self
@@ -114,8 +115,28 @@ impl Cluster {
             .filter(|seen| by.contains(&seen.node))
             .filter(|seen| !seen.member.as_ref().is_some_and(|member| may.contains(member)))
             .collect();
-        ensure!(wrong.is_empty(), "wrongly declared failed: {}", shown(&wrong));
+        ensure!(
+            wrong.is_empty(),
+            "{when}, wrongly declared failed: {}\n{}",
+            shown(&wrong),
+            self.how_it_came(&wrong)
+        );
         Ok(())
+    }
+
+    /// What all saw of the first member that was wrongly declared, from shortly before on.
+    fn how_it_came(&self, wrong: &[&Seen]) -> String {
+        let Some(first) = wrong.iter().min_by_key(|seen| seen.at_us) else { return String::new() };
+        let from = first.at_us.saturating_sub(12_000_000);
+        let about = |seen: &&Seen| seen.member == first.member && seen.at_us >= from;
+        let mut story: Vec<&Seen> = self.fleet.seen().iter().filter(about).collect();
+        story.sort_by_key(|seen| seen.at_us);
+        let line = |seen: &&Seen| {
+            let ms = (seen.at_us.cast_signed() - first.at_us.cast_signed()) / 1000;
+            format!("{ms:>7} ms  {}  {}  observers {:?}", seen.node, seen.kind, seen.observers)
+        };
+        let lines: Vec<_> = story.iter().take(40).map(line).collect();
+        format!("{:?}, as all saw it:\n{}", first.member, lines.join("\n"))
     }
 
     /// Who was held suspect by anybody, and by how many.
@@ -142,7 +163,8 @@ pub(crate) fn addr(host: usize) -> SocketAddr {
 fn shown(seen: &[&Seen]) -> String {
     let one = |seen: &&Seen| {
         let member = seen.member.as_deref().unwrap_or("?");
-        format!("{} by {} (observers {:?})", member, seen.node, seen.observers)
+        let ago = now_us().saturating_sub(seen.at_us) / 1000;
+        format!("{member} by {} {ago} ms ago (observers {:?})", seen.node, seen.observers)
     };
     let some: Vec<_> = seen.iter().take(5).map(one).collect();
     format!("{} in all: {}", seen.len(), some.join("; "))

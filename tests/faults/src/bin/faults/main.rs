@@ -65,7 +65,8 @@ mod run {
         }
         let options = Options::parse();
         let wanted = |scenario: &&Scenario| {
-            options.names.is_empty() || options.names.iter().any(|name| scenario.name.contains(name))
+            options.names.is_empty()
+                || options.names.iter().any(|name| scenario.name.contains(name))
         };
         let chosen: VecDeque<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
         println!("running {} tests", chosen.len());

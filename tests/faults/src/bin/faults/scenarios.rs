@@ -51,7 +51,7 @@ fn killed() -> Result<String> {
     let first = first.context("nobody suspected it")?.saturating_sub(at) / 1000;
     // What is wrong shows soon after: suspicions that the death caused have run out by then.
     cluster.fleet.pass(s(5))?;
-    cluster.only_failed(&[7], &others)?;
+    cluster.only_failed(&[7], &others, "after the kill")?;
     cluster.see(&others, 19, s(1))?;
     Ok(format!("suspected after {first} ms, failed everywhere after {} ms", took.as_millis()))
 }
@@ -65,12 +65,12 @@ fn stopped(size: usize, time: Duration) -> Result<String> {
     cluster.process(4).stop()?;
     let took = cluster.declared_by_all(4, &others, at, s(5))?;
     cluster.fleet.pass(time.saturating_sub(took))?;
-    cluster.only_failed(&[4], &others)?;
+    cluster.only_failed(&[4], &others, "while it was stopped")?;
     cluster.process(4).resume()?;
     let back = cluster.all_alive(s(5)).context("after it was resumed")?;
     cluster.fleet.pass(s(5))?;
     let all = cluster.others(&[]);
-    cluster.only_failed(&[4], &all)?;
+    cluster.only_failed(&[4], &all, "after it was resumed")?;
     cluster.all_alive(s(1))?;
     Ok(format!(
         "failed everywhere after {} ms, alive everywhere {} ms after it was resumed",
@@ -103,7 +103,7 @@ fn one_pair() -> Result<String> {
 fn nobody_fails(cluster: &mut Cluster, time: Duration) -> Result<String> {
     cluster.fleet.pass(time)?;
     let all = cluster.others(&[]);
-    cluster.only_failed(&[], &all)?;
+    cluster.only_failed(&[], &all, "while packets were dropped")?;
     let suspected = cluster.suspected();
     cluster.network.drop(&[])?;
     cluster.all_alive(s(10)).context("after the loss was over")?;
@@ -128,11 +128,12 @@ fn one_way(drops: Drops) -> Result<String> {
     cluster.network.drop(&[drops])?;
     let took = cluster.declared_by_all(5, &others, at, s(8))?;
     cluster.fleet.pass(s(10))?;
-    cluster.only_failed(&[5], &others)?;
+    cluster.only_failed(&[5], &others, "while it was cut off")?;
     cluster.see(&others, 19, s(1))?;
     cluster.network.drop(&[])?;
     let healed = cluster.all_alive(s(30)).context("after the path was healed")?;
-    cluster.only_failed(&[5], &others)?;
+    cluster.fleet.pass(s(5))?;
+    cluster.only_failed(&[5], &others, "after it was healed")?;
     Ok(format!(
         "failed everywhere after {} ms, one cluster {} ms after healing",
         took.as_millis(),
@@ -155,17 +156,21 @@ fn split() -> Result<String> {
         }
     }
     cluster.fleet.pass(s(15))?;
-    cluster.only_failed(&right, &left)?;
-    cluster.only_failed(&left, &right)?;
+    cluster.only_failed(&right, &left, "while split")?;
+    cluster.only_failed(&left, &right, "while split")?;
     cluster.see(&left, 10, s(1))?;
     cluster.see(&right, 10, s(1))?;
     cluster.network.drop(&[])?;
     let healed = cluster.all_alive(s(30)).context("after the split was healed")?;
-    // Now the sides know one another again: nobody may be declared once more.
+    // What one half held about the other must not have been believed there.
+    cluster.fleet.pass(s(5))?;
+    cluster.only_failed(&right, &left, "after healing")?;
+    cluster.only_failed(&left, &right, "after healing")?;
+    // And nobody may be declared once more.
     cluster.fleet.forget();
-    cluster.fleet.pass(s(10))?;
+    cluster.fleet.pass(s(5))?;
     let all = cluster.others(&[]);
-    cluster.only_failed(&[], &all)?;
+    cluster.only_failed(&[], &all, "long after healing")?;
     cluster.all_alive(s(1))?;
     Ok(format!(
         "split everywhere after {} ms, one cluster {} ms after healing",
@@ -185,7 +190,7 @@ fn starved_observer() -> Result<String> {
     let hogs = [Hog::start()?, Hog::start()?];
     cluster.fleet.pass(s(25))?;
     let all = cluster.others(&[]);
-    cluster.only_failed(&[6], &all)?;
+    cluster.only_failed(&[6], &all, "while one was starved")?;
     let suspected = cluster.suspected();
     drop(hogs);
     cluster.all_alive(s(15)).context("after the hogs were gone")?;
@@ -239,7 +244,7 @@ fn whole_restart() -> Result<String> {
     let took = begun.elapsed();
     cluster.fleet.pass(s(10))?;
     let all = cluster.others(&[]);
-    cluster.only_failed(&[], &all)?;
+    cluster.only_failed(&[], &all, "after the restart")?;
     cluster.all_alive(s(1))?;
     Ok(format!("all alive {} ms after the first was started again", took.as_millis()))
 }
@@ -254,9 +259,10 @@ fn moved() -> Result<String> {
     cluster.fleet.kill(&id(5))?;
     cluster.spawn_at(5, host)?;
     let there = |cluster: &Cluster| {
-        let joined = cluster.fleet.of_kind("MemberJoined").filter(|seen| {
-            seen.member.as_deref() == Some(&id(5)) && seen.addr == Some(addr(host))
-        });
+        let joined = cluster
+            .fleet
+            .of_kind("MemberJoined")
+            .filter(|seen| seen.member.as_deref() == Some(&id(5)) && seen.addr == Some(addr(host)));
         joined.map(|seen| seen.node.clone()).collect::<std::collections::BTreeSet<_>>()
     };
     let begun = Instant::now();
@@ -268,7 +274,7 @@ fn moved() -> Result<String> {
     let took = now_us().saturating_sub(at) / 1000;
     cluster.all_alive(s(5))?;
     cluster.fleet.pass(s(8))?;
-    cluster.only_failed(&[5], &others)?;
+    cluster.only_failed(&[5], &others, "after the move")?;
     // Once at most, and before it is seen at its new address: the old process did die.
     for node in &others {
         let about = |seen: &&Seen| seen.node == id(*node) && seen.member.as_deref() == Some(&id(5));
