@@ -166,12 +166,14 @@ impl Fleet {
             }
             if begun.elapsed() >= patience {
                 let first = &lagging[0];
+                let sees = match self.views.get(first) {
+                    Some(view) => format!("sees {} and {:?}", view.alive, view.others),
+                    None => "has said nothing yet".to_owned(),
+                };
+                let (lag, all) = (lagging.len(), nodes.len());
                 bail!(
-                    "waited {patience:?} in vain until all see {alive} alive: {} of {} do not, \
-                     for example {first}: {:?}",
-                    lagging.len(),
-                    nodes.len(),
-                    self.views.get(first)
+                    "waited {patience:?} in vain until all see {alive} alive: {lag} of {all} do \
+                     not; {first} {sees}"
                 );
             }
             // One round of questions at a time: whoever lags is asked again once it answered.

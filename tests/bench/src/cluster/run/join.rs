@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::{Nodes, Sizes, converged, in_own_process, median, usage};
+use super::{Nodes, Sizes, converged, in_own_process, median, usage};
 
 /// Past that it does not converge.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ pub(crate) async fn once(n: usize) -> Result<()> {
     })
     .await;
     if !there {
-        crate::explain(&nodes);
+        super::explain(&nodes);
     }
     let ms = begun.elapsed().as_secs_f64() * 1000.0;
     let row = Row { n, converged_ms: there.then_some(ms), cpu_s: usage::cpu_s() - cpu };

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use peerage::Cluster;
 use serde::{Deserialize, Serialize};
 
-use crate::{Nodes, Steady, converged, explain, in_own_process, median, usage};
+use super::{Nodes, Steady, converged, explain, in_own_process, median, usage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many nodes are started at once.

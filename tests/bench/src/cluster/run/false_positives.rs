@@ -14,7 +14,7 @@ use peerage_faults::{
 };
 use serde::Serialize;
 
-use crate::{FalsePositives, median};
+use super::{FalsePositives, median};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// After everyone sees everyone: until watchers know how regular the heartbeats are.

@@ -10,7 +10,7 @@ use peerage_faults::{
 };
 use serde::Serialize;
 
-use crate::{Sizes, median};
+use super::{Sizes, median};
 
 /// Over how many processes the survivors are spread.
 const HOMES: usize = 4;
@@ -142,8 +142,9 @@ fn deaths(n: usize, runs: u32) -> Result<Vec<Death>> {
 
 /// Declarations of failure that are wrong. A dead victim may be declared.
 fn wrong(fleet: &Fleet, victim_is_dead: bool) -> usize {
-    let wrong = fleet.of_kind("MemberFailed").filter(|seen| {
-        !(victim_is_dead && seen.member.as_deref() == Some(VICTIM)) && !seen.replaced
-    });
+    let right = |seen: &&peerage_faults::report::Seen| {
+        seen.replaced || victim_is_dead && seen.member.as_deref() == Some(VICTIM)
+    };
+    let wrong = fleet.of_kind("MemberFailed").filter(|seen| !right(seen));
     wrong.inspect(|seen| eprintln!("  wrong: {seen:?}")).count()
 }
