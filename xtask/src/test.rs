@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -34,6 +34,8 @@ enum Suite {
     Mixed,
     /// The simulator at sizes that `cargo test` has no time for.
     Sim,
+    /// Real processes and real faults, in network namespaces.
+    Faults,
 }
 
 impl Suite {
@@ -45,6 +47,7 @@ impl Suite {
             Suite::C => languages::c::test(),
             Suite::Mixed => demo::tests(&demo::Programs::build()?),
             Suite::Sim => sim::tests(),
+            Suite::Faults => faults(),
         }
     }
 }
@@ -81,13 +84,19 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
     Ok(ok)
 }
 
-/// Runs cargo's tests. Standard output is left to the closing line.
+/// Runs cargo's tests.
 fn rust() -> Result<Total> {
-    let mut child = cargo::cargo()
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo")?;
+    counted(cargo::cargo().args(["test", "--workspace", "--no-fail-fast"]))
+}
+
+/// Runs the fault tests, which print like cargo's.
+fn faults() -> Result<Total> {
+    counted(cargo::cargo().args(["run", "--package", "peerage-faults", "--bin", "faults"]))
+}
+
+/// Runs tests and counts them. Standard output is left to the closing line.
+fn counted(command: &mut Command) -> Result<Total> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let out = child.stdout.take().context("cargo has no standard output")?;
     let mut count = Count::default();
     for line in BufReader::new(out).split(b'\n') {

@@ -209,6 +209,9 @@ impl Membership {
                 Priority::High
             }
             (false, State::Alive | State::Suspect) => {
+                if was == State::Failed && !replaced {
+                    self.doubt_deaths();
+                }
                 step.event(EventKind::MemberJoined { member: alive(&member) });
                 Priority::Medium
             }
@@ -220,6 +223,16 @@ impl Membership {
         self.note_events(step, from);
         self.spread(step, &record, priority);
         self.corroborate(step, &record);
+    }
+
+    /// A process that we held dead is there: perhaps it was we who were cut off. Whom else we hold
+    /// dead is not spread any more; a sync tells of it, and who hears of it there asks first.
+    fn doubt_deaths(&mut self) {
+        for slot in self.gossip.about_the_gone() {
+            if self.table.at(slot).member.state == State::Failed {
+                self.gossip.remove(slot);
+            }
+        }
     }
 
     /// Writes a record into the table.
@@ -331,7 +344,14 @@ impl Membership {
             let mut record = entry.record(step.now);
             record.state = State::Failed;
             record.dead_for_ms = 0;
+            let alone = record.observers.iter().all(|o| o.observer == self.own.peer.id);
             self.supersede(step, record, false);
+            // Whoever heard of the suspicion comes to a verdict of its own. That nobody did, or
+            // nobody agreed, may be our own fault: a path that is healed this very moment must
+            // not carry what we concluded without it.
+            if alone && let Some(slot) = self.table.find(id.as_str()) {
+                self.gossip.remove(slot);
+            }
         }
     }
 

@@ -87,6 +87,13 @@ impl Gossip {
         }
     }
 
+    /// Whom the queue says to be gone.
+    pub fn about_the_gone(&self) -> Vec<Slot> {
+        let first = |priority| (priority, 0, Reverse(u64::MAX));
+        let range = first(Priority::High)..first(Priority::Medium);
+        self.order.range(range).map(|(_, slot)| *slot).collect()
+    }
+
     /// Takes the updates for one message: at most [`UPDATES_MAX`] and `bytes_max`, each counted
     /// as sent once more and dropped from the queue after `sends_max` times. `about` goes first
     /// if it is queued: a suspect is told that it is one.

@@ -12,7 +12,10 @@ use std::{
 use parking_lot::Mutex;
 use s2n_quic::provider::event::{
     ConnectionInfo, ConnectionMeta, Subscriber,
-    events::{RecoveryMetrics, TlsExporterReady, TlsHandshakeFailed},
+    events::{
+        DatagramSent, EndpointDatagramSent, EndpointMeta, RecoveryMetrics, TlsExporterReady,
+        TlsHandshakeFailed,
+    },
 };
 use tokio::sync::Notify;
 
@@ -82,6 +85,16 @@ impl Subscriber for Observer {
         if self.accepts {
             self.stats.unauthenticated.up();
         }
+    }
+
+    fn on_datagram_sent(&mut self, _: &mut Arc<Health>, _: &ConnectionMeta, event: &DatagramSent) {
+        self.stats.packets_sent.up();
+        self.stats.bytes_sent.add(event.len.into());
+    }
+
+    fn on_endpoint_datagram_sent(&mut self, _: &EndpointMeta, event: &EndpointDatagramSent) {
+        self.stats.packets_sent.up();
+        self.stats.bytes_sent.add(event.len.into());
     }
 
     fn on_recovery_metrics(

@@ -132,12 +132,13 @@ impl Link {
         self.handle.close(code.into());
     }
 
-    /// Sends a membership frame, best effort.
+    /// Sends a membership frame, best effort. Datagrams are no use of the link: probes and gossip
+    /// go over whatever links there are, and would keep as many as there may be for ever.
     pub(super) fn send_frame(self: &Arc<Self>, node: &Arc<Node>, class: Class, bytes: Bytes) {
-        self.touch();
         if class == Class::Datagram && self.outgoing.fits(bytes.len()) {
             return self.outgoing.push(bytes);
         }
+        self.touch();
         let permit = self.frames_out.clone().try_acquire_owned();
         let (Ok(permit), true) = (permit, bytes.len() <= FRAME_BYTES_MAX) else {
             return node.stats.frames_dropped.up();
@@ -172,7 +173,6 @@ pub(super) async fn run(
         tokio::select! {
             () = &mut stopped => return LinkEnd::Closed("this node shuts down".into()),
             bytes = incoming.next() => {
-                link.touch();
                 node.frame(link.peer.clone(), bytes);
             }
             stream = acceptor.accept() => match stream {

@@ -54,6 +54,10 @@ stats! {
     frames_dropped,
     /// Events other than frames that the driver was too far behind to take.
     events_dropped,
+    /// UDP datagrams sent, whatever was in them.
+    packets_sent,
+    /// Bytes of UDP payload sent.
+    bytes_sent,
     /// Gauge: our requests and messages under way.
     requests_out,
     /// Gauge: peers' requests and messages being handled.

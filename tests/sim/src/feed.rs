@@ -75,7 +75,8 @@ impl Fed<'_> {
             7 => self.input(Input::LinkTrouble { peer: from }),
             8 => {
                 // Up to a quarter of an hour, now and then.
-                self.now = Time(self.now.0 + 1000 * self.number() * (1 + self.number() / 64 * 1200));
+                self.now =
+                    Time(self.now.0 + 1000 * self.number() * (1 + self.number() / 64 * 1200));
                 self.input(Input::Tick);
             }
             _ => match self.number() % 4 {

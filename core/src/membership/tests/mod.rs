@@ -224,6 +224,50 @@ fn more_than_twenty_updates_are_split() {
     assert!(sizes.iter().sum::<usize>() > UPDATES_MAX);
 }
 
+/// A node that was cut off holds others dead who are not. What it queued about them must not
+/// reach those who would believe it; a sync tells of it, which asks first.
+#[test]
+fn deaths_are_not_spread_once_one_who_was_held_dead_is_there() {
+    let mut node = Node::new(4);
+    for n in [2, 3] {
+        node.bury(n, 1);
+    }
+    node.gossip(1, record(4, 1, State::Left));
+    let ping = Frame::Ping { seq: 1, target: peer(0), reliable: false };
+    let answered = sent(&node.frame(2, ping, &[]));
+    let about: Vec<_> = answered.iter().flat_map(|(_, m)| &m.updates).map(|r| &r.id).collect();
+    assert_eq!(about, [&id(2)], "it hears of its own death only");
+    node.gossip(2, record(2, 2, State::Alive));
+    assert_eq!(node.state(3), State::Failed);
+    let told = |all: &[(Time, Effect)], n: u16, state: State| {
+        let out: Vec<_> = all.iter().map(|(_, effect)| effect.clone()).collect();
+        let told = sent(&out).into_iter().filter(|(to, _)| *to != peer(n));
+        told.flat_map(|(_, m)| m.updates).any(|r| r.id == id(n) && r.state == state)
+    };
+    let all = node.pass(5);
+    assert!(!told(&all, 3, State::Failed), "it is not certain any more");
+    assert!(told(&all, 4, State::Left), "that is");
+    assert!(told(&all, 2, State::Alive));
+}
+
+#[test]
+fn a_verdict_that_nobody_confirmed_is_not_spread() {
+    let mut node = Node::new(5);
+    let mut out = Vec::new();
+    let mut step = Step { now: node.now, out: &mut out };
+    node.machine.suspect(&mut step, &id(3), account::Check::Probe);
+    node.machine.suspect(&mut step, &id(4), account::Check::Probe);
+    node.gossip(1, Record { observers: vec![saw(1)], ..record(4, 1, State::Suspect) });
+    let all = node.pass(15);
+    assert_eq!((node.state(3), node.state(4)), (State::Failed, State::Failed));
+    let out: Vec<_> = all.into_iter().map(|(_, effect)| effect).collect();
+    let told = |n: u16| {
+        let others = sent(&out).into_iter().filter(|(to, _)| *to != peer(n));
+        others.flat_map(|(_, m)| m.updates).any(|r| r.id == id(n) && r.state == State::Failed)
+    };
+    assert_eq!((told(3), told(4)), (false, true));
+}
+
 #[test]
 fn who_missed_our_refutation_is_told_of_it() {
     let mut node = Node::new(3);

@@ -172,6 +172,27 @@ async fn unused_links_are_closed_and_used_ones_are_not() {
     assert!(b.request(&a, "echo", "").await.is_ok(), "a link is made anew when needed");
 }
 
+/// Probes and gossip go over whatever links there are: they must not be what keeps them, or a
+/// node would hold as many as it may for ever.
+#[tokio::test]
+async fn membership_datagrams_do_not_keep_a_link() {
+    let mut idle = options("a");
+    idle.link_idle_timeout = Duration::from_millis(300);
+    let mut a = TestNode::with(idle).await;
+    let b = TestNode::start("b").await;
+    a.dial(b.addr(), None).await.unwrap();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let mut ended = None;
+    while ended.is_none() && tokio::time::Instant::now() < until {
+        a.transport.send_frame(&b.peer, b.addr(), Class::Datagram, Bytes::from_static(b"ping"));
+        ended = timeout(Duration::from_millis(20), a.event()).await.ok();
+    }
+    assert!(
+        matches!(ended, Some(TransportEvent::LinkDown { end: LinkEnd::Idle, .. })),
+        "{ended:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_silent_peer_is_trouble_before_its_link_is_down() {
     // The peer runs on a runtime of its own, which stops being driven once the link is up.

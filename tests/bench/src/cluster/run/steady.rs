@@ -1,0 +1,132 @@
+//! What a quiet node costs: nothing happens, everybody watches.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use peerage::Cluster;
+use serde::{Deserialize, Serialize};
+
+use super::{Nodes, Steady, converged, explain, in_own_process, median, usage};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many nodes are started at once.
+const BATCH: usize = 25;
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    n: usize,
+    /// UDP payload sent, counted by the transport at the socket.
+    bytes_per_node_s: f64,
+    /// UDP datagrams sent.
+    packets_per_node_s: f64,
+    /// Of one core.
+    cpu_pct_per_node: f64,
+    /// Resident memory above that of the process without nodes.
+    rss_kib_per_node: f64,
+    /// Mean.
+    links_per_node: f64,
+    /// Of the node that has most.
+    links_max: usize,
+    /// How often any node accused another since all had joined.
+    accused: u64,
+}
+
+pub(crate) fn command(options: &Steady) -> Result<()> {
+    let mut rows = Vec::new();
+    for &n in &options.sizes.nodes {
+        let mut runs: Vec<Row> = Vec::new();
+        for run in 1..=options.sizes.runs {
+            eprintln!("{n} nodes, run {run} of {} …", options.sizes.runs);
+            let (quiet, measured) = (options.quiet_s.to_string(), options.measured_s.to_string());
+            let row: Row = in_own_process(&["steady-once".into(), n.to_string(), quiet, measured])?;
+            eprintln!("  {}", serde_json::to_string(&row)?);
+            runs.push(row);
+        }
+        let figure = |pick: fn(&Row) -> f64, digits: f64| {
+            (median(runs.iter().map(pick).collect()) * digits).round() / digits
+        };
+        rows.push(Row {
+            n,
+            bytes_per_node_s: figure(|row| row.bytes_per_node_s, 1.0),
+            packets_per_node_s: figure(|row| row.packets_per_node_s, 10.0),
+            cpu_pct_per_node: figure(|row| row.cpu_pct_per_node, 1000.0),
+            rss_kib_per_node: figure(|row| row.rss_kib_per_node, 1.0),
+            links_per_node: figure(|row| row.links_per_node, 10.0),
+            links_max: runs.iter().map(|row| row.links_max).max().unwrap_or(0),
+            accused: runs.iter().map(|row| row.accused).sum(),
+        });
+    }
+    if options.sizes.json {
+        println!("{}", serde_json::json!({"rows": rows}));
+    } else {
+        println!(
+            "{:>6}{:>10}{:>12}{:>10}{:>12}{:>8}{:>8}{:>10}",
+            "nodes", "bytes/s", "packets/s", "% CPU", "RSS, KiB", "links", "most", "accused"
+        );
+        for row in rows {
+            println!(
+                "{:>6}{:>10.0}{:>12.1}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
+                row.n,
+                row.bytes_per_node_s,
+                row.packets_per_node_s,
+                row.cpu_pct_per_node,
+                row.rss_kib_per_node,
+                row.links_per_node,
+                row.links_max,
+                row.accused
+            );
+        }
+    }
+    Ok(())
+}
+
+/// One run; prints one JSON object.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Result<()> {
+    let empty = usage::rss_kib()?;
+    let mut nodes = Nodes::new();
+    // In batches: a mass join is measured elsewhere.
+    for size in (0..n).step_by(BATCH).map(|size| (size + BATCH).min(n)) {
+        nodes.start(size).await?;
+        let progress = |seen| eprintln!("  some see {seen} of {size}");
+        if !converged(&nodes.started, PATIENCE, progress).await {
+            explain(&nodes.started);
+            bail!("{size} nodes did not converge within {PATIENCE:?}");
+        }
+    }
+    let nodes = nodes.started;
+    let accused = accusations(&nodes);
+    eprintln!("  converged; {} s of quiet", quiet.as_secs());
+    tokio::time::sleep(quiet).await;
+
+    let (begun, cpu, sent) = (Instant::now(), usage::cpu_s(), sent(&nodes));
+    tokio::time::sleep(measured).await;
+    let (time, used) = (begun.elapsed().as_secs_f64(), usage::cpu_s() - cpu);
+    let after = self::sent(&nodes);
+    let each = n as f64;
+    let links: Vec<usize> = nodes.iter().map(|node| node.stats().transport.links).collect();
+    let row = Row {
+        n,
+        bytes_per_node_s: (after.0 - sent.0) as f64 / time / each,
+        packets_per_node_s: (after.1 - sent.1) as f64 / time / each,
+        cpu_pct_per_node: used / time / each * 100.0,
+        rss_kib_per_node: usage::rss_kib()?.saturating_sub(empty) as f64 / each,
+        links_per_node: links.iter().sum::<usize>() as f64 / each,
+        links_max: links.into_iter().max().unwrap_or(0),
+        accused: accusations(&nodes) - accused,
+    };
+    println!("{}", serde_json::to_string(&row)?);
+    Ok(())
+}
+
+/// Bytes and packets that all have sent so far.
+fn sent(nodes: &[Cluster]) -> (u64, u64) {
+    let stats = nodes.iter().map(|node| node.stats().transport);
+    stats.fold((0, 0), |sum, stats| (sum.0 + stats.bytes_sent, sum.1 + stats.packets_sent))
+}
+
+/// How often any node has accused another so far.
+fn accusations(nodes: &[Cluster]) -> u64 {
+    let counters = nodes.iter().map(|node| node.stats().membership);
+    counters.map(|counters| counters.silences + counters.probes_failed).sum()
+}

@@ -1,0 +1,171 @@
+//! A cluster with a process and a host for each node, and what may be said about it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use peerage_faults::{
+    fleet::Fleet,
+    network::Network,
+    process::Process,
+    report::{Seen, Start, now_us},
+};
+
+/// Where all listen; they have hosts of their own.
+const PORT: u16 = 7000;
+/// Nothing takes longer unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// After everyone sees everyone: until watchers know how regular the heartbeats are.
+const SETTLE: Duration = Duration::from_secs(7);
+
+/// Nodes `n0` … on hosts of the same numbers.
+pub(crate) struct Cluster {
+    pub(crate) network: Network,
+    pub(crate) fleet: Fleet,
+    pub(crate) size: usize,
+}
+
+impl Cluster {
+    /// Starts so many and waits until they know one another.
+    pub(crate) fn start(size: usize) -> Result<Self> {
+        let network = Network::new(size)?;
+        let mut cluster = Self { network, fleet: Fleet::new(), size };
+        for i in 0..size {
+            cluster.spawn(i)?;
+        }
+        cluster.all_alive(PATIENCE).context("at the start")?;
+        cluster.fleet.pass(SETTLE)?;
+        cluster.fleet.forget();
+        Ok(cluster)
+    }
+
+    /// Starts node `i` in a new process on its host, without waiting for it.
+    pub(crate) fn spawn(&mut self, i: usize) -> Result<()> {
+        self.spawn_at(i, i)
+    }
+
+    /// The same on another host.
+    pub(crate) fn spawn_at(&mut self, i: usize, host: usize) -> Result<()> {
+        let agent = self.fleet.agent(Some(self.network.host(host)))?;
+        let seeds = (0..3.min(self.size)).filter(|seed| *seed != i).map(addr).collect();
+        self.fleet.order(agent, Start { id: id(i), listen: addr(host), seeds })
+    }
+
+    pub(crate) fn process(&self, i: usize) -> &Process {
+        self.fleet.process(self.fleet.home(&id(i)))
+    }
+
+    /// Waits until all see all alive.
+    pub(crate) fn all_alive(&mut self, patience: Duration) -> Result<Duration> {
+        let nodes: Vec<_> = (0..self.size).collect();
+        self.see(&nodes, self.size, patience)
+    }
+
+    /// Waits until these see so many alive.
+    pub(crate) fn see(
+        &mut self,
+        nodes: &[usize],
+        alive: usize,
+        patience: Duration,
+    ) -> Result<Duration> {
+        let ids: Vec<_> = nodes.iter().map(|i| id(*i)).collect();
+        self.fleet.all_see(ids.iter().map(String::as_str), alive, patience)
+    }
+
+    /// All but these.
+    pub(crate) fn others(&self, but: &[usize]) -> Vec<usize> {
+        (0..self.size).filter(|i| !but.contains(i)).collect()
+    }
+
+    /// Waits until each of these nodes has declared the member failed; how long after `since` the
+    /// last did.
+    pub(crate) fn declared_by_all(
+        &mut self,
+        member: usize,
+        by: &[usize],
+        since_us: u64,
+        within: Duration,
+    ) -> Result<Duration> {
+        let (member, by): (_, BTreeSet<String>) = (id(member), by.iter().map(|i| id(*i)).collect());
+        let all = |fleet: &Fleet| {
+            let who = fleet.who_saw("MemberFailed", &member);
+            by.iter().all(|id| who.contains_key(id.as_str()))
+        };
+        // A little longer than allowed, so that a late one shows as late, not as never.
+        let waited = self.fleet.wait(within * 2, &format!("all declare {member} failed"), all);
+        let who = self.fleet.who_saw("MemberFailed", &member);
+        waited.with_context(|| format!("{} of {} did", who.len(), by.len()))?;
+        let last = who.iter().filter(|(id, _)| by.contains(**id)).map(|(_, at)| *at).max();
+        let took = Duration::from_micros(last.unwrap_or(now_us()).saturating_sub(since_us));
+        ensure!(took <= within, "all declared {member} failed after {took:?}, not {within:?}");
+        Ok(took)
+    }
+
+    /// Nobody among these nodes declared anybody failed but those who may be; `when` says in the
+    /// error what was going on.
+    pub(crate) fn only_failed(&self, may: &[usize], by: &[usize], when: &str) -> Result<()> {
+        let (may, by): (Vec<_>, Vec<_>) =
+            (may.iter().map(|i| id(*i)).collect(), by.iter().map(|i| id(*i)).collect());
+        let wrong: Vec<&Seen> = self
+            .fleet
+            .of_kind("MemberFailed")
+            .filter(|seen| by.contains(&seen.node))
+            .filter(|seen| !seen.member.as_ref().is_some_and(|member| may.contains(member)))
+            .collect();
+        ensure!(
+            wrong.is_empty(),
+            "{when}, wrongly declared failed: {}\n{}",
+            shown(&wrong),
+            self.how_it_came(&wrong)
+        );
+        Ok(())
+    }
+
+    /// What all saw of the first member that was wrongly declared, from shortly before on.
+    fn how_it_came(&self, wrong: &[&Seen]) -> String {
+        let Some(first) = wrong.iter().min_by_key(|seen| seen.at_us) else { return String::new() };
+        let from = first.at_us.saturating_sub(12_000_000);
+        let about = |seen: &&Seen| seen.member == first.member && seen.at_us >= from;
+        let mut story: Vec<&Seen> = self.fleet.seen().iter().filter(about).collect();
+        story.sort_by_key(|seen| seen.at_us);
+        let line = |seen: &&Seen| {
+            let ms = (seen.at_us.cast_signed() - first.at_us.cast_signed()) / 1000;
+            format!("{ms:>7} ms  {}  {}  observers {:?}", seen.node, seen.kind, seen.observers)
+        };
+        let lines: Vec<_> = story.iter().take(40).map(line).collect();
+        format!("{:?}, as all saw it:\n{}", first.member, lines.join("\n"))
+    }
+
+    /// Who was held suspect by anybody, and by how many.
+    pub(crate) fn suspected(&self) -> BTreeMap<String, usize> {
+        let mut suspected = BTreeMap::new();
+        for member in self.fleet.of_kind("MemberSuspected").filter_map(|seen| seen.member.clone()) {
+            *suspected.entry(member).or_default() += 1;
+        }
+        suspected
+    }
+}
+
+/// The id of a node.
+pub(crate) fn id(i: usize) -> String {
+    format!("n{i}")
+}
+
+/// Where a node on a host listens.
+pub(crate) fn addr(host: usize) -> SocketAddr {
+    SocketAddr::from((Network::ip(host), PORT))
+}
+
+/// A few of them, for an error.
+fn shown(seen: &[&Seen]) -> String {
+    let one = |seen: &&Seen| {
+        let member = seen.member.as_deref().unwrap_or("?");
+        let ago = now_us().saturating_sub(seen.at_us) / 1000;
+        format!("{member} by {} {ago} ms ago (observers {:?})", seen.node, seen.observers)
+    };
+    let some: Vec<_> = seen.iter().take(5).map(one).collect();
+    format!("{} in all: {}", seen.len(), some.join("; "))
+}

@@ -1,0 +1,146 @@
+//! The fault tests: real processes, real QUIC, default settings, each process in a network
+//! namespace of its own. `cargo xtask test faults` runs them; what this prints is what `cargo
+//! test` would, so that they are counted alike.
+#![cfg_attr(not(target_os = "linux"), allow(unused))]
+
+#[cfg(target_os = "linux")]
+mod cluster;
+#[cfg(target_os = "linux")]
+mod scenarios;
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    run::main()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    println!("running 0 tests");
+    println!("test result: ok. 0 passed; 0 failed; 1 ignored; there are no namespaces here");
+    ExitCode::SUCCESS
+}
+
+#[cfg(target_os = "linux")]
+mod run {
+    use std::{
+        collections::VecDeque,
+        env,
+        panic::{AssertUnwindSafe, catch_unwind},
+        process::ExitCode,
+        sync::{Mutex, mpsc},
+        thread,
+        time::Instant,
+    };
+
+    use anyhow::{Result, anyhow};
+    use clap::Parser;
+
+    use super::scenarios::{SCENARIOS, Scenario};
+
+    /// Where a machine can make namespaces and is to run every test, a skipped one has failed.
+    const REQUIRED_VARIABLE: &str = "PEERAGE_FAULTS_REQUIRED";
+
+    #[derive(Parser)]
+    #[command(name = "faults", about = "Real processes, real QUIC, real faults")]
+    struct Options {
+        /// Only those whose name contains one of these.
+        names: Vec<String>,
+        /// How many at once: most of the time they wait.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+        at_once: u8,
+    }
+
+    pub(super) fn main() -> ExitCode {
+        // An agent is this program again.
+        if env::args().nth(1).as_deref() == Some("agent") {
+            return match peerage_faults::agent::main() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("agent: {error:#}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        let options = Options::parse();
+        let wanted = |scenario: &&Scenario| {
+            options.names.is_empty()
+                || options.names.iter().any(|name| scenario.name.contains(name))
+        };
+        let chosen: VecDeque<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
+        println!("running {} tests", chosen.len());
+        if let Some(obstacle) = peerage_faults::network::obstacle() {
+            return skip(&chosen, &obstacle);
+        }
+        let failed = all(chosen, options.at_once);
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    fn skip(chosen: &VecDeque<&Scenario>, obstacle: &str) -> ExitCode {
+        let required = env::var_os(REQUIRED_VARIABLE).is_some_and(|value| value != "0");
+        let (word, ok) = if required { ("FAILED", false) } else { ("ignored", true) };
+        for scenario in chosen {
+            println!("test {} ... {word}, no networks can be made here", scenario.name);
+        }
+        println!("no networks can be made here: {obstacle}");
+        println!("(it takes root or CAP_NET_ADMIN, and the programs ip and nft)");
+        let n = chosen.len();
+        let (failed, ignored) = if ok { (0, n) } else { (n, 0) };
+        let word = if ok { "ok" } else { "FAILED" };
+        println!("test result: {word}. 0 passed; {failed} failed; {ignored} ignored");
+        if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Runs them, several at once, and says how each went; how many failed.
+    fn all(chosen: VecDeque<&Scenario>, at_once: u8) -> usize {
+        let begun = Instant::now();
+        let waiting = Mutex::new(chosen);
+        let (give, take) = mpsc::channel();
+        let (mut passed, mut failures) = (0, Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..at_once {
+                let (give, waiting) = (give.clone(), &waiting);
+                // A thread outlives the processes that it starts: they die with it.
+                scope.spawn(move || {
+                    while let Some(scenario) = waiting.lock().ok().and_then(|mut q| q.pop_front()) {
+                        let begun = Instant::now();
+                        let outcome = one(scenario);
+                        let _ = give.send((scenario.name, outcome, begun.elapsed()));
+                    }
+                });
+            }
+            drop(give);
+            for (name, outcome, took) in take {
+                match outcome {
+                    Ok(said) => {
+                        passed += 1;
+                        println!("test {name} ... ok ({:.1} s) {said}", took.as_secs_f64());
+                    }
+                    Err(error) => {
+                        println!("test {name} ... FAILED ({:.1} s)", took.as_secs_f64());
+                        failures.push((name, error));
+                    }
+                }
+            }
+        });
+        for (name, error) in &failures {
+            println!("\n---- {name} ----\n{error:#}");
+        }
+        println!(
+            "\ntest result: {}. {passed} passed; {} failed; 0 ignored; finished in {:.0}s",
+            if failures.is_empty() { "ok" } else { "FAILED" },
+            failures.len(),
+            begun.elapsed().as_secs_f64()
+        );
+        failures.len()
+    }
+
+    fn one(scenario: &Scenario) -> Result<String> {
+        catch_unwind(AssertUnwindSafe(scenario.run)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+            Err(anyhow!("panicked: {text}"))
+        })
+    }
+}
