@@ -153,6 +153,7 @@ fn record(peer: &Peer, state: State, addr: SocketAddr, tags: &BTreeMap<String, S
         addr,
         tags: Arc::new(tags.clone()),
         observers: Vec::new(),
+        unresponsive: false,
         dead_for_ms: 0,
     }
 }

@@ -24,6 +24,7 @@ fn record(n: u16, incarnation: u64, state: State) -> Record {
         addr: addr(n),
         tags: Arc::default(),
         observers: Vec::new(),
+        unresponsive: false,
         dead_for_ms: 0,
     }
 }
@@ -188,7 +189,7 @@ fn whoever_answers_nobody_is_told_first_that_it_is_suspect() {
         about.map(|r| (to.clone(), r.clone()))
     });
     assert_eq!(told.0, peer(1));
-    assert_eq!(told.1.observers, [id(0)]);
+    assert_eq!(told.1.observers.iter().map(|o| &o.observer).collect::<Vec<_>>(), [&id(0)]);
     assert_eq!(told.1.incarnation, 1);
 }
 
