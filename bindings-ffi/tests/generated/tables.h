@@ -10,7 +10,7 @@
 typedef enum {
     KIND_TEXT, KIND_TEXTS, KIND_TAGS, KIND_FLAG, KIND_U32, KIND_U64, KIND_BOOL,
     KIND_MEMBER, KIND_MEMBERS, KIND_COUNT, KIND_STATE, KIND_SPAN, KIND_MAYBE_SPAN,
-    KIND_OBSERVATIONS, KIND_HISTORY, KIND_MAYBE_NUMBER
+    KIND_OBSERVATIONS, KIND_MAYBE_NUMBER
 } table_kind;
 
 typedef struct {
@@ -86,29 +86,6 @@ static const table_field OBSERVATION_FIELDS[] = {
     {"missed_probes", KIND_COUNT, offsetof(peerage_observation, missed_probes), 0, 0},
     {"direction", KIND_TEXT, offsetof(peerage_observation, direction), 0, 0},
     {"health_score", KIND_COUNT, offsetof(peerage_observation, health_score), 0, 0},
-};
-
-static const table_field HAPPENED_FIELDS[] = {
-    {"ago", KIND_SPAN, offsetof(peerage_happened, ago), 0, 0},
-    {"what", KIND_TEXT, offsetof(peerage_happened, what), 0, 0},
-    {"state", KIND_STATE, offsetof(peerage_happened, state), 0, 0},
-    {"incarnation", KIND_U64, offsetof(peerage_happened, incarnation), 0, 0},
-    {"observers", KIND_OBSERVATIONS, offsetof(peerage_happened, observers), 0, 0},
-};
-
-static const table_field EXPLANATION_FIELDS[] = {
-    {"id", KIND_TEXT, offsetof(peerage_explanation, id), 0, 0},
-    {"state", KIND_STATE, offsetof(peerage_explanation, state), 0, 0},
-    {"incarnation", KIND_U64, offsetof(peerage_explanation, incarnation), 0, 0},
-    {"linked", KIND_BOOL, offsetof(peerage_explanation, linked), 0, 0},
-    {"watched", KIND_BOOL, offsetof(peerage_explanation, watched), 0, 0},
-    {"phi", KIND_MAYBE_NUMBER, offsetof(peerage_explanation, phi), 0, 0},
-    {"heard", KIND_MAYBE_SPAN, offsetof(peerage_explanation, heard), 0, 0},
-    {"unseen", KIND_COUNT, offsetof(peerage_explanation, unseen), 0, 0},
-    {"missed_probes", KIND_COUNT, offsetof(peerage_explanation, missed_probes), 0, 0},
-    {"refute_within", KIND_MAYBE_SPAN, offsetof(peerage_explanation, refute_within), 0, 0},
-    {"observers", KIND_OBSERVATIONS, offsetof(peerage_explanation, observers), 0, 0},
-    {"history", KIND_HISTORY, offsetof(peerage_explanation, history), 0, 0},
 };
 
 static const table_field STATS_FIELDS[] = {

@@ -347,7 +347,7 @@ fn tables(description: &Description) -> Result<String> {
          #include <stddef.h>\n#include \"peerage.h\"\n\n\
          typedef enum {\n    KIND_TEXT, KIND_TEXTS, KIND_TAGS, KIND_FLAG, KIND_U32, KIND_U64, \
          KIND_BOOL,\n    KIND_MEMBER, KIND_MEMBERS, KIND_COUNT, KIND_STATE, KIND_SPAN, KIND_MAYBE_SPAN,\n    \
-         KIND_OBSERVATIONS, KIND_HISTORY, KIND_MAYBE_NUMBER\n\
+         KIND_OBSERVATIONS, KIND_MAYBE_NUMBER\n\
          } table_kind;\n\n\
          typedef struct {\n    const char *name;\n    table_kind kind;\n    size_t offset;\n\
          \x20   /* Of a number; both zero where there are none. */\n    uint64_t min, max;\n\
@@ -372,7 +372,7 @@ fn tables(description: &Description) -> Result<String> {
         );
     }
     out += "};\n\n";
-    let in_tables = ["Stats", "Member", "Observation", "Happened", "Explanation"];
+    let in_tables = ["Stats", "Member", "Observation"];
     for record in description.records.iter().filter(|r| in_tables.contains(&&*r.name)) {
         out += &format!("static const table_field {}_FIELDS[] = {{\n", upper(&record.name));
         for field in &record.fields {
@@ -405,9 +405,10 @@ fn table_field(field: &Field, structure: &str) -> Result<String> {
         FieldKind::Span => "SPAN",
         FieldKind::OptionalSpan => "MAYBE_SPAN",
         FieldKind::Observations => "OBSERVATIONS",
-        FieldKind::History => "HISTORY",
         FieldKind::OptionalNumber => "MAYBE_NUMBER",
-        FieldKind::Phases => bail!("{}: C's tables have no phases", field.name),
+        FieldKind::Phases | FieldKind::History => {
+            bail!("{}: C's tables have no {:?}", field.name, field.kind)
+        }
     };
     let name = &field.name;
     Ok(format!("{{\"{name}\", KIND_{kind}, offsetof({structure}, {name}), 0, 0}}"))
