@@ -258,6 +258,7 @@ test('tags change one by one, and none is lost', async (t) => {
 
 test('an explanation says what is known of a member', async (t) => {
   const { a, b } = await pair(t);
+  await until('a watches b', async () => (await a.explain('b')).watched);
   const { phi, heard, refuteWithin, history, observers, ...rest } = await a.explain('b');
   assert.deepEqual(rest, {
     id: 'b',

@@ -131,11 +131,15 @@ async def test_tags_change_one_by_one_and_none_is_lost() -> None:
 async def test_an_explanation_says_what_is_known_of_a_member() -> None:
     async with two_nodes() as (a, b):
         found = await a.explain("b")
+        deadline = time.monotonic() + PATIENCE
+        while not (found and found.watched):  # watch edges are laid after a while
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+            found = await a.explain("b")
         assert isinstance(found, Explanation)
         assert (found.id, found.state, found.missed_probes) == ("b", "alive", 0)
         assert found.incarnation == b.local.incarnation
         assert found.linked
-        assert found.watched
         assert found.phi is None or 0 <= found.phi <= 1000
         assert found.heard is None or found.heard >= 0
         assert found.refute_within is None
