@@ -92,7 +92,8 @@ class Scene:
     async def explain(self, node: str, id: str, expect: dict[str, str] | None) -> None:
         found = await self.nodes[node].explain(id)
         if found is None or expect is None:
-            assert found is expect
+            assert found is None
+            assert expect is None
             return
         first, last = found.history[0], found.history[-1]
         assert {"state": found.state, "begins": first.what, "ends": last.what} == expect, found

@@ -255,7 +255,8 @@ async def test_a_blocked_loop_is_unresponsive_and_never_suspect(how: str) -> Non
         Cluster(cluster="test", node_id="a", secret=secret) as a,
         holder(a, secret, config, how, 3) as (tell, said),
     ):
-        events, flags = a.events(), []
+        events = a.events()
+        flags: list[bool] = []
         tell.write(b"hold\n")
         while flags != [True, False]:
             event = await next_event(events)
@@ -275,9 +276,7 @@ async def test_a_blocked_loop_is_unresponsive_and_never_suspect(how: str) -> Non
 
 def test_a_loop_that_has_ended_is_not_asked_any_more() -> None:
     async def begin() -> Cluster:
-        a = await Cluster.start(
-            cluster="test", node_id="a", insecure=True, unresponsive_after=0.1
-        )
+        a = await Cluster.start(cluster="test", node_id="a", insecure=True, unresponsive_after=0.1)
         deadline = time.monotonic() + PATIENCE
         while not a.local.unresponsive:
             assert time.monotonic() < deadline
