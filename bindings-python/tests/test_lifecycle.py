@@ -277,6 +277,7 @@ async def test_a_blocked_loop_is_unresponsive_and_never_suspect(how: str) -> Non
 def test_a_loop_that_has_ended_is_not_asked_any_more() -> None:
     async def begin() -> Cluster:
         a = await Cluster.start(cluster="test", node_id="a", insecure=True, unresponsive_after=0.1)
+        await a.join()  # by then the node goes about its business
         deadline = time.monotonic() + PATIENCE
         while not a.local.unresponsive:
             assert time.monotonic() < deadline
