@@ -8,6 +8,7 @@
 //!
 //! * plain data: [`member`], [`event`], [`evidence`], [`config`], [`error`] and the wire format;
 //! * [`membership`]: the protocol as a pure state machine, without clock, socket or task;
+//! * `state`: what a node keeps on disk between its runs;
 //! * `transport`: the QUIC endpoint, links, the pool, TLS and identity;
 //! * `cluster`: the driver that ties the two, and the public [`Cluster`] handle;
 //! * `boundary`: what the bindings to other languages share.
@@ -24,6 +25,7 @@ pub mod member;
 #[doc(hidden)] // public for the simulator, which is its second driver; no part of the stable API
 pub mod membership;
 mod panics;
+mod state;
 #[doc(hidden)] // public for benchmarks and tests against the raw stack; no part of the stable API
 pub mod transport;
 #[doc(hidden)]

@@ -1,8 +1,10 @@
 //! `cargo xtask sim …`: the simulator, in release.
 
+use std::process::Command;
+
 use anyhow::Result;
 
-use crate::cargo;
+use crate::{cargo, test::Total};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -15,10 +17,34 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
     run(&options.args)
 }
 
+/// What the tests run of it, in release: random scenarios, and one with a thousand nodes.
+const TESTS: [&[&str]; 2] =
+    [&["--seeds", "300", "--nodes", "20"], &["scenarios", "crash-1-percent"]];
+
+/// Runs them; each counts as one test.
+pub(crate) fn tests() -> Result<Total> {
+    let mut total = Total::default();
+    for args in TESTS {
+        eprintln!("sim {}", args.join(" "));
+        // Standard output is left to the closing line.
+        let ok = cargo::succeeds(simulator().args(args).stdout(std::io::stderr()))?;
+        if ok {
+            total.passed += 1;
+        } else {
+            total.failed += 1;
+        }
+    }
+    Ok(total)
+}
+
 /// Runs the simulator with these arguments; its output is ours.
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     cargo::need_build_tools()?;
-    cargo::succeeds(
-        cargo::cargo().args(["run", "--release", "--package", "peerage-sim", "--"]).args(args),
-    )
+    cargo::succeeds(simulator().args(args))
+}
+
+fn simulator() -> Command {
+    let mut command = cargo::cargo();
+    command.args(["run", "--quiet", "--release", "--package", "peerage-sim", "--"]);
+    command
 }

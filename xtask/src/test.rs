@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::{cargo, demo, languages};
+use crate::{cargo, demo, languages, sim};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -32,6 +32,8 @@ enum Suite {
     C,
     /// One cluster of all languages.
     Mixed,
+    /// The simulator at sizes that `cargo test` has no time for.
+    Sim,
 }
 
 impl Suite {
@@ -42,6 +44,7 @@ impl Suite {
             Suite::Python => languages::python::test(),
             Suite::C => languages::c::test(),
             Suite::Mixed => demo::tests(&demo::Programs::build()?),
+            Suite::Sim => sim::tests(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    keeper::Keeper,
     shared::{Shared, View},
     stats::Status,
 };
@@ -65,6 +67,9 @@ pub(super) struct Driver {
     pub(super) started: Instant,
     pub(super) seeds: Vec<SocketAddr>,
     pub(super) leave_timeout: Duration,
+    pub(super) keeper: Option<Keeper>,
+    /// A damaged state file, told to the first who listens.
+    pub(super) set_aside: Option<(PathBuf, String)>,
     /// Nobody is dialed or heard before it is opened or dropped.
     pub(super) gate: oneshot::Receiver<()>,
 }
@@ -282,8 +287,9 @@ impl Run {
                     self.driver.transport.send_frame(&to, addr, class, bytes);
                 }
                 Effect::Dial { addr, expect } => self.driver.transport.dial(addr, expect),
-                Effect::Close { peer } => {
-                    self.driver.transport.close_link(&peer, "no member any more")
+                Effect::Close { peer, reason } => {
+                    tracing::info!(?peer, reason, "closing a link");
+                    self.driver.transport.close_link(&peer, reason)
                 }
                 Effect::Pin { peer, pinned } => self.driver.transport.pin(&peer, pinned),
                 Effect::Event(kind) => events.push(kind),
@@ -306,12 +312,21 @@ impl Run {
         ending
     }
 
-    fn show(&mut self, events: Vec<EventKind>) {
+    fn show(&mut self, mut events: Vec<EventKind>) {
+        // Whoever started the node can listen only after that.
+        if self.driver.shared.hub.stats().2 > 0
+            && let Some((path, reason)) = self.driver.set_aside.take()
+        {
+            events.push(EventKind::StateSetAside { path: path.display().to_string(), reason });
+        }
         let machine = &self.driver.machine;
         let shared = &self.driver.shared;
         if self.version != Some(machine.version()) || !events.is_empty() {
             self.version = Some(machine.version());
             let members: super::hub::Members = machine.members().into();
+            if let Some(keeper) = &self.driver.keeper {
+                keeper.keep(&members);
+            }
             shared.view.store(Arc::new(View { members: members.clone() }));
             for kind in &events {
                 tracing::info!(node = %shared.me.id, event = kind.name(), member = ?kind.member().map(|m| &m.id));

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{driver::Ending, runtime::Runtime, shared::Shared};
+use super::{driver::Ending, keeper::Writer, runtime::Runtime, shared::Shared};
 use crate::{error::Error, transport::Transport};
 
 /// One phase of the end.
@@ -50,6 +50,7 @@ pub(super) fn supervise(
     transport: Transport,
     shared: Arc<Shared>,
     drain_timeout: Duration,
+    writer: Option<Writer>,
     runtime: Arc<Runtime>,
 ) -> watch::Receiver<Option<Arc<LeaveReport>>> {
     let (done, wait) = watch::channel(None);
@@ -59,6 +60,9 @@ pub(super) fn supervise(
             Err(panic) => Ending::Failed(Error::Internal(format!("the driver panicked: {panic}"))),
         };
         let report = take_down(ending, transport, &shared, drain_timeout).await;
+        if let Some(writer) = writer {
+            writer.finish().await;
+        }
         done.send_replace(Some(Arc::new(report)));
         drop(runtime);
     });

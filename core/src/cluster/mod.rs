@@ -2,6 +2,7 @@
 
 mod driver;
 mod hub;
+mod keeper;
 mod leave;
 mod responsive;
 mod runtime;
@@ -121,9 +122,17 @@ impl Cluster {
             expected,
         })?;
         let me = Peer { id, instance: Instance(rand::random()) };
+        let (found, keeper, writer) = match keeper::open(&config).await? {
+            Some((found, keeper, writer)) => (found, Some(keeper), Some(writer)),
+            None => Default::default(),
+        };
         let shared = Arc::new(Shared::new(&config, me.clone()));
         let (transport, inbox) = Transport::bind(options(&config, &me)?, shared.clone()).await?;
-        let settings = Settings::new(me, transport.advertised(), &config);
+        let mut settings = Settings::new(me, transport.advertised(), &config);
+        if let Some(kept) = &found.kept {
+            settings.incarnation = kept.incarnation.saturating_add(1);
+            settings.known = kept.members.iter().map(|(_, addr)| *addr).collect();
+        }
         let machine = Membership::new(settings, rand::random());
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
         let cancel = CancellationToken::new();
@@ -137,6 +146,8 @@ impl Cluster {
             started: Instant::now(),
             seeds: config.seeds.clone(),
             leave_timeout: config.leave_timeout,
+            keeper,
+            set_aside: found.set_aside,
             gate,
         };
         // The first snapshot is there before anybody can ask.
@@ -146,6 +157,7 @@ impl Cluster {
             transport.clone(),
             shared.clone(),
             config.drain_timeout,
+            writer,
             runtime,
         );
         Ok(Cluster(Arc::new(Handle { shared, transport, commands, cancel, ended })))

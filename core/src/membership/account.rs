@@ -31,6 +31,7 @@ pub(super) enum Check {
 /// What happened to one member, the oldest first. Most have nothing but a beginning, so that is
 /// all the room they take.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::box_collection)] // one word where there is nothing, in tables of thousands
 pub(super) struct History(Option<Box<VecDeque<Noted>>>);
 
 impl History {

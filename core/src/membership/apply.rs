@@ -3,14 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Effect, Membership, Step, Suspicion, Time, gossip::Priority, planted::Bug, suspicion::Jury,
+    Effect, Membership, Step, Suspicion, Time,
+    account::Check,
+    gossip::Priority,
+    planted::Bug,
+    suspicion::{JURY_MIN, Jury, REFUTE_MIN},
     table::Slot,
 };
 use crate::{
     event::EventKind,
     evidence::Observation,
-    member::{Member, NodeId, State},
-    wire::{Record, Skimmed},
+    member::{Member, NodeId, Peer, State},
+    wire::{Frame, Record, Skimmed},
 };
 
 /// How often running suspicions are looked at together.
@@ -19,14 +23,27 @@ const REVIEW_EVERY: Duration = Duration::from_millis(200);
 impl Membership {
     /// What rides on a frame. Most of it is known already, and seen to be before it is taken
     /// apart.
-    pub(super) fn hear_all(&mut self, step: &mut Step<'_>, heard: &[Skimmed<'_>]) {
+    pub(super) fn hear_all(&mut self, step: &mut Step<'_>, from: &Peer, heard: &[Skimmed<'_>]) {
         for record in heard {
-            if !self.is_known(record)
+            if self.is_missed_refutation(record) {
+                // Whoever says so has not heard of it, and may never by chance.
+                let (own, addr) = (self.own_record(), self.back_to(from));
+                self.send_records(step, from, addr, Frame::Gossip, &[own]);
+            } else if !self.is_known(record)
                 && let Ok(record) = record.record()
             {
                 self.apply(step, record);
             }
         }
+    }
+
+    /// Whether a record holds us for dead or nearly so by what we have long refuted.
+    fn is_missed_refutation(&self, heard: &Skimmed<'_>) -> bool {
+        let own = &self.own;
+        heard.instance == own.peer.instance
+            && heard.id == own.peer.id.as_str()
+            && matches!(heard.state, State::Suspect | State::Failed)
+            && heard.rank() < (own.incarnation, own.state)
     }
 
     /// Whether a record says nothing new.
@@ -66,7 +83,15 @@ impl Membership {
         match self.table.get(&record.id) {
             None if record.state.is_live() => self.meet(step, record),
             None => self.remember_dead(step, &record),
-            Some(known) if record.rank() > known.rank() => self.supersede(step, record, false),
+            Some(known) if record.rank() > known.rank() => {
+                if may_be_mistaken(known, &record, self.table.live_len(), step.now)
+                    && !self.planted(Bug::DeathsBelieved)
+                {
+                    let suspect = Record { state: State::Suspect, dead_for_ms: 0, ..record };
+                    return self.apply(step, suspect);
+                }
+                self.supersede(step, record, false);
+            }
             Some(known)
                 if self.planted(Bug::Resurrection)
                     && known.member.state == State::Failed
@@ -125,12 +150,15 @@ impl Membership {
         let observers: Arc<[Observation]> = record.observers.clone().into();
         let replaced = by_newcomer || old.instance != record.instance;
         let member = self.believe(step, &record);
+        if record.state == State::Alive && old.instance == record.instance {
+            self.sign_of_life(step.now, &member.peer());
+        }
         let changed = old.tags != member.tags
             || old.addr != member.addr
             || old.unresponsive != member.unresponsive;
         if replaced {
             self.take_up(step, &old.id);
-            step.out.push(Effect::Close { peer: old.peer() });
+            step.out.push(Effect::Close { peer: old.peer(), reason: "no member any more" });
         }
         let priority = match (was.is_live(), record.state) {
             (true, State::Alive | State::Suspect) if replaced => {
@@ -149,7 +177,9 @@ impl Membership {
                 if changed {
                     step.event(EventKind::MemberUpdated { member: member.clone() });
                 }
-                if was == State::Suspect { Priority::Critical } else { Priority::Low }
+                // Higher without a change: it refuted what we had not heard of, but others have.
+                let refuted = was == State::Suspect || !changed;
+                if refuted { Priority::Critical } else { Priority::Low }
             }
             (true, State::Suspect) => {
                 // From suspect to suspect it must have refuted meanwhile; we missed it.
@@ -264,7 +294,11 @@ impl Membership {
     }
 
     /// We ourselves could not reach a member.
-    pub(super) fn suspect(&mut self, step: &mut Step<'_>, id: &NodeId) {
+    pub(super) fn suspect(&mut self, step: &mut Step<'_>, id: &NodeId, check: Check) {
+        if self.cut_off(step.now).is_some() {
+            return;
+        }
+        self.health_check_failed(step, id, check);
         let Some(entry) = self.table.get(id).filter(|e| e.member.state.is_live()) else { return };
         let (peer, addr) = (entry.member.peer(), entry.member.addr);
         let mut record = entry.record(step.now);
@@ -273,13 +307,7 @@ impl Membership {
         record.observers = vec![self.observation(step.now, id)];
         self.apply(step, record.clone());
         // The suspect hears of it first, and where loss is no excuse.
-        self.send_records(
-            step,
-            &peer,
-            addr,
-            crate::wire::Frame::Gossip,
-            std::slice::from_ref(&record),
-        );
+        self.send_records(step, &peer, addr, Frame::Gossip, std::slice::from_ref(&record));
     }
 
     pub(super) fn tick_suspicions(&mut self, step: &mut Step<'_>) {
@@ -295,12 +323,15 @@ impl Membership {
         if self.review_at.is_none() && self.table.suspicions().next().is_some() {
             self.review_at = Some(step.now + REVIEW_EVERY);
         }
+        if let Some(until) = self.cut_off(step.now) {
+            self.table.suspicions_mut(|suspicion| suspicion.wait_until(until));
+        }
         while let Some(id) = self.due_suspicion(step.now) {
             let entry = self.table.get(&id).expect("it was found in the table");
             let mut record = entry.record(step.now);
             record.state = State::Failed;
             record.dead_for_ms = 0;
-            self.apply(step, record);
+            self.supersede(step, record, false);
         }
     }
 
@@ -327,6 +358,22 @@ impl Membership {
             None => false,
         }
     }
+}
+
+/// Whether a death that others declared is taken for a suspicion first: whoever was cut off has
+/// declared many that are well, and they must be heard before that is believed. So our own
+/// suspicion must have run for the second that every suspect has, and those who could have
+/// confirmed it must have done so; else its own timer decides.
+fn may_be_mistaken(known: &super::Entry, record: &Record, others: usize, now: Time) -> bool {
+    if record.state != State::Failed
+        || !known.member.state.is_live()
+        || known.member.instance != record.instance
+    {
+        return false;
+    }
+    let alone = others >= JURY_MIN && record.observers.len() < JURY_MIN;
+    let suspicion = known.suspicion.as_ref().filter(|_| known.rank().0 == record.incarnation);
+    alone || suspicion.is_none_or(|s| now.since(s.since) < REFUTE_MIN)
 }
 
 /// The same member as alive: what `MemberJoined` announces even if a suspicion came with it.

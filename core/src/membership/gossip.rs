@@ -23,6 +23,8 @@ const PASSED_OVER_MAX: u32 = 8;
 /// Hearing an update from somebody else counts as having sent it so many times: those who know it
 /// already are then soon the most, and in a mass join repeating it is most of the work.
 const HEARD_COUNTS: u32 = 2;
+/// With fewer updates waiting than this there is room to repeat all of them in full.
+const BUSY: usize = 64;
 
 /// What goes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -109,10 +111,11 @@ impl Gossip {
         chosen.into_iter().filter_map(|slot| self.count(slot, 1, sends_max)).collect()
     }
 
-    /// Somebody else passed on what is queued: it needs fewer who do. This is the feedback of
-    /// rumour mongering (Demers et al. 1987). A matter of life is repeated in full.
+    /// Somebody else passed on what is queued: where much waits it needs fewer who do. This is the
+    /// feedback of rumour mongering (Demers et al. 1987). A matter of life is repeated in full.
     pub fn heard(&mut self, about: Slot, sends_max: u32) {
-        if self.entries.get(&about).is_some_and(|e| e.priority != Priority::Critical) {
+        let busy = self.entries.len() >= BUSY;
+        if busy && self.entries.get(&about).is_some_and(|e| e.priority != Priority::Critical) {
             self.count(about, HEARD_COUNTS, sends_max);
         }
     }
@@ -203,10 +206,18 @@ mod tests {
         let mut gossip = Gossip::default();
         gossip.push(id(1), Priority::Medium, Bytes::from_static(b"m"));
         gossip.push(id(2), Priority::Critical, Bytes::from_static(b"c"));
-        for _ in 0..3 {
-            gossip.heard(id(1), 6);
-            gossip.heard(id(2), 6);
+        let hear = |gossip: &mut Gossip| {
+            for _ in 0..3 {
+                gossip.heard(id(1), 6);
+                gossip.heard(id(2), 6);
+            }
+        };
+        hear(&mut gossip);
+        assert!(gossip.contains(id(1)), "there is room to repeat it");
+        for n in 3..=BUSY as u32 {
+            gossip.push(id(n), Priority::Medium, Bytes::from_static(b"other"));
         }
+        hear(&mut gossip);
         assert_eq!((gossip.contains(id(1)), gossip.contains(id(2))), (false, true));
     }
 

@@ -74,8 +74,12 @@ impl Membership {
         let known = |seed: &SocketAddr| {
             self.table.iter().any(|e| e.member.addr == *seed && e.member.state.is_live())
         };
+        // Where nobody has been for as long as the dead are remembered, nobody is expected.
+        let lately = step.now.since(self.started) < self.settings.dead_retention;
+        let last_time = self.settings.known.iter().filter(|_| lately);
+        let seeds = self.settings.seeds.iter().chain(last_time);
         let lost: Vec<SocketAddr> =
-            self.settings.seeds.iter().copied().filter(|s| !known(s)).collect();
+            seeds.copied().filter(|s| !known(s) && *s != self.own.addr).collect();
         if let Some(seed) = lost.choose(&mut self.rng) {
             step.out.push(Effect::Dial { addr: *seed, expect: None });
         }

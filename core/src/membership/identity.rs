@@ -7,7 +7,7 @@ use super::{Effect, Membership, Step, Time, gossip::Priority, planted::Bug};
 use crate::{
     event::EventKind,
     member::{Peer, State},
-    wire::{Frame, Record},
+    wire::{Frame, INCARNATION_MAX, Record},
 };
 
 /// How long another living process under our id has to answer before we take its record for one
@@ -54,9 +54,15 @@ impl Membership {
         self.raise_incarnation(step, above, Priority::Critical);
     }
 
-    /// Announces our record above an incarnation.
+    /// Announces our record above an incarnation. Above the highest that is believed nothing can be
+    /// announced: whoever claimed that of us has us held for dead until the dead are forgotten, and
+    /// no longer. It takes the cluster's secret to claim it, which also allows to take our id.
     pub(super) fn raise_incarnation(&mut self, step: &Step<'_>, above: u64, priority: Priority) {
-        self.own.incarnation = self.own.incarnation.max(above) + 1;
+        let incarnation = self.own.incarnation.max(above).saturating_add(1);
+        if incarnation > INCARNATION_MAX {
+            return;
+        }
+        self.own.incarnation = incarnation;
         self.version += 1;
         self.announce(step, priority);
     }
@@ -103,8 +109,7 @@ impl Membership {
     /// Another living process under our id: the older stays, at equal age the greater instance.
     pub(super) fn on_conflict(&mut self, step: &mut Step<'_>, from: &Peer, uptime_ms: u64) {
         if from.id != self.own.peer.id || from.instance == self.own.peer.instance {
-            self.counters.frames_bad += 1;
-            return;
+            return self.bad_frame(step, from);
         }
         let ours = (step.now.since(self.started).as_millis() as u64, self.own.peer.instance);
         if ours < (uptime_ms, from.instance) {

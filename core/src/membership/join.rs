@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use rand::seq::IndexedRandom;
+
 use super::{Effect, Membership, Step, Time, gossip::Priority};
 use crate::{
     event::EventKind,
@@ -11,6 +13,9 @@ use crate::{
 
 /// How often seeds are tried while nobody has admitted us.
 const RETRY: Duration = Duration::from_millis(500);
+/// How many of those that this node knew when it ran last are dialed at once, and how often.
+const KNOWN_AT_ONCE: usize = 3;
+const KNOWN_TRIES: u32 = 60;
 /// How long an old process under a newcomer's id has to show that it lives.
 const OLD_INSTANCE_WITHIN: Duration = Duration::from_secs(1);
 /// The most newcomers waiting for that; further ones are not answered and try again.
@@ -34,12 +39,15 @@ struct Newcomer {
 pub(super) struct Join {
     pending: bool,
     retry: Option<Time>,
+    /// When those that this node knew last time are tried again, and how often still.
+    known_at: Option<Time>,
+    known_tries: u32,
     waiting: Vec<Newcomer>,
 }
 
 impl Join {
     pub(super) fn new(pending: bool) -> Self {
-        Self { pending, retry: None, waiting: Vec::new() }
+        Self { pending, retry: None, known_at: None, known_tries: 0, waiting: Vec::new() }
     }
 
     /// Nobody has admitted us yet.
@@ -48,7 +56,8 @@ impl Join {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.waiting.iter().map(|n| n.deadline).chain(self.retry).min()
+        let waiting = self.waiting.iter().map(|n| n.deadline);
+        waiting.chain(self.retry).chain(self.known_at).min()
     }
 
     pub(super) fn grant(&mut self, late: Duration) {
@@ -61,6 +70,8 @@ impl Join {
 impl Membership {
     pub(super) fn start_joining(&mut self, step: &mut Step<'_>) {
         self.join.pending = !self.settings.seeds.is_empty();
+        self.join.known_tries = KNOWN_TRIES;
+        self.join.known_at = (!self.settings.known.is_empty()).then_some(step.now);
         if self.join.pending {
             self.join.retry = Some(step.now);
         } else {
@@ -77,9 +88,26 @@ impl Membership {
                 }
             }
         }
+        if self.join.known_at.is_some_and(|at| at <= step.now) {
+            self.try_known(step);
+        }
         while let Some(at) = self.join.waiting.iter().position(|n| n.deadline <= step.now) {
             let newcomer = self.join.waiting.swap_remove(at);
             self.replace(step, &newcomer);
+        }
+    }
+
+    /// Dials a few of those that this node knew when it ran last, while it knows nobody. After
+    /// that the healing goes on, more slowly.
+    fn try_known(&mut self, step: &mut Step<'_>) {
+        self.join.known_tries -= 1;
+        let go_on = self.table.live_len() == 0 && self.join.known_tries > 0;
+        self.join.known_at = go_on.then(|| step.now + RETRY);
+        if self.table.live_len() == 0 {
+            let some = self.settings.known.choose_multiple(&mut self.rng, KNOWN_AT_ONCE);
+            for addr in some.filter(|addr| **addr != self.own.addr) {
+                step.out.push(Effect::Dial { addr: *addr, expect: None });
+            }
         }
     }
 
@@ -101,8 +129,7 @@ impl Membership {
         let Some(record) =
             updates.into_iter().find(|r| r.peer() == from && r.state == State::Alive)
         else {
-            self.counters.frames_bad += 1;
-            return;
+            return self.bad_frame(step, &from);
         };
         if self.own.state == State::Left {
             return;

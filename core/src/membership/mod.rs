@@ -21,6 +21,7 @@ mod gossip;
 mod heal;
 mod health;
 mod identity;
+mod isolation;
 mod join;
 mod outbound;
 mod phi;
@@ -130,10 +131,12 @@ pub enum Effect {
         /// Who is to answer there; anybody of the cluster if `None`.
         expect: Option<NodeId>,
     },
-    /// Close the link to a process that is no member any more.
+    /// Close the link to a process.
     Close {
         /// Where it leads.
         peer: Peer,
+        /// Why, for its log and ours.
+        reason: &'static str,
     },
     /// Keep the link to a process although it is unused, or keep it no longer. Lasts as long as
     /// the link; of no effect if there is none.
@@ -230,6 +233,8 @@ pub struct Membership {
     gossip_last: Time,
     /// What the caller was told last; a call much later than that means that we were paused.
     deadline_told: Option<Time>,
+    /// When anybody was heard last.
+    heard_last: Option<Time>,
     version: u64,
     counters: Counters,
     #[cfg(feature = "simulator")]
@@ -247,7 +252,7 @@ impl Membership {
         let own = Own {
             peer: settings.me.clone(),
             addr: settings.addr,
-            incarnation: 1,
+            incarnation: settings.incarnation.clamp(1, wire::INCARNATION_MAX),
             state: State::Alive,
             tags: settings.tags.clone(),
             unresponsive: false,
@@ -274,6 +279,7 @@ impl Membership {
             gossip_at: None,
             gossip_last: Time::default(),
             deadline_told: None,
+            heard_last: None,
             version: 0,
             counters: Counters::default(),
             #[cfg(feature = "simulator")]
@@ -312,17 +318,18 @@ impl Membership {
         if self.stopped {
             return None;
         }
-        let busy = [self.gossip_at, self.probes.deadline(), self.join.deadline()];
-        let conflict = self.conflict.as_ref().map(|c| c.deadline);
-        if self.own.state == State::Left {
-            return busy[0];
+        let mut first = time::First::default();
+        first.or(self.gossip_at);
+        if self.own.state != State::Left {
+            first.or(self.probes.deadline());
+            first.or(self.join.deadline());
+            first.or(self.conflict.as_ref().map(|c| c.deadline));
+            first.or(self.first_suspicion());
+            first.or(self.watch.deadline());
+            first.or(self.sync.deadline());
+            first.or(self.heal.deadline());
         }
-        let suspicion = self.first_suspicion();
-        busy.into_iter()
-            .chain([conflict, suspicion, self.watch.deadline()])
-            .chain([self.sync.deadline(), self.heal.deadline()])
-            .flatten()
-            .min()
+        first.time()
     }
 
     /// Rises whenever [`Membership::members`] would differ.
@@ -428,25 +435,26 @@ impl Membership {
         let (frame, updates) = match wire::skim(bytes) {
             Ok(message) => message,
             Err(DecodeError::UnknownKind(_)) => return self.counters.frames_unknown += 1,
-            Err(_) => return self.counters.frames_bad += 1,
+            Err(_) => return self.bad_frame(step, &from),
         };
+        self.heard_somebody(step);
         let whole = || updates.iter().filter_map(|u| u.record().ok()).collect();
         match frame {
-            Frame::Gossip => self.hear_all(step, &updates),
+            Frame::Gossip => self.hear_all(step, &from, &updates),
             Frame::Ping { seq, target, reliable } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.on_ping(step, &from, seq, &target, reliable);
             }
             Frame::Ack { seq } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.on_ack(step, &from, seq);
             }
             Frame::PingReq { seq, target, addr } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.on_ping_req(step, from, seq, target, addr);
             }
             Frame::Nack { seq } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.probes.on_nack(&from, seq);
             }
             Frame::Join { fresh } => self.on_join(step, from, fresh, whole()),
@@ -459,10 +467,17 @@ impl Membership {
             Frame::Records { want } => self.on_records(step, &from, want, whole()),
             Frame::Conflict { uptime_ms } => self.on_conflict(step, &from, uptime_ms),
             Frame::Heartbeat { seq, seen, every_ms, wanted } => {
-                self.hear_all(step, &updates);
+                self.hear_all(step, &from, &updates);
                 self.on_heartbeat(step, &from, (seq, seen, every_ms, wanted));
             }
         }
+    }
+
+    /// What no honest peer sends: counted, and it has to make a new link at least.
+    fn bad_frame(&mut self, step: &mut Step<'_>, from: &Peer) {
+        self.counters.frames_bad += 1;
+        step.out
+            .push(Effect::Close { peer: from.clone(), reason: "sent what no honest peer sends" });
     }
 
     fn link_up(
@@ -557,10 +572,8 @@ impl Membership {
             self.start_joining(step);
             return;
         }
-        self.probes.grant(late);
+        self.forgive(step.now, late);
         self.join.grant(late);
-        self.table.suspicions_mut(|suspicion| suspicion.grant(late));
-        self.restart_watch(step.now);
         if let Some(conflict) = &mut self.conflict {
             conflict.deadline = conflict.deadline + late;
         }

@@ -1,6 +1,6 @@
 //! Sending: every frame takes waiting gossip along, within the limits of its way.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use bytes::Bytes;
 
@@ -116,7 +116,13 @@ impl Membership {
         let own = record.id == self.own.peer.id;
         let known = if own { Some(Slot::OWN) } else { self.table.find(record.id.as_str()) };
         let Some(slot) = known else { return };
-        self.gossip.push(slot, priority, wire::update(record));
+        let mut bytes = wire::update(record);
+        // With the longest names and all tags there is no room for all observers.
+        let mut shorter = Cow::Borrowed(record);
+        while bytes.len() > STREAM_BYTES_MAX && shorter.to_mut().observers.pop().is_some() {
+            bytes = wire::update(&shorter);
+        }
+        self.gossip.push(slot, priority, bytes);
         if self.gossip_at.is_none() {
             self.gossip_at = Some(step.now.max(self.gossip_last + self.settings.gossip_interval));
         }

@@ -30,8 +30,12 @@ pub enum Bug {
     EdgesUnpinned,
     /// Each node has rings of its own.
     RingsDiffer,
-    /// Our own pauses count as others' silence.
+    /// Our own pauses count as others' silence, by whatever they might be noticed.
     PausesUnnoticed,
+    /// Who hears nobody takes all for dead.
+    SilenceAccuses,
+    /// A death that others declared is believed at once.
+    DeathsBelieved,
 }
 
 #[cfg(feature = "simulator")]

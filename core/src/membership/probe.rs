@@ -29,6 +29,8 @@ const STRANGER_EVERY: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 struct Probe {
     target: Peer,
+    /// What the target had announced when the probe began.
+    incarnation: u64,
     addr: SocketAddr,
     sent: Time,
     deadline: Time,
@@ -139,6 +141,7 @@ impl Membership {
     fn probe(&mut self, step: &mut Step<'_>, id: &NodeId) {
         let Some(entry) = self.table.get(id).filter(|e| e.member.state.is_live()) else { return };
         let (target, addr) = (entry.member.peer(), entry.member.addr);
+        let incarnation = entry.member.incarnation;
         let under_way = self.probes.own.values().any(|p| p.target == target);
         if under_way || self.probes.own.len() >= PROBES_MAX || self.own.state == State::Left {
             return;
@@ -147,6 +150,7 @@ impl Membership {
         let deadline = step.now + self.health.scale(self.settings.probe_timeout);
         let probe = Probe {
             target: target.clone(),
+            incarnation,
             addr,
             sent: step.now,
             deadline,
@@ -244,16 +248,16 @@ impl Membership {
         let silent = (probe.helpers.len() as u32).saturating_sub(probe.nacks);
         let doubt = if probe.helpers.is_empty() { 1 } else { silent };
         self.change_health(step, |h| h.worse(doubt));
-        let same = self
-            .table
-            .get(&probe.target.id)
-            .is_some_and(|e| e.member.instance == probe.target.instance);
-        if same {
+        // Who refuted something meanwhile has answered: its probes that others' suspicion prompted
+        // must not raise the next one.
+        let unanswered = self.table.get(&probe.target.id).is_some_and(|e| {
+            e.member.instance == probe.target.instance && e.member.incarnation == probe.incarnation
+        });
+        if unanswered {
             if let Some(entry) = self.table.get_mut(&probe.target.id) {
                 entry.missed_probes = entry.missed_probes.saturating_add(1);
             }
-            self.health_check_failed(step, &probe.target.id, Check::Probe);
-            self.suspect(step, &probe.target.id);
+            self.suspect(step, &probe.target.id, Check::Probe);
         }
     }
 

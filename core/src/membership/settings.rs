@@ -17,6 +17,10 @@ pub struct Settings {
     pub addr: SocketAddr,
     pub tags: Tags,
     pub seeds: Vec<SocketAddr>,
+    /// Where this node knew members when it ran last: tried besides the seeds, but not waited for.
+    pub known: Vec<SocketAddr>,
+    /// What this node announces at first; more than when it ran last.
+    pub incarnation: u64,
     pub probe_interval: Duration,
     pub probe_timeout: Duration,
     pub indirect_timeout: Duration,
@@ -42,6 +46,8 @@ impl Settings {
             me,
             addr,
             tags: crate::config::shared_tags(&config.tags),
+            known: Vec::new(),
+            incarnation: 1,
             seeds: config.seeds.iter().copied().filter(|s| *s != addr).collect(),
             probe_interval: config.probe_interval,
             probe_timeout: config.probe_timeout,

@@ -24,6 +24,12 @@ impl Membership {
         self.shared = Some(shared.clone());
     }
 
+    /// Whose records changed since this was asked last, for checkers that do not read the whole
+    /// table after every step.
+    pub fn take_touched(&mut self) -> Vec<NodeId> {
+        self.table.take_touched()
+    }
+
     pub(super) fn shared(&self, mut member: Member) -> Arc<Member> {
         let Some(Shared(all)) = &self.shared else { return Arc::new(member) };
         let Ok(mut all) = all.lock() else { return Arc::new(member) };

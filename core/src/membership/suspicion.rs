@@ -11,7 +11,7 @@ pub const REFUTE_MIN: Duration = Duration::from_secs(1);
 /// The confirmations besides the first observer that shrink the timer to its minimum.
 const CONFIRMATIONS_WANTED: usize = 3;
 /// With fewer possible observers nobody's agreement means much.
-const JURY_MIN: usize = 3;
+pub const JURY_MIN: usize = 3;
 /// One of so many may disagree where nearly all agree.
 const DISSENT: usize = 5;
 
@@ -82,6 +82,11 @@ impl Suspicion {
     pub fn grant(&mut self, late: Duration) {
         self.since = self.since + late;
         self.deadline = self.deadline + late;
+    }
+
+    /// Nobody can be heard who would know: not before then. Reviewed, it has its own time again.
+    pub fn wait_until(&mut self, at: Time) {
+        self.deadline = self.deadline.max(at);
     }
 
     /// Whether nearly all sound watchers could not reach the member. Others who could not either

@@ -16,6 +16,28 @@ impl Time {
     }
 }
 
+/// The first of several times that may be never.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First(u64);
+
+impl Default for First {
+    fn default() -> Self {
+        Self(u64::MAX)
+    }
+}
+
+impl First {
+    pub(super) fn or(&mut self, time: Option<Time>) {
+        // Compared as plain numbers: an optimised comparison of options looks at the number even
+        // where there is none, which memory checkers take for a fault of ours.
+        self.0 = self.0.min(time.map_or(u64::MAX, |t| t.0));
+    }
+
+    pub(super) fn time(self) -> Option<Time> {
+        (self.0 != u64::MAX).then_some(Time(self.0))
+    }
+}
+
 impl Add<Duration> for Time {
     type Output = Time;
     fn add(self, d: Duration) -> Time {

@@ -48,7 +48,7 @@ pub fn steady(nodes: usize, measured_s: u64, progress: &mut dyn FnMut(&str)) -> 
 
 /// The processor time that this process has used.
 #[cfg(unix)]
-fn cpu_s() -> f64 {
+pub fn cpu_s() -> f64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to a whole `rusage`, zeroed, which is a valid value of it (it holds
     // only integers), so it may be read even if the call failed.
@@ -62,7 +62,7 @@ fn cpu_s() -> f64 {
 
 /// One thread that never waits: wall-clock time comes close.
 #[cfg(not(unix))]
-fn cpu_s() -> f64 {
+pub fn cpu_s() -> f64 {
     static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     BEGUN.get_or_init(std::time::Instant::now).elapsed().as_secs_f64()
 }

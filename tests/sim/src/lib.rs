@@ -8,6 +8,7 @@ pub mod bench;
 pub mod campaign;
 pub mod detect;
 pub mod faults;
+pub mod file;
 pub mod network;
 pub mod random;
 pub mod rules;

@@ -1,5 +1,7 @@
 //! The simulator's commands: random runs, scenario files, soak, figures.
 
+mod scenarios;
+
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -48,6 +50,34 @@ struct Run {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run one scenario file.
+    Scenario {
+        /// A file, or the name of one in tests/scenarios.
+        name: String,
+        /// Only this seed instead of the file's.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// So many nodes instead of as many as the file says.
+        #[arg(long)]
+        nodes: Option<usize>,
+        /// Print everything that happens.
+        #[arg(long)]
+        verbose: bool,
+        /// The last line is one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run all scenario files, or some of them.
+    Scenarios {
+        /// Names in tests/scenarios; all if none is given.
+        names: Vec<String>,
+        /// With as many nodes as the ordinary tests.
+        #[arg(long)]
+        small: bool,
+        /// The last line is one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run random scenarios of many sizes until stopped.
     Soak {
         /// Stop after so many minutes.
@@ -93,6 +123,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let well = match cli.command {
         None => run(&cli.run),
+        Some(Command::Scenario { name, seed, nodes, verbose, json }) => {
+            scenarios::one(&name, seed, nodes, verbose, json)
+        }
+        Some(Command::Scenarios { names, small, json }) => scenarios::many(&names, small, json),
         Some(Command::Soak { minutes, first, jobs, json }) => soak(minutes, first, jobs, json),
         Some(Command::Detection { nodes, seeds, json }) => detection(&nodes, seeds, json),
         Some(Command::Bench { nodes, seconds, json }) => steady(nodes as usize, seconds, json),
@@ -108,7 +142,7 @@ struct Counted {
     violations: usize,
 }
 
-fn print_json(value: &impl Serialize) {
+pub(crate) fn print_json(value: &impl Serialize) {
     match serde_json::to_string(value) {
         Ok(line) => println!("{line}"),
         Err(error) => eprintln!("error: {error}"),

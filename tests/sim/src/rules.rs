@@ -1,6 +1,6 @@
 //! The rules of membership, checked against what one node holds and said in one step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use peerage::{
     EventKind, NodeId, State,
@@ -15,7 +15,8 @@ pub const DATAGRAM_MAX: usize = 1160;
 pub const PROBES_MAX: usize = 64 + 256;
 /// A suspect has at least so long to refute.
 pub const REFUTE_MIN: u64 = crate::S;
-/// The table is read whole at least every so many steps, even if nothing seems to have changed.
+/// The table is read whole at least every so many steps, or once for every member that it holds:
+/// a change that does not say so must not escape.
 const WHOLE_EVERY: u32 = 16;
 
 /// One node after one step.
@@ -24,6 +25,8 @@ pub struct Observed<'a> {
     pub machine: &'a Membership,
     /// Who it is.
     pub peer: &'a Peer,
+    /// Whose records changed in its table.
+    pub touched: &'a [NodeId],
     /// What the step gave.
     pub effects: &'a [Effect],
     /// When it was, in microseconds.
@@ -45,6 +48,12 @@ pub struct Held {
     pub state: State,
 }
 
+impl Held {
+    fn peer(&self) -> Peer {
+        Peer { id: self.id.clone(), instance: self.instance }
+    }
+}
+
 /// Where the events about one member stand at one observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
@@ -56,10 +65,9 @@ enum Told {
 /// What one observer held and was told.
 #[derive(Clone, Debug, Default)]
 struct View {
-    held: Vec<Held>,
+    held: HashMap<NodeId, Held>,
     told: BTreeMap<NodeId, Told>,
     left: BTreeSet<Peer>,
-    version: u64,
     skipped: u32,
     pinned: BTreeSet<Peer>,
 }
@@ -90,16 +98,15 @@ impl Rules {
         let own = seen.machine.own_record();
         self.own(&own.id, own.incarnation, own.state, found);
         self.effects(observer, seen, must_live, found);
+        for id in seen.touched {
+            let now = seen.machine.entry(id).map(|e| held(&e.member));
+            self.entry(observer, id, now, found);
+        }
         let view = self.views.entry(observer).or_default();
         view.skipped += 1;
-        if view.version != seen.machine.version() || view.skipped >= WHOLE_EVERY {
-            view.version = seen.machine.version();
+        if view.skipped >= WHOLE_EVERY.max(view.held.len() as u32) {
             view.skipped = 0;
-            let now = seen.machine.entries().map(|e| {
-                let m = &e.member;
-                (&m.id, m.instance, m.incarnation, m.state)
-            });
-            self.table(observer, now, found);
+            self.table(observer, seen.machine.entries().map(|e| held(&e.member)), found);
         }
         // What was held when the table was last read is cheap to know, and mostly enough.
         let queued = seen.machine.gossip_len();
@@ -152,38 +159,47 @@ impl Rules {
         }
     }
 
-    /// Rules 1 and 2: what a node holds, in order of the ids.
-    pub fn table<'a>(
+    /// Rules 1 and 2: all that a node holds.
+    pub fn table(
         &mut self,
         observer: usize,
-        now: impl Iterator<Item = (&'a NodeId, Instance, u64, State)>,
+        now: impl Iterator<Item = Held>,
         found: &mut Vec<String>,
     ) {
-        let view = self.views.entry(observer).or_default();
-        let mut old = std::mem::take(&mut view.held).into_iter().peekable();
-        for (id, instance, incarnation, state) in now {
-            while old.peek().is_some_and(|h| h.id < *id) {
-                old.next(); // forgotten
-            }
-            let mut held = Held { id: id.clone(), instance, incarnation, state };
-            if let Some(before) = old.next_if(|h| h.id == *id) {
-                if before == held {
-                    view.held.push(before);
-                    continue;
-                }
-                if (incarnation, state) < (before.incarnation, before.state) {
-                    found.push(format!("rule 2: {before:?} gave way to {held:?}"));
-                }
-                held.id = before.id; // shares the name's memory
-            }
-            if incarnation > self.announced.get(id).copied().unwrap_or_default() {
-                found.push(format!("rule 1: {held:?} is above all that {id} announced"));
-            }
-            if state == State::Left {
-                view.left.insert(Peer { id: id.clone(), instance });
-            }
-            view.held.push(held);
+        let mut all = BTreeSet::new();
+        for held in now {
+            let id = held.id.clone();
+            self.entry(observer, &id, Some(held), found);
+            all.insert(id);
         }
+        let view = self.views.entry(observer).or_default();
+        if view.held.len() > all.len() {
+            view.held.retain(|id, _| all.contains(id)); // forgotten
+        }
+    }
+
+    /// Rules 1 and 2: what a node holds about one member; nothing once it forgot it.
+    fn entry(&mut self, observer: usize, id: &NodeId, now: Option<Held>, found: &mut Vec<String>) {
+        let view = self.views.entry(observer).or_default();
+        let Some(held) = now else {
+            view.held.remove(id);
+            return;
+        };
+        let Some(before) = view.held.get_mut(id) else {
+            found.extend(above(&self.announced, &held));
+            view.left.extend((held.state == State::Left).then(|| held.peer()));
+            view.held.insert(id.clone(), held);
+            return;
+        };
+        if *before == held {
+            return;
+        }
+        if (held.incarnation, held.state) < (before.incarnation, before.state) {
+            found.push(format!("rule 2: {before:?} gave way to {held:?}"));
+        }
+        found.extend(above(&self.announced, &held));
+        view.left.extend((held.state == State::Left).then(|| held.peer()));
+        *before = held;
     }
 
     fn effects(
@@ -281,6 +297,19 @@ impl Rules {
             found.push(format!("{} shows {} as {}", kind.name(), member.id, member.state));
         }
     }
+}
+
+/// A member as the rules look at it.
+fn held(member: &Member) -> Held {
+    let Member { id, instance, incarnation, state, .. } = member;
+    Held { id: id.clone(), instance: *instance, incarnation: *incarnation, state: *state }
+}
+
+/// Rule 1: nobody holds more than the member announced.
+fn above(announced: &BTreeMap<NodeId, u64>, held: &Held) -> Option<String> {
+    let highest = announced.get(&held.id).copied().unwrap_or_default();
+    let above = held.incarnation > highest;
+    above.then(|| format!("rule 1: {held:?} is above all that {} announced", held.id))
 }
 
 /// Rule 5 for one frame.

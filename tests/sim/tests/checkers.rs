@@ -10,7 +10,10 @@ use peerage::{
     membership::Class,
     wire::{self, Frame, Record},
 };
-use peerage_sim::{rules, rules::Rules};
+use peerage_sim::{
+    rules,
+    rules::{Held, Rules},
+};
 
 fn id(n: usize) -> NodeId {
     NodeId::new(format!("n{n}")).unwrap()
@@ -25,6 +28,7 @@ fn member(n: usize, instance: u64, incarnation: u64, state: State) -> Arc<Member
         addr: ([10, 0, 0, 1], 7000).into(),
         tags: Arc::default(),
         rtt: None,
+        unresponsive: false,
     })
 }
 
@@ -34,8 +38,9 @@ fn table(announced: u64, held: &[(u64, State)]) -> Vec<String> {
     rules.own(&id(1), announced, State::Alive, &mut found);
     for (incarnation, state) in held {
         let name = id(1);
-        let now = [(&name, Instance(1), *incarnation, *state)];
-        rules.table(0, now.into_iter(), &mut found);
+        let now =
+            Held { id: name, instance: Instance(1), incarnation: *incarnation, state: *state };
+        rules.table(0, [now].into_iter(), &mut found);
     }
     found
 }
@@ -127,6 +132,7 @@ fn messages_beyond_their_limits() {
             addr: ([10, 0, 0, 1], 7000).into(),
             tags: Arc::new(tags),
             observers: Vec::new(),
+            unresponsive: false,
             dead_for_ms: 0,
         };
         wire::encode_record(&record).into()

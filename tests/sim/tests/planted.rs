@@ -101,3 +101,23 @@ fn edges_whose_links_are_not_kept() {
 fn rings_that_differ_from_node_to_node() {
     caught(Bug::RingsDiffer, &[], "do not agree on their edge");
 }
+
+/// Whether a scenario file holds among sixty nodes that all have a bug.
+fn holds(name: &str, bug: Option<Bug>) -> bool {
+    let file = peerage_sim::file::find(name).unwrap();
+    let mut starts = peerage_sim::file::Starts::with_bug(bug);
+    file.run(&mut starts, 60, 1, false).unwrap().violations.is_empty()
+}
+
+#[test]
+fn who_hears_nobody_and_takes_all_for_dead() {
+    assert!(holds("flip-flop-in", None));
+    assert!(!holds("flip-flop-in", Some(Bug::SilenceAccuses)));
+}
+
+#[test]
+fn a_death_that_is_believed_of_whoever_was_cut_off() {
+    // Three in sixty hold all others for dead, agree on it, and come back.
+    assert!(holds("small-part-cut", None));
+    assert!(!holds("small-part-cut", Some(Bug::DeathsBelieved)));
+}

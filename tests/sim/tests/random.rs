@@ -17,17 +17,17 @@ fn seeds(nodes: usize, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn three_nodes() {
-    seeds(3, 0..300);
+    seeds(3, 0..200);
 }
 
 #[test]
 fn ten_nodes() {
-    seeds(10, 0..150);
+    seeds(10, 0..100);
 }
 
 #[test]
 fn a_hundred_nodes() {
-    seeds(100, 0..6);
+    seeds(100, 0..3);
 }
 
 #[test]

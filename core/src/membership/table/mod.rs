@@ -97,6 +97,9 @@ pub struct Table {
     /// Our neighbours among the live.
     rings: Rings,
     live_version: u64,
+    /// Whose records changed, for the simulator's checkers.
+    #[cfg(feature = "simulator")]
+    touched: Vec<NodeId>,
 }
 
 impl Table {
@@ -110,7 +113,15 @@ impl Table {
             hash: 0,
             rings: Rings::new(rings, own),
             live_version: 0,
+            #[cfg(feature = "simulator")]
+            touched: Vec::new(),
         }
+    }
+
+    /// Whose records changed since this was asked last.
+    #[cfg(feature = "simulator")]
+    pub fn take_touched(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.touched)
     }
 
     /// What is known about a node.
@@ -178,6 +189,8 @@ impl Table {
         dead_since: Option<Time>,
     ) -> Slot {
         let id = member.id.clone();
+        #[cfg(feature = "simulator")]
+        self.touched.push(id.clone());
         let is_live = member.state.is_live();
         let suspected = suspicion.is_some();
         let (slot, was_live, same_process) = match self.find(id.as_str()) {
@@ -191,7 +204,8 @@ impl Table {
                 (entry.member, entry.suspicion) = (member, suspicion);
                 (entry.observers, entry.dead_since) = (observers, dead_since);
                 entry.linked &= same_process;
-                if !same_process {
+                // Another process, or one that is back: what was seen before says nothing.
+                if !same_process || !was_live {
                     (entry.missed_probes, entry.unreached) = (0, 0);
                 }
                 (slot, was_live, same_process)
@@ -248,6 +262,8 @@ impl Table {
     /// Forgets a node; where it lay.
     pub fn remove(&mut self, id: &NodeId) -> Option<Slot> {
         let slot = self.find(id.as_str())?;
+        #[cfg(feature = "simulator")]
+        self.touched.push(id.clone());
         self.suspected.remove(&slot);
         if self.slots.at(slot).live_at.is_some() {
             self.hash ^= self.slots.at(slot).fingerprint();

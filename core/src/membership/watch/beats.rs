@@ -59,7 +59,7 @@ impl Membership {
         (seq, seen, every_ms, wanted): (u64, u64, u32, bool),
     ) {
         if !EVERY_MS.contains(&every_ms) {
-            return self.counters.frames_bad += 1;
+            return self.bad_frame(step, from);
         }
         let Some(at) = self.watch.edges.find(from).or_else(|| self.meet_beat(step, from, wanted))
         else {
@@ -131,6 +131,7 @@ impl Membership {
     /// Accuses those whose silence has become too surprising.
     fn judge_silence(&mut self, step: &mut Step<'_>) {
         let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
+        let cut_off = self.cut_off(step.now);
         let mut accused = Vec::new();
         for at in 0..self.watch.edges.len() {
             if !self.watch.edges.judge_due(at, step.now) {
@@ -140,6 +141,10 @@ impl Membership {
             let crossing = self.watch.edges[at].phi.crossing(deviations, pause);
             if crossing > step.now {
                 self.watch.edges.judge_at(at, Some(crossing));
+                continue;
+            }
+            if let Some(until) = cut_off {
+                self.watch.edges.judge_at(at, Some(until));
                 continue;
             }
             self.watch.edges.judge_at(at, None);
@@ -152,9 +157,22 @@ impl Membership {
         }
         for id in accused {
             self.counters.silences += 1;
-            self.health_check_failed(step, &id, Check::Heartbeats);
-            self.suspect(step, &id);
+            self.suspect(step, &id, Check::Heartbeats);
         }
+    }
+
+    /// A member has announced itself anew: a sign of life, whichever way it came. Its silence
+    /// here begins again, so that those who watch a lossy one do not accuse it one by one.
+    pub(in crate::membership) fn sign_of_life(&mut self, now: Time, peer: &Peer) {
+        let Some(at) = self.watch.edges.find(peer).filter(|at| self.watch.edges.is_judged(*at))
+        else {
+            return;
+        };
+        let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
+        let edge = &mut self.watch.edges[at];
+        edge.phi.restart(now);
+        let crossing = edge.phi.crossing(deviations, pause);
+        self.watch.edges.judge_at(at, Some(crossing));
     }
 
     /// Nobody could be heard for a while: all silences begin anew.

@@ -13,7 +13,9 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use rand::{Rng, rngs::StdRng};
 
-use super::{Effect, Membership, Step, Time, phi, phi::Phi, planted::Bug};
+use super::{
+    Effect, Membership, Step, Time, account::Check, phi, phi::Phi, planted::Bug, time::First,
+};
 use crate::{
     config::LINKS_BESIDES_RINGS,
     evidence::Direction,
@@ -155,7 +157,11 @@ impl Watch {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        [self.plan_at, self.lay_at, self.due].into_iter().flatten().min()
+        let mut first = First::default();
+        first.or(self.plan_at);
+        first.or(self.lay_at);
+        first.or(self.due);
+        first.time()
     }
 
     fn lay_by(&mut self, at: Time) {
@@ -320,6 +326,7 @@ impl Membership {
             return;
         }
         if let Some(edge) = self.watch.edges.remove(id) {
+            self.reached(id, Check::Heartbeats); // there are none to miss any more
             step.out.push(Effect::Pin { peer: edge.peer, pinned: false });
         }
     }

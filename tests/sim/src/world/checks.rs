@@ -14,14 +14,22 @@ use crate::{S, rules::Observed};
 
 impl World {
     pub(super) fn check(&mut self, p: usize, effects: &[Effect]) {
+        let touched = self.processes[p].machine.take_touched();
         let Some(mut rules) = self.rules.take() else { return };
         let process = &self.processes[p];
         let must_live = |peer: &Peer| {
             let alive = |q: &Process| q.peer == *peer && q.running && !q.leaving;
-            self.processes.iter().any(|q| alive(q) && !self.may_fail[q.host])
+            let must_live = |q: &Process| alive(q) && !self.may_fail[q.host];
+            !self.unheeded[process.host] && self.processes.iter().any(must_live)
         };
-        let (machine, peer) = (&process.machine, &process.peer);
-        let observed = Observed { machine, peer, effects, now: self.now, jumped: self.jumped };
+        let observed = Observed {
+            machine: &process.machine,
+            peer: &process.peer,
+            touched: &touched,
+            effects,
+            now: self.now,
+            jumped: self.jumped,
+        };
         let mut found = Vec::new();
         rules.after_step(p, &observed, &must_live, &mut found);
         if !found.is_empty() {

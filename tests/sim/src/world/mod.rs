@@ -190,8 +190,11 @@ pub struct World {
     shared: Shared,
     /// Whose processes may be declared failed although they run.
     may_fail: Vec<bool>,
+    /// Whose declarations do not count.
+    unheeded: Vec<bool>,
     trace: u64,
     steps: u64,
+    suspicions: u64,
 }
 
 impl World {
@@ -220,8 +223,10 @@ impl World {
             rules: checked.then(Rules::default),
             shared: Shared::default(),
             may_fail: vec![false; hosts],
+            unheeded: vec![false; hosts],
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,
+            suspicions: 0,
         }
     }
 
@@ -267,6 +272,35 @@ impl World {
     /// The processes that run and mean to stay.
     pub fn members(&self) -> impl Iterator<Item = &Process> {
         self.processes.iter().filter(|p| p.running && !p.leaving)
+    }
+
+    /// And what the processes of these hosts declare does not count.
+    pub fn ignore(&mut self, hosts: impl IntoIterator<Item = usize>) {
+        for host in hosts {
+            self.unheeded[host] = true;
+        }
+    }
+
+    /// So many hosts from now on, if there are fewer.
+    pub fn grow(&mut self, hosts: usize) {
+        self.on_host.resize(hosts.max(self.on_host.len()), None);
+        self.may_fail.resize(self.on_host.len(), false);
+        self.unheeded.resize(self.on_host.len(), false);
+    }
+
+    /// How many times anybody was told of a suspicion.
+    pub fn suspicions(&self) -> u64 {
+        self.suspicions
+    }
+
+    /// Whether anybody has something to tell.
+    pub fn gossip_waits(&self) -> bool {
+        self.members().any(|p| p.machine.gossip_len() > 0)
+    }
+
+    /// The id of what runs on a host.
+    pub fn id(host: usize) -> NodeId {
+        NodeId::new(format!("n{host:04}")).expect("a short name without controls")
     }
 
     /// Where a host's first process listens.
@@ -404,7 +438,7 @@ impl World {
                     d.explicit = true;
                 }
             }
-            Effect::Close { peer } => {
+            Effect::Close { peer, .. } => {
                 let links = &self.processes[p].links;
                 let link = links.iter().find(|(q, _)| self.processes[**q].peer == peer);
                 if let Some((_, link)) = link {
@@ -417,6 +451,7 @@ impl World {
                 if self.verbose {
                     self.say(p, "!!", &format!("{kind:?}"));
                 }
+                self.suspicions += u64::from(matches!(kind, EventKind::MemberSuspected { .. }));
                 if self.keep_events {
                     self.processes[p].events.push((self.now, kind));
                 }

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use peerage::{
-    NodeId,
     member::{Instance, Peer},
     membership::{Input, Membership, Settings},
 };
@@ -14,7 +13,7 @@ use super::{Happening, LEAVE_TIMEOUT, Process, World, pauses::Pace};
 impl World {
     /// Starts a process on a host, under the id that belongs to the host `named`.
     pub fn start(&mut self, host: usize, named: usize, moved: bool, seeds: &[usize]) -> usize {
-        let id = NodeId::new(format!("n{named:04}")).expect("a short name without controls");
+        let id = Self::id(named);
         let peer = Peer { id, instance: Instance(self.rng.random()) };
         let mut addr = Self::home(host);
         if moved {

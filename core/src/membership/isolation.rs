@@ -1,0 +1,50 @@
+//! When we hear nobody at all: that so many died at once is less likely than that we are the one
+//! who is cut off. Judgement waits, for a while, and others are forgiven once we hear them again.
+
+use std::time::Duration;
+
+use super::{Membership, Step, Time, planted::Bug};
+
+/// How long nobody was heard, as a share of the heartbeat interval, before it means that. Every
+/// edge brings one in each interval, so then all are late at once.
+const SILENT_FROM: f64 = 1.25;
+/// With fewer others than this their silence is evidence about them, and the only one there is.
+const OTHERS_MIN: usize = 3;
+/// How long judgement waits. Whoever hears nobody for longer must take it that they are gone.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+impl Membership {
+    /// Until when judgement waits, if it does.
+    pub(super) fn cut_off(&self, now: Time) -> Option<Time> {
+        let heard = self.heard_last?;
+        let silent = now.since(heard);
+        let waits = self.table.live_len() >= OTHERS_MIN
+            && silent >= self.silent_from()
+            && silent < WAIT_MAX
+            && !self.planted(Bug::SilenceAccuses)
+            && !self.planted(Bug::PausesUnnoticed);
+        waits.then(|| heard + WAIT_MAX)
+    }
+
+    fn silent_from(&self) -> Duration {
+        self.settings.heartbeat_interval.mul_f64(SILENT_FROM)
+    }
+
+    /// Somebody is heard. If nobody was for a while, all others get that much more time.
+    pub(super) fn heard_somebody(&mut self, step: &Step<'_>) {
+        let cut_off = self.cut_off(step.now).is_some();
+        if let Some(heard) = self.heard_last.replace(step.now)
+            && cut_off
+        {
+            self.forgive(step.now, step.now.since(heard));
+        }
+    }
+
+    /// For so long nobody could be heard, for reasons of our own: what others had to do in time
+    /// gets that much more, and all silences begin anew.
+    pub(super) fn forgive(&mut self, now: Time, late: Duration) {
+        self.probes.grant(late);
+        self.table.suspicions_mut(|suspicion| suspicion.grant(late));
+        self.restart_watch(now);
+    }
+}

@@ -1,0 +1,110 @@
+//! What no honest peer sends.
+
+use super::*;
+use crate::wire::INCARNATION_MAX;
+
+fn closes(out: &[Effect], n: u16) -> bool {
+    out.iter().any(|e| matches!(e, Effect::Close { peer: to, .. } if *to == peer(n)))
+}
+
+#[test]
+fn an_interval_that_no_configuration_allows() {
+    let mut node = Node::new(3);
+    let lie = Frame::Heartbeat { seq: u64::MAX, seen: u64::MAX, every_ms: 1, wanted: true };
+    assert!(closes(&node.frame(1, lie, &[]), 1));
+    assert_eq!(node.machine.counters().frames_bad, 1);
+}
+
+#[test]
+fn numbers_at_their_end_do_no_harm() {
+    let mut node = Node::new(3);
+    let far = Frame::Heartbeat { seq: u64::MAX, seen: u64::MAX, every_ms: 1000, wanted: true };
+    node.frame(1, far, &[]);
+    node.pass(10);
+}
+
+#[test]
+fn bytes_that_are_no_frame_cost_the_link() {
+    let mut node = Node::new(3);
+    for bytes in [&b""[..], b"\x01", b"\x01\xff\xff\xff\xff", b"\x02\x00\x00\x00\x00"] {
+        let out = node.input(Input::Frame { from: peer(1), bytes: bytes.to_vec().into() });
+        assert!(closes(&out, 1), "{bytes:?}");
+    }
+    assert_eq!(node.machine.counters().frames_bad, 4);
+    // A kind of a later version is no offence.
+    let out = node.input(Input::Frame { from: peer(1), bytes: b"\xfa\0\0\0\0"[..].into() });
+    assert!(!closes(&out, 1));
+}
+
+#[test]
+fn a_frame_with_one_bad_update_is_dropped_whole() {
+    let mut node = Node::new(3);
+    let good = record(9, 1, State::Alive);
+    let far = Record { incarnation: INCARNATION_MAX + 1, ..record(2, 1, State::Failed) };
+    let out = node.frame(1, Frame::Gossip, &[good, far]);
+    assert!(closes(&out, 1));
+    assert!(node.machine.entry(&id(9)).is_none());
+    assert_eq!(node.machine.entry(&id(2)).unwrap().rank(), (1, State::Alive));
+}
+
+#[test]
+fn tags_without_end_are_not_walked() {
+    let mut node = Node::new(3);
+    let tags = (0..10_000).map(|n| (format!("{n}"), String::new())).collect();
+    let out = node.gossip(1, Record { tags: Arc::new(tags), ..record(9, 1, State::Alive) });
+    assert!(closes(&out, 1));
+    assert!(node.machine.entry(&id(9)).is_none());
+}
+
+#[test]
+fn a_join_in_another_name_costs_the_link() {
+    let mut node = Node::new(3);
+    let out = node.frame(1, Frame::Join { fresh: true }, &[record(7, 1, State::Alive)]);
+    assert!(closes(&out, 1));
+    assert!(node.machine.entry(&id(7)).is_none());
+}
+
+/// A member of which somebody claimed the highest incarnation is held for dead, but not for ever:
+/// once it is forgotten it is admitted again. It never announces what all others would refuse.
+#[test]
+fn the_highest_incarnation_freezes_nobody_out_for_ever() {
+    let mut node = Node::new(3);
+    node.gossip(1, record(0, INCARNATION_MAX, State::Failed));
+    assert!(node.machine.own_record().incarnation < INCARNATION_MAX);
+
+    node.bury(2, INCARNATION_MAX);
+    assert_eq!(node.machine.entry(&id(2)).unwrap().member.state, State::Failed);
+    node.gossip(2, record(2, 2, State::Alive));
+    assert_eq!(node.machine.entry(&id(2)).unwrap().member.state, State::Failed);
+    node.pass(24 * 3600 + 200);
+    assert!(node.machine.entry(&id(2)).is_none());
+    node.gossip(2, record(2, 2, State::Alive));
+    assert_eq!(node.machine.entry(&id(2)).unwrap().member.state, State::Alive);
+}
+
+#[test]
+fn the_longest_record_still_goes_round() {
+    let mut node = Node::new(3);
+    let long = |n: usize| NodeId::new(format!("{n:0>128}")).unwrap();
+    let seen = |n| crate::Observation {
+        observer: long(n),
+        phi: Some(1000.0),
+        missed_probes: u32::MAX,
+        direction: crate::Direction::Both,
+        health_score: 8,
+    };
+    let tags = (0..64).map(|n| (format!("{n:0>16}"), "v".repeat(16))).collect();
+    let record = Record {
+        id: long(99),
+        tags: Arc::new(tags),
+        observers: (0..12).map(seen).collect(),
+        ..record(9, 1 << 60, State::Suspect)
+    };
+    node.gossip(1, record.clone());
+    let told = node.until(|_, m| {
+        let large = m.updates.iter().find(|r| r.id == record.id)?;
+        Some(large.clone())
+    });
+    assert_eq!(told.tags, record.tags);
+    assert!((8..12).contains(&told.observers.len()), "{}", told.observers.len());
+}
