@@ -80,6 +80,19 @@
 #define PEERAGE_EVENT_EVENTS_DROPPED 9
 
 /**
+ * We ourselves could not reach a member: its heartbeats stayed away for too long, or it answered
+ * no probe, not even through others. Once until it is heard again. A suspicion follows, unless
+ * there is one already.
+ */
+#define PEERAGE_EVENT_HEALTH_CHECK_FAILED 10
+
+/**
+ * A file in the state directory was damaged and could not be read. It was set aside under another
+ * name, and the node began without it.
+ */
+#define PEERAGE_EVENT_STATE_SET_ASIDE 11
+
+/**
  * It answers.
  */
 #define PEERAGE_STATE_ALIVE 0
@@ -436,6 +449,17 @@ typedef struct peerage_config {
      * How long leaving waits for requests under way. 0 ms to 60 s, default 2 s. Milliseconds.
      */
     uint64_t drain_timeout;
+    /**
+     * A directory in which this node keeps its incarnation and the members that it last knew, so that
+     * a cluster that was stopped as a whole finds itself again without seeds. Made if it is missing.
+     * One node a directory. Default: nothing is kept.
+     */
+    struct peerage_str state_dir;
+    /**
+     * How long the program's loop may leave the binding's question unanswered before the others are
+     * told that this member is unresponsive. 100 ms to 1 h, default 5 s. Milliseconds.
+     */
+    uint64_t unresponsive_after;
 } peerage_config;
 
 /**
@@ -699,7 +723,156 @@ typedef struct peerage_member {
      * ourselves. Microseconds; UINT64_MAX for nothing.
      */
     uint64_t rtt;
+    /**
+     * It says that its program does not respond: its language's loop has not answered for
+     * `unresponsive_after`. The node itself is alive.
+     */
+    bool unresponsive;
 } peerage_member;
+
+/**
+ * What one observer saw when it could not reach a member.
+ * It belongs to what it was got from and goes with it. New fields are only ever
+ * added at the end, and it is only ever handed out by pointer.
+ */
+typedef struct peerage_observation {
+    /**
+     * Who could not reach the member.
+     */
+    struct peerage_str observer;
+    /**
+     * How surprising the silence of the member's heartbeats was, at most 1000 (phi accrual,
+     * Hayashibara et al. 2004); nothing if the observer does not watch it. NaN for nothing.
+     */
+    double phi;
+    /**
+     * How many probes in a row the member had not answered, not even through others.
+     */
+    uint64_t missed_probes;
+    /**
+     * Which way fails: `fromMember` (we don't hear them), `toMember` (they don't hear us), `both` or
+     * `unknown`.
+     */
+    struct peerage_str direction;
+    /**
+     * The observer's trust in its own timing, 0 (full) to 8.
+     */
+    uint64_t health_score;
+} peerage_observation;
+
+/**
+ * Observations by pointer, so that the struct may grow.
+ */
+typedef struct peerage_observation_list {
+    /**
+     * The first pointer; may be NULL if there are none.
+     */
+    const struct peerage_observation *const *items;
+    /**
+     * How many.
+     */
+    size_t count;
+} peerage_observation_list;
+
+/**
+ * One thing that happened to a member, as this node saw it.
+ * It belongs to what it was got from and goes with it. New fields are only ever
+ * added at the end, and it is only ever handed out by pointer.
+ */
+typedef struct peerage_happened {
+    /**
+     * How long ago. Microseconds.
+     */
+    uint64_t ago;
+    /**
+     * The event's name, as `MemberSuspected`.
+     */
+    struct peerage_str what;
+    /**
+     * The member's state after it.
+     */
+    int32_t state;
+    /**
+     * Its incarnation after it.
+     */
+    uint64_t incarnation;
+    /**
+     * Who could not reach it, where that was the cause.
+     */
+    struct peerage_observation_list observers;
+} peerage_happened;
+
+/**
+ * What happened, by pointer, so that the struct may grow.
+ */
+typedef struct peerage_happened_list {
+    /**
+     * The first pointer; may be NULL if there are none.
+     */
+    const struct peerage_happened *const *items;
+    /**
+     * How many.
+     */
+    size_t count;
+} peerage_happened_list;
+
+/**
+ * What this node knows about one member, and how it came to know it.
+ * It belongs to what it was got from and goes with it. New fields are only ever
+ * added at the end, and it is only ever handed out by pointer.
+ */
+typedef struct peerage_explanation {
+    /**
+     * The member's id.
+     */
+    struct peerage_str id;
+    /**
+     * What it is believed to be.
+     */
+    int32_t state;
+    /**
+     * Its incarnation.
+     */
+    uint64_t incarnation;
+    /**
+     * Whether there is a link to it.
+     */
+    bool linked;
+    /**
+     * Whether we watch it: our judgement of its silence counts.
+     */
+    bool watched;
+    /**
+     * How surprising its silence is to us now, at most 1000; nothing without a watch edge, or if
+     * nothing was heard on it yet. NaN for nothing.
+     */
+    double phi;
+    /**
+     * How long ago we last heard a heartbeat of it; nothing as before. Microseconds; UINT64_MAX for
+     * nothing.
+     */
+    uint64_t heard;
+    /**
+     * How many of our last heartbeats it has not seen.
+     */
+    uint64_t unseen;
+    /**
+     * How many of our probes in a row it has not answered, not even through others.
+     */
+    uint64_t missed_probes;
+    /**
+     * How long it still has to refute, while it is suspect. Microseconds; UINT64_MAX for nothing.
+     */
+    uint64_t refute_within;
+    /**
+     * Who could not reach it, while it is suspect or failed.
+     */
+    struct peerage_observation_list observers;
+    /**
+     * What happened to it, the oldest first; at most 32.
+     */
+    struct peerage_happened_list history;
+} peerage_explanation;
 
 /**
  * A request or a message from another node (or from ourselves). It is valid during the callback,
@@ -766,14 +939,14 @@ typedef struct peerage_event {
      */
     uint64_t seq;
     /**
-     * MemberJoined, MemberUpdated, MemberSuspected, MemberRecovered, MemberFailed, MemberLeft: The
-     * member as it is now.
+     * MemberJoined, MemberUpdated, MemberSuspected, MemberRecovered, MemberFailed, MemberLeft,
+     * HealthCheckFailed: The member as it is now.
      */
     const struct peerage_member *member;
     /**
-     * MemberSuspected, MemberFailed: Who raised the suspicion.
+     * MemberSuspected, MemberFailed, HealthCheckFailed: Who raised the suspicion, and what they saw.
      */
-    struct peerage_strs observers;
+    struct peerage_observation_list observers;
     /**
      * MemberFailed: Another process has taken over its id. False for others.
      */
@@ -794,6 +967,14 @@ typedef struct peerage_event {
      * EventsDropped: All members as of this event, in order of their ids, ourselves included.
      */
     struct peerage_member_list members;
+    /**
+     * StateSetAside: Where the damaged file is now.
+     */
+    struct peerage_str path;
+    /**
+     * StateSetAside: What was wrong with it.
+     */
+    struct peerage_str reason;
 } peerage_event;
 
 /**
@@ -1062,6 +1243,27 @@ peerage_status peerage_cluster_set_tags(const struct peerage_cluster *cluster,
                                         struct peerage_error **error);
 
 /**
+ * Announces one tag, or another value of it, and leaves the others as they are, also those that
+ * another thread changes at the same time; waits until our own view has it, which takes no
+ * network. Fails with Argument (64 tags at most, 2048 bytes in all), Closed, Cancelled.
+ */
+peerage_status peerage_cluster_update_tag(const struct peerage_cluster *cluster,
+                                          struct peerage_str key,
+                                          struct peerage_str value,
+                                          const struct peerage_cancel *cancel,
+                                          struct peerage_error **error);
+
+/**
+ * Announces one tag no more; `removed` says whether it was announced, and may be NULL. Waits and
+ * fails like `peerage_cluster_update_tag`.
+ */
+peerage_status peerage_cluster_remove_tag(const struct peerage_cluster *cluster,
+                                          struct peerage_str key,
+                                          const struct peerage_cancel *cancel,
+                                          bool *removed,
+                                          struct peerage_error **error);
+
+/**
  * Counters since the start, and gauges as of now. The caller sets `stats->struct_size` to
  * `sizeof(peerage_stats)` before. Never waits; any thread. Fails with Argument.
  */
@@ -1112,6 +1314,33 @@ void peerage_cluster_free(struct peerage_cluster *cluster);
 void peerage_leave_report_free(const struct peerage_leave_report *report);
 
 /**
+ * For a program with a loop of its own (an event loop, a game loop) that wants the others to know
+ * when that loop hangs: waits for the next question to the loop. Pass it to the loop, and let the
+ * loop give it to `peerage_cluster_loop_answer`; or call both in the loop itself, with 0 for the
+ * time-out. While a question is left unanswered for `unresponsive_after`, the others see this
+ * member as unresponsive: it is alive, and nobody suspects it. Nobody asks before the first call;
+ * a program that never calls this counts as responsive.
+ *
+ * `timeout_ms`: milliseconds, 0 does not wait, `PEERAGE_FOREVER` waits until there is one. When
+ * the time passes it is `PEERAGE_OK` and `question` is 0, which no question is. Each question is
+ * given once, to one thread. Fails with Closed once the node has ended; Cancelled; Argument.
+ */
+peerage_status peerage_cluster_loop_question(const struct peerage_cluster *cluster,
+                                             uint64_t timeout_ms,
+                                             const struct peerage_cancel *cancel,
+                                             uint64_t *question,
+                                             struct peerage_error **error);
+
+/**
+ * The loop's answer to a question, and to all before it; one that was not asked yet is not
+ * answered in advance. Never waits; any thread, but it is the loop that should call it. Fails with
+ * Argument.
+ */
+peerage_status peerage_cluster_loop_answer(const struct peerage_cluster *cluster,
+                                           uint64_t question,
+                                           struct peerage_error **error);
+
+/**
  * All members: ourselves, the live, and the dead until they are forgotten. Never waits; any
  * thread. Fails with Argument.
  */
@@ -1160,6 +1389,23 @@ const struct peerage_member *peerage_members_at(const struct peerage_members *me
  * Frees a snapshot and everything got from it; NULL is fine.
  */
 void peerage_members_free(struct peerage_members *members);
+
+/**
+ * What is known about another node and how it came to be known: who observed what, and what
+ * happened to it before. `explanation` gets NULL about ourselves, and about one that is unknown or
+ * was forgotten. Waits for the node's own turn, which takes no network. Fails with Argument,
+ * Closed, Cancelled.
+ */
+peerage_status peerage_cluster_explain(const struct peerage_cluster *cluster,
+                                       struct peerage_str id,
+                                       const struct peerage_cancel *cancel,
+                                       const struct peerage_explanation **explanation,
+                                       struct peerage_error **error);
+
+/**
+ * Frees an explanation with all that it points to; NULL is fine.
+ */
+void peerage_explanation_free(const struct peerage_explanation *explanation);
 
 /**
  * Asks a live member and waits for its handler's answer, which is to be freed with

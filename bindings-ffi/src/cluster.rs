@@ -17,6 +17,7 @@ use crate::{
         config::peerage_config,
         record::{self, peerage_leave_report, peerage_stats},
     },
+    responsive::Questions,
     text::{peerage_str, peerage_tags},
 };
 
@@ -24,6 +25,7 @@ use crate::{
 /// once, except `peerage_cluster_free`, which must be the last.
 pub struct peerage_cluster {
     pub(crate) cluster: Cluster,
+    pub(crate) questions: Questions,
     addr: String,
     bound_addr: String,
 }
@@ -52,7 +54,12 @@ pub unsafe extern "C" fn peerage_cluster_start(
             let config = config::read(config)?;
             let cluster = wait(None, Cluster::start(config))?;
             let (addr, bound_addr) = (cluster.addr().to_string(), cluster.bound_addr().to_string());
-            out.give(peerage_cluster { cluster, addr, bound_addr });
+            out.give(peerage_cluster {
+                cluster,
+                questions: Questions::default(),
+                addr,
+                bound_addr,
+            });
             Ok(())
         })
     }
@@ -117,6 +124,53 @@ pub unsafe extern "C" fn peerage_cluster_set_tags(
             let cluster = argument(cluster, "cluster")?.cluster.clone();
             let tags = Face::C.tags("tags", tags.value())?;
             wait(cancel_of(cancel), async move { cluster.set_tags(tags).await })
+        })
+    }
+}
+
+/// Announces one tag, or another value of it, and leaves the others as they are, also those that
+/// another thread changes at the same time; waits until our own view has it, which takes no
+/// network. Fails with Argument (64 tags at most, 2048 bytes in all), Closed, Cancelled.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peerage_cluster_update_tag(
+    cluster: *const peerage_cluster,
+    key: peerage_str,
+    value: peerage_str,
+    cancel: *const peerage_cancel,
+    error: *mut *mut peerage_error,
+) -> peerage_status {
+    // SAFETY: the header demands living handles or NULL, and texts that are there.
+    unsafe {
+        call(error, || {
+            let cluster = argument(cluster, "cluster")?.cluster.clone();
+            let key = Face::C.text("key", key.value())?;
+            let value = Face::C.text("value", value.value())?;
+            wait(cancel_of(cancel), async move { cluster.update_tag(&key, &value).await })
+        })
+    }
+}
+
+/// Announces one tag no more; `removed` says whether it was announced, and may be NULL. Waits and
+/// fails like `peerage_cluster_update_tag`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peerage_cluster_remove_tag(
+    cluster: *const peerage_cluster,
+    key: peerage_str,
+    cancel: *const peerage_cancel,
+    removed: *mut bool,
+    error: *mut *mut peerage_error,
+) -> peerage_status {
+    // SAFETY: the header demands living handles or NULL, text that is there, and places for a flag
+    // and a pointer or NULL.
+    unsafe {
+        call(error, || {
+            let cluster = argument(cluster, "cluster")?.cluster.clone();
+            let key = Face::C.text("key", key.value())?;
+            let was = wait(cancel_of(cancel), async move { cluster.remove_tag(&key).await })?;
+            if !removed.is_null() {
+                removed.write(was);
+            }
+            Ok(())
         })
     }
 }

@@ -180,6 +180,8 @@ static void null_is_refused_everywhere(void)
     peerage_events *events;
     peerage_batch *batch;
     peerage_stats stats = {.struct_size = sizeof stats};
+    const peerage_explanation *explanation;
+    uint64_t question;
     int fd;
 
     NULL_IS("config", peerage_config_init(NULL, sizeof config, ERR));
@@ -187,6 +189,13 @@ static void null_is_refused_everywhere(void)
     NULL_IS("cluster", peerage_cluster_start(&config, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_join(NULL, 1, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_set_tags(NULL, tags, NULL, ERR));
+    NULL_IS("cluster", peerage_cluster_update_tag(NULL, text, text, NULL, ERR));
+    NULL_IS("cluster", peerage_cluster_remove_tag(NULL, text, NULL, NULL, ERR));
+    NULL_IS("cluster", peerage_cluster_explain(NULL, text, NULL, &explanation, ERR));
+    NULL_IS("explanation", peerage_cluster_explain(cluster, text, NULL, NULL, ERR));
+    NULL_IS("cluster", peerage_cluster_loop_question(NULL, 0, NULL, &question, ERR));
+    NULL_IS("question", peerage_cluster_loop_question(cluster, 0, NULL, NULL, ERR));
+    NULL_IS("cluster", peerage_cluster_loop_answer(NULL, 1, ERR));
     NULL_IS("cluster", peerage_cluster_stats(NULL, &stats, ERR));
     NULL_IS("stats", peerage_cluster_stats(cluster, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_leave(NULL, NULL, NULL, ERR));
@@ -244,6 +253,7 @@ static void null_is_refused_everywhere(void)
     peerage_cancel_free(NULL);
     peerage_responder_free(NULL);
     peerage_leave_report_free(NULL);
+    peerage_explanation_free(NULL);
     peerage_cluster_free(cluster);
 }
 
@@ -253,6 +263,7 @@ static void text_must_be_there_and_utf_8(void)
     peerage_cluster *cluster = start(&config);
     peerage_bytes *bytes;
     peerage_members *members;
+    const peerage_explanation *explanation;
     peerage_str text = peerage_text("x"), none = {NULL, 0};
     peerage_str bad[] = {BAD_UTF8, NULL_WITH_LENGTH, none};
     for (size_t at = 0; at < 3; at++) {
@@ -265,6 +276,10 @@ static void text_must_be_there_and_utf_8(void)
         NULL_IS("topic", peerage_cluster_handle(cluster, bad[at], echo_handler, NULL, NULL, ERR));
         NULL_IS("topic", peerage_cluster_unhandle(cluster, bad[at], NULL, ERR));
         NULL_IS("id", peerage_cluster_get(cluster, bad[at], &members, ERR));
+        NULL_IS("id", peerage_cluster_explain(cluster, bad[at], NULL, &explanation, ERR));
+        NULL_IS("key", peerage_cluster_update_tag(cluster, bad[at], text, NULL, ERR));
+        NULL_IS("value", peerage_cluster_update_tag(cluster, text, bad[at], NULL, ERR));
+        NULL_IS("key", peerage_cluster_remove_tag(cluster, bad[at], NULL, NULL, ERR));
         peerage_tag tag = {text, bad[at]};
         NULL_IS("tags", peerage_cluster_set_tags(cluster, (peerage_tags){&tag, 1}, NULL, ERR));
         NULL_IS("tags", peerage_cluster_members_with(cluster, (peerage_tags){&tag, 1}, &members,

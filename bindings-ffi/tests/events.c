@@ -4,6 +4,7 @@
 #include "generated/tables.h"
 #include "json.h"
 
+#include <math.h>
 #include <poll.h>
 #include <stdatomic.h>
 
@@ -22,25 +23,35 @@ static bool is_decimal(const json *value, uint64_t number)
 
 static bool is_same(const json *value, const table_field *field, const void *structure);
 
-static bool is_member(const json *value, const peerage_member *member)
+static bool is_record(const json *value, const void *record, const table_field *fields,
+    size_t count)
 {
-    size_t fields = sizeof MEMBER_FIELDS / sizeof *MEMBER_FIELDS;
-    if (value == NULL || member == NULL || json_count(value) != fields) return false;
-    for (size_t at = 0; at < fields; at++) {
-        const table_field *field = &MEMBER_FIELDS[at];
+    if (value == NULL || record == NULL || json_count(value) != count) return false;
+    for (size_t at = 0; at < count; at++) {
         char name[40];
-        bool in_us = field->kind == KIND_MAYBE_SPAN || field->kind == KIND_SPAN;
-        snprintf(name, sizeof name, "%s%s", field->name, in_us ? "_us" : "");
-        if (!is_same(json_get(value, name), field, member)) return false;
+        bool in_us = fields[at].kind == KIND_MAYBE_SPAN || fields[at].kind == KIND_SPAN;
+        snprintf(name, sizeof name, "%s%s", fields[at].name, in_us ? "_us" : "");
+        if (!is_same(json_get(value, name), &fields[at], record)) return false;
     }
     return true;
+}
+
+static bool is_member(const json *value, const peerage_member *member)
+{
+    return is_record(value, member, MEMBER_FIELDS, sizeof MEMBER_FIELDS / sizeof *MEMBER_FIELDS);
+}
+
+static bool is_observation(const json *value, const peerage_observation *seen)
+{
+    return is_record(value, seen, OBSERVATION_FIELDS,
+        sizeof OBSERVATION_FIELDS / sizeof *OBSERVATION_FIELDS);
 }
 
 static bool is_same(const json *value, const table_field *field, const void *structure)
 {
     const void *place = (const char *)structure + field->offset;
     const peerage_tags *tags = place;
-    const peerage_strs *texts = place;
+    const peerage_observation_list *seen = place;
     const peerage_member_list *members = place;
     const json *item;
     uint64_t number;
@@ -49,10 +60,14 @@ static bool is_same(const json *value, const table_field *field, const void *str
     switch (field->kind) {
     case KIND_TEXT:
         return is_text(value, *(const peerage_str *)place);
-    case KIND_TEXTS:
+    case KIND_OBSERVATIONS:
         for (item = value->first; item != NULL; item = item->next, at++)
-            if (at >= texts->count || !is_text(item, texts->items[at])) return false;
-        return value->kind == JSON_LIST && at == texts->count;
+            if (at >= seen->count || !is_observation(item, seen->items[at])) return false;
+        return value->kind == JSON_LIST && at == seen->count;
+    case KIND_MAYBE_NUMBER:
+        return isnan(*(const double *)place) ? value->kind == JSON_NULL
+            : value->kind == JSON_NUMBER && !(value->real < *(const double *)place)
+                && !(value->real > *(const double *)place);
     case KIND_TAGS:
         for (at = 0; at < tags->count; at++) {
             char key[256] = {0};

@@ -18,6 +18,7 @@ struct json {
     json_kind kind;
     bool flag;
     uint64_t number;
+    double real;
     /* Of a number: it is no whole one that is not negative. */
     bool odd;
     char *text;
@@ -181,6 +182,7 @@ static inline json *json_value(json_input *in)
         }
         if (in->at == begin) json_fail("no value");
         if (!value->odd) value->number = strtoull(begin, NULL, 10);
+        value->real = strtod(begin, NULL);
     }
     return value;
 }

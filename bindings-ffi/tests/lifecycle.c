@@ -87,6 +87,7 @@ static void after_the_end_every_call_says_so(void)
     peerage_bytes *answer;
     peerage_members *members;
     peerage_batch *batch;
+    const peerage_explanation *explanation;
     peerage_str a = peerage_text("a");
     OK(peerage_cluster_events(nodes.b, &events, ERR));
     OK(peerage_cluster_leave(nodes.b, NULL, NULL, ERR));
@@ -95,6 +96,10 @@ static void after_the_end_every_call_says_so(void)
     FAILS(CLOSED, peerage_cluster_send(nodes.b, a, a, NULL, 0, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_join(nodes.b, PEERAGE_DEFAULT, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_set_tags(nodes.b, (peerage_tags){NULL, 0}, NULL, ERR));
+    FAILS(CLOSED, peerage_cluster_update_tag(nodes.b, a, a, NULL, ERR));
+    FAILS(CLOSED, peerage_cluster_remove_tag(nodes.b, a, NULL, NULL, ERR));
+    FAILS(CLOSED, peerage_cluster_explain(nodes.b, a, NULL, &explanation, ERR));
+    CHECK(explanation == NULL);
     FAILS(CLOSED, peerage_cluster_handle(nodes.b, a, echo_handler, NULL, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_closed(nodes.b, ERR));
     FAILS(CLOSED, peerage_events_next_batch(events, 1, PEERAGE_FOREVER, NULL, &batch, ERR));
@@ -162,7 +167,10 @@ static void nothing_is_left_of_nodes(void)
     for (int n = 0; n < 20; n++) {
         peerage_cluster *cluster = start(&config);
         peerage_events *events;
+        uint64_t question;
         int fd;
+        /* One that is never answered. */
+        OK(peerage_cluster_loop_question(cluster, PEERAGE_FOREVER, NULL, &question, ERR));
         OK(peerage_cluster_events(cluster, &events, ERR));
         OK(peerage_events_fd(events, &fd, ERR));
         if (n % 2 == 0) OK(peerage_cluster_shutdown_now(cluster, NULL, NULL, ERR));

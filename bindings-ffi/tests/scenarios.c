@@ -1,14 +1,12 @@
 /* The conformance scenarios of tests/conformance, played through C. A test is a file there. */
 #define _POSIX_C_SOURCE 200809L
-#include "check.h"
-#include "generated/tables.h"
-#include "json.h"
+#include "evidence.h"
+#include "scene.h"
 
 #include <dirent.h>
 
 /* No step waits longer for what it expects. */
 #define STEP_MS 30000
-#define NAMED_MAX 32
 #define KEPT_MAX 64
 
 /* What a `keep` handler has got. */
@@ -20,152 +18,6 @@ typedef struct {
         size_t len;
     } got[KEPT_MAX];
 } keeper;
-
-typedef struct {
-    char name[300];
-    void *thing;
-} named;
-
-static named nodes[NAMED_MAX], subscriptions[NAMED_MAX], keepers[NAMED_MAX];
-static peerage_bytes *secrets[2];
-static char where[400];
-
-/* What is wrong with the step that is played. */
-static void wrong(const char *what)
-{
-    fprintf(stderr, "%s: %s\n", where, what);
-    if (failure != NULL)
-        fprintf(stderr, "%s: " PEERAGE_FORMAT "\n",
-            peerage_code_name(peerage_error_status(failure)),
-            PEERAGE_PRINT(peerage_error_message(failure)));
-    exit(1);
-}
-
-static void *named_thing(const named *list, const char *name)
-{
-    for (size_t at = 0; at < NAMED_MAX; at++)
-        if (list[at].thing != NULL && strcmp(list[at].name, name) == 0) return list[at].thing;
-    wrong("an unknown name");
-    return NULL;
-}
-
-static void set_named(named *list, const char *name, void *thing)
-{
-    size_t at = 0;
-    while (at < NAMED_MAX && list[at].thing != NULL && strcmp(list[at].name, name) != 0) at++;
-    if (at == NAMED_MAX) wrong("too many names");
-    snprintf(list[at].name, sizeof list[at].name, "%s", name);
-    list[at].thing = thing;
-}
-
-static const json *need(const json *with, const char *name)
-{
-    const json *value = json_get(with, name);
-    if (value == NULL) wrong(name);
-    return value;
-}
-
-static peerage_str text_of(const json *value)
-{
-    return (peerage_str){value->text, value->len};
-}
-
-static peerage_str text(const json *with, const char *name)
-{
-    return text_of(need(with, name));
-}
-
-static peerage_cluster *node(const json *with)
-{
-    return named_thing(nodes, need(with, "node")->text);
-}
-
-static uint64_t deadline(const json *with)
-{
-    const json *given = json_get(with, "deadline");
-    return given == NULL ? PEERAGE_DEFAULT : need(given, "ms")->number;
-}
-
-static bool is(const json *value, const char *expected)
-{
-    return value != NULL && value->kind == JSON_TEXT && strcmp(value->text, expected) == 0;
-}
-
-static peerage_tags tags_of(const json *object)
-{
-    static const peerage_tags none = {NULL, 0};
-    size_t count = json_count(object), at = 0;
-    if (count == 0) return none;
-    peerage_tag *tags = json_room(count * sizeof *tags);
-    for (const json *item = object->first; item != NULL; item = item->next)
-        tags[at++] = (peerage_tag){{item->key, item->key_len}, text_of(item)};
-    return (peerage_tags){tags, count};
-}
-
-static peerage_slice payload_of(const json *value)
-{
-    const json *given = json_get(value, "text");
-    if (given != NULL) return (peerage_slice){(const uint8_t *)given->text, given->len};
-    uint8_t *bytes;
-    if ((given = json_get(value, "hex")) != NULL) {
-        bytes = json_room(given->len / 2 + 1);
-        for (size_t at = 0; at < given->len / 2; at++) {
-            char digits[3] = {given->text[2 * at], given->text[2 * at + 1], 0};
-            bytes[at] = (uint8_t)strtoul(digits, NULL, 16);
-        }
-        return (peerage_slice){bytes, given->len / 2};
-    }
-    given = need(value, "repeat")->first;
-    size_t len = (size_t)given->next->number;
-    bytes = json_room(len + 1);
-    memset(bytes, (int)given->number, len);
-    return (peerage_slice){bytes, len};
-}
-
-static bool same_bytes(peerage_slice a, peerage_slice b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
-}
-
-/* Secrets and addresses by their names. */
-static peerage_str meant(const json *value)
-{
-    if (is(value, "@secret")) return peerage_bytes_text(secrets[0]);
-    if (is(value, "@other-secret")) return peerage_bytes_text(secrets[1]);
-    if (value->len > 0 && value->text[0] == '@')
-        return peerage_cluster_addr(named_thing(nodes, value->text + 1));
-    return text_of(value);
-}
-
-static void set_field(peerage_config *config, const json *value)
-{
-    for (size_t at = 0; at < sizeof CONFIG_FIELDS / sizeof *CONFIG_FIELDS; at++) {
-        const table_field *field = &CONFIG_FIELDS[at];
-        void *place = (char *)config + field->offset;
-        if (strcmp(field->name, value->key) != 0) continue;
-        const json *ms = json_get(value, "ms");
-        uint64_t number = ms != NULL ? ms->number : value->number;
-        size_t count = json_count(value), n = 0;
-        switch (field->kind) {
-        case KIND_TEXT:
-            *(peerage_str *)place = value->kind == JSON_NULL ? (peerage_str){NULL, 0}
-                : meant(value);
-            return;
-        case KIND_TEXTS: {
-            peerage_str *texts = json_room((count + 1) * sizeof *texts);
-            for (const json *item = value->first; item != NULL; item = item->next)
-                texts[n++] = meant(item);
-            *(peerage_strs *)place = (peerage_strs){texts, count};
-            return;
-        }
-        case KIND_TAGS: *(peerage_tags *)place = tags_of(value); return;
-        case KIND_FLAG: *(uint8_t *)place = value->flag; return;
-        case KIND_U32: *(uint32_t *)place = (uint32_t)number; return;
-        default: *(uint64_t *)place = number; return;
-        }
-    }
-    wrong("an unknown configuration field");
-}
 
 static peerage_status start_node(const json *with)
 {
@@ -272,9 +124,9 @@ static bool has_tags(const peerage_member *member, const json *tags)
     return true;
 }
 
-static bool has_state(const peerage_member *member, const json *state)
+static bool has_state(int32_t state, const json *expected)
 {
-    return is(state, peerage_state_name(member->state));
+    return is(expected, peerage_state_name(state));
 }
 
 /* Exactly these members, in these states. */
@@ -288,7 +140,7 @@ static bool members_are(const json *with)
         const peerage_member *member = peerage_members_at(members, at);
         char id[200];
         snprintf(id, sizeof id, PEERAGE_FORMAT, PEERAGE_PRINT(member->id));
-        holds = has_state(member, json_get(expect, id));
+        holds = has_state(member->state, json_get(expect, id));
     }
     peerage_members_free(members);
     return holds;
@@ -305,7 +157,7 @@ static bool member_is(const json *with)
         holds = expect->kind == JSON_NULL && member == NULL;
     } else {
         const json *state = json_get(expect, "state"), *tags = json_get(expect, "tags");
-        holds = (state == NULL || has_state(member, state))
+        holds = (state == NULL || has_state(member->state, state))
             && (tags == NULL || has_tags(member, tags));
     }
     peerage_members_free(members);
@@ -412,25 +264,102 @@ static peerage_batch *next(const json *with)
     return batch;
 }
 
-static void events_are(const json *with)
+/* The next event that does not depend on times, which must be this one. */
+static peerage_batch *expected_event(const json *with, const json *wanted)
 {
-    for (const json *wanted = need(with, "expect")->first; wanted != NULL; wanted = wanted->next) {
+    for (;;) {
         peerage_batch *batch = next(with);
-        while (batch != NULL
-            && peerage_batch_at(batch, 0)->kind == PEERAGE_EVENT_LOCAL_HEALTH_CHANGED) {
-            peerage_batch_free(batch);
-            batch = next(with);
-        }
         if (batch == NULL) wrong("the events end");
         const peerage_event *event = peerage_batch_at(batch, 0);
         const json *kind = wanted->first, *id = kind->next;
+        if (event->kind == PEERAGE_EVENT_LOCAL_HEALTH_CHANGED
+            || event->kind == PEERAGE_EVENT_HEALTH_CHECK_FAILED) {
+            peerage_batch_free(batch);
+            continue;
+        }
         fprintf(stderr, "%s\n", peerage_event_name(event->kind));
         if (!is(kind, peerage_event_name(event->kind))
             || (id->kind == JSON_NULL) != (event->member == NULL)
             || (event->member != NULL && !same_text(event->member->id, text_of(id))))
             wrong("another event comes");
-        peerage_batch_free(batch);
+        return batch;
     }
+}
+
+static void events_are(const json *with)
+{
+    for (const json *wanted = need(with, "expect")->first; wanted != NULL; wanted = wanted->next)
+        peerage_batch_free(expected_event(with, wanted));
+}
+
+static void has_evidence(const json *with)
+{
+    peerage_batch *batch = expected_event(with, need(with, "expect"));
+    peerage_observation_list seen = peerage_batch_at(batch, 0)->observers;
+    if (seen.count == 0 || !are_sound(seen)) wrong("the evidence is not sound");
+    for (size_t at = 0; at < seen.count; at++) {
+        const json *id = need(with, "observers")->first;
+        while (id != NULL && !same_text(seen.items[at]->observer, text_of(id))) id = id->next;
+        if (id == NULL) wrong("another observer");
+        for (size_t before = 0; before < at; before++)
+            if (same_text(seen.items[at]->observer, seen.items[before]->observer))
+                wrong("an observer twice");
+    }
+    peerage_batch_free(batch);
+}
+
+static peerage_status explain(const json *with)
+{
+    const peerage_explanation *found;
+    peerage_status status = peerage_cluster_explain(node(with), text(with, "id"), NULL, &found,
+        ERR);
+    const json *expect = need(with, "expect");
+    if (status != PEERAGE_OK) return status;
+    if ((found == NULL) != (expect->kind == JSON_NULL)) wrong("it is explained otherwise");
+    if (found == NULL) return status;
+    peerage_happened_list history = found->history;
+    if (!same_text(found->id, text(with, "id")) || !has_state(found->state, need(expect, "state"))
+        || !same_text(history.items[0]->what, text(expect, "begins"))
+        || !same_text(history.items[history.count - 1]->what, text(expect, "ends"))
+        || !is_sound(found))
+        wrong("it is explained otherwise");
+    peerage_explanation_free(found);
+    return status;
+}
+
+static void *update_one(void *tag)
+{
+    const json *with = ((const json *const *)tag)[0], *item = ((const json *const *)tag)[1];
+    peerage_status status = peerage_cluster_update_tag(node(with),
+        (peerage_str){item->key, item->key_len}, text_of(item), NULL, NULL);
+    return status == PEERAGE_OK ? NULL : tag;
+}
+
+static void update_tags_at_once(const json *with)
+{
+    pthread_t threads[NAMED_MAX];
+    const json *tags[NAMED_MAX][2];
+    size_t count = 0;
+    for (const json *item = need(with, "tags")->first; item != NULL; item = item->next, count++) {
+        if (count == NAMED_MAX) wrong("too many tags");
+        tags[count][0] = with;
+        tags[count][1] = item;
+        CHECK(pthread_create(&threads[count], NULL, update_one, tags[count]) == 0);
+    }
+    while (count > 0) {
+        void *failed_tag;
+        pthread_join(threads[--count], &failed_tag);
+        if (failed_tag != NULL) wrong("a tag is not updated");
+    }
+}
+
+static peerage_status remove_tag(const json *with)
+{
+    bool was;
+    peerage_status status = peerage_cluster_remove_tag(node(with), text(with, "key"), NULL, &was,
+        ERR);
+    if (status == PEERAGE_OK && was != need(with, "expect")->flag) wrong("it was otherwise");
+    return status;
 }
 
 static void is_ended(const json *with)
@@ -482,12 +411,16 @@ static peerage_status play(const char *verb, const json *with)
         peerage_status (*call)(const json *);
     } calls[] = {
         {"start", start_node}, {"handle", add_handler}, {"request", request},
-        {"cancelled_request", cancelled_request}, {"leave", leave},
+        {"cancelled_request", cancelled_request}, {"leave", leave}, {"explain", explain},
+        {"remove_tag", remove_tag},
     };
     static const struct {
         const char *verb;
         void (*check)(const json *);
-    } checks[] = {{"events", events_are}, {"ended", is_ended}, {"dropped", is_dropped}};
+    } checks[] = {
+        {"events", events_are}, {"ended", is_ended}, {"dropped", is_dropped},
+        {"evidence", has_evidence}, {"update_tags_at_once", update_tags_at_once},
+    };
     for (size_t at = 0; at < sizeof looks / sizeof *looks; at++)
         if (strcmp(verb, looks[at].verb) == 0) return see(looks[at].holds, with), PEERAGE_OK;
     for (size_t at = 0; at < sizeof calls / sizeof *calls; at++)
@@ -498,6 +431,9 @@ static peerage_status play(const char *verb, const json *with)
         return peerage_cluster_join(node(with), deadline(with), NULL, ERR);
     if (strcmp(verb, "set_tags") == 0)
         return peerage_cluster_set_tags(node(with), tags_of(need(with, "tags")), NULL, ERR);
+    if (strcmp(verb, "update_tag") == 0)
+        return peerage_cluster_update_tag(node(with), text(with, "key"), text(with, "value"), NULL,
+            ERR);
     if (strcmp(verb, "shutdown") == 0)
         return peerage_cluster_shutdown_now(node(with), NULL, NULL, ERR);
     if (strcmp(verb, "send") == 0) {

@@ -123,6 +123,16 @@ impl Bridge {
             },
             move |_| inbox.put(Item::Ended { cluster: call }),
         );
+        let (mut questions, inbox) = (cluster.loop_questions(), self.inbox.clone());
+        boundary::run(
+            async move {
+                while let Some(question) = questions.next().await {
+                    inbox.put(Item::Question { cluster: call, question });
+                }
+                Ok(())
+            },
+            |_| {},
+        );
         Some(NativeCluster { cluster, gate: Some(gate) })
     }
 
@@ -217,6 +227,14 @@ fn write<'a>(out: &mut Writer<'a>, item: &'a Item) {
                 head(out, 3, *call);
                 out.text(error);
             }
+            Outcome::Flag(value) => {
+                head(out, 7, *call);
+                out.flag(*value);
+            }
+            Outcome::Explained(found) => {
+                head(out, 8, *call);
+                out.list(found.as_slice(), generated::write_explanation);
+            }
         },
         Item::Request { id, handler, request } => {
             head(out, 4, *id);
@@ -227,5 +245,9 @@ fn write<'a>(out: &mut Writer<'a>, item: &'a Item) {
         }
         Item::Ready { subscription } => head(out, 5, *subscription),
         Item::Ended { cluster } => head(out, 6, *cluster),
+        Item::Question { cluster, question } => {
+            head(out, 9, *cluster);
+            out.count(*question as f64);
+        }
     }
 }

@@ -96,6 +96,51 @@ impl NativeCluster {
         bridge.attempt(call, begin, |()| Outcome::Nothing)
     }
 
+    /// Announces one tag, or another value of it.
+    #[napi]
+    pub fn update_tag(
+        &self,
+        bridge: &Bridge,
+        call: i64,
+        key: Unknown,
+        value: Unknown,
+    ) -> napi::Result<()> {
+        let begin = || {
+            let (key, value) = (text("key", key)?, text("value", value)?);
+            let cluster = self.cluster.clone();
+            Ok(async move { cluster.update_tag(&key, &value).await })
+        };
+        bridge.attempt(call, begin, |()| Outcome::Nothing)
+    }
+
+    /// Announces one tag no more.
+    #[napi]
+    pub fn remove_tag(&self, bridge: &Bridge, call: i64, key: Unknown) -> napi::Result<()> {
+        let begin = || {
+            let key = text("key", key)?;
+            let cluster = self.cluster.clone();
+            Ok(async move { cluster.remove_tag(&key).await })
+        };
+        bridge.attempt(call, begin, Outcome::Flag)
+    }
+
+    /// What is known about one member, and how it came to be known.
+    #[napi]
+    pub fn explain(&self, bridge: &Bridge, call: i64, id: Unknown) -> napi::Result<()> {
+        let begin = || {
+            let id = text("id", id)?;
+            let cluster = self.cluster.clone();
+            Ok(async move { cluster.explain(&id).await })
+        };
+        bridge.attempt(call, begin, Outcome::Explained)
+    }
+
+    /// The JavaScript loop responds.
+    #[napi]
+    pub fn answer_loop(&self, question: i64) {
+        self.cluster.answer_loop(u64::try_from(question).unwrap_or(0));
+    }
+
     /// Leaves.
     #[napi]
     pub fn leave(&self, bridge: &Bridge, call: i64) {

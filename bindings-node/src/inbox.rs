@@ -4,7 +4,8 @@
 //!
 //! Everything in it is bounded by something else: outcomes by the calls that JavaScript has under
 //! way, requests by the core's `requests_max` (one whose caller has gone is taken out again),
-//! the rest by the number of subscriptions and nodes.
+//! the rest by the number of subscriptions and nodes: the core asks a node's loop the next question
+//! when the last was answered.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,7 +22,7 @@ use napi::{
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
 use parking_lot::Mutex;
-use peerage::{Cluster, LeaveReport, Request, boundary::Gate};
+use peerage::{Cluster, Explanation, LeaveReport, Request, boundary::Gate};
 use tokio::sync::oneshot;
 
 /// Never keeps the process alive by itself, never holds more than one call.
@@ -30,7 +31,10 @@ pub(crate) type Wake = ThreadsafeFunction<(), (), (), Status, false, true, 1>;
 /// How a call that JavaScript waits for has ended.
 pub(crate) enum Outcome {
     Nothing,
+    Flag(bool),
     Answer(Bytes),
+    /// A list with one, or none.
+    Explained(Option<Explanation>),
     Left(Arc<LeaveReport>),
     Started(Cluster, Gate),
     /// The error as JSON.
@@ -39,10 +43,26 @@ pub(crate) enum Outcome {
 
 /// Something for JavaScript.
 pub(crate) enum Item {
-    Done { call: i64, outcome: Outcome },
-    Request { id: i64, handler: i64, request: Request },
-    Ready { subscription: i64 },
-    Ended { cluster: i64 },
+    Done {
+        call: i64,
+        outcome: Outcome,
+    },
+    Request {
+        id: i64,
+        handler: i64,
+        request: Request,
+    },
+    Ready {
+        subscription: i64,
+    },
+    Ended {
+        cluster: i64,
+    },
+    /// Whether the JavaScript loop responds.
+    Question {
+        cluster: i64,
+        question: u64,
+    },
 }
 
 /// What a handler said.

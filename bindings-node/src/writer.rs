@@ -109,6 +109,11 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Nothing is no number.
+    pub(crate) fn optional_number(&mut self, value: Option<f64>) {
+        self.count(value.unwrap_or(f64::NAN));
+    }
+
     pub(crate) fn text(&mut self, value: &'a str) {
         let place = match self.known_texts.get(value) {
             Some(place) => *place,

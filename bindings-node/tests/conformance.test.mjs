@@ -95,6 +95,37 @@ class Scene {
     return this.nodes.get(node).setTags(tags);
   }
 
+  update_tag({ node, key, value }) {
+    return this.nodes.get(node).updateTag(key, value);
+  }
+
+  async update_tags_at_once({ node, tags }) {
+    const one = ([key, value]) => this.nodes.get(node).updateTag(key, value);
+    await Promise.all(Object.entries(tags).map(one));
+  }
+
+  async remove_tag({ node, key, expect }) {
+    assert.equal(await this.nodes.get(node).removeTag(key), expect);
+  }
+
+  async explain({ node, id, expect }) {
+    const found = await this.nodes.get(node).explain(id);
+    if (expect === null) {
+      assert.equal(found, null);
+      return;
+    }
+    const { state, history, observers, phi, heard, refuteWithin } = found;
+    assert.equal(found.id, id);
+    assert.deepEqual({ state, begins: history[0].what, ends: history.at(-1).what }, expect);
+    history.forEach((happened, at) => {
+      assert.ok(at === 0 || happened.ago <= history[at - 1].ago);
+      happened.observers.forEach(sound);
+    });
+    observers.forEach(sound);
+    soundPhi(phi);
+    for (const time of [heard, refuteWithin]) assert.ok(time === null || time >= 0, `${time}`);
+  }
+
   handle({ node, topic, does }) {
     const kept = [];
     const handlers = {
@@ -150,10 +181,25 @@ class Scene {
   }
 
   async events({ subscription, expect }) {
-    for (const [kind, id] of expect) {
-      const event = await this.next(subscription);
-      assert.deepEqual([event?.kind, event?.member?.id ?? null], [kind, id]);
-    }
+    for (const wanted of expect) await this.expected(subscription, wanted);
+  }
+
+  /** The next event, which is this one. */
+  async expected(subscription, wanted) {
+    let event;
+    do event = await this.next(subscription);
+    while (event?.kind === 'LocalHealthChanged' || event?.kind === 'HealthCheckFailed');
+    assert.deepEqual([event?.kind, event?.member?.id ?? null], wanted);
+    return event;
+  }
+
+  async evidence({ subscription, expect, observers }) {
+    const event = await this.expected(subscription, expect);
+    const ids = event.observers.map(({ observer }) => observer);
+    assert.ok(ids.length > 0);
+    assert.equal(new Set(ids).size, ids.length);
+    for (const id of ids) assert.ok(observers.includes(id), id);
+    event.observers.forEach(sound);
   }
 
   async ended({ subscription }) {
@@ -194,15 +240,13 @@ class Scene {
 
   async next(subscription) {
     const stream = this.subscriptions.get(subscription);
-    for (;;) {
-      let late;
-      const deadline = new Promise((_, reject) => {
-        late = setTimeout(() => reject(new Error('no event comes')), PATIENCE);
-      });
-      const { value } = await Promise.race([stream.next(), deadline]);
-      clearTimeout(late);
-      if (value?.kind !== 'LocalHealthChanged') return value;
-    }
+    let late;
+    const deadline = new Promise((_, reject) => {
+      late = setTimeout(() => reject(new Error('no event comes')), PATIENCE);
+    });
+    const { value } = await Promise.race([stream.next(), deadline]);
+    clearTimeout(late);
+    return value;
   }
 
   /** Looks until it is as expected. */
@@ -227,6 +271,19 @@ class Scene {
       return this.nodes.get(given.slice(1)).addr;
     return duration(given);
   }
+}
+
+/** An observation is as the README says. */
+function sound({ observer, phi, missedProbes, direction, healthScore }) {
+  assert.equal(typeof observer, 'string');
+  soundPhi(phi);
+  assert.ok(Number.isInteger(missedProbes) && missedProbes >= 0, `${missedProbes}`);
+  assert.ok(['fromMember', 'toMember', 'both', 'unknown'].includes(direction), direction);
+  assert.ok(Number.isInteger(healthScore) && healthScore >= 0 && healthScore <= 8);
+}
+
+function soundPhi(phi) {
+  assert.ok(phi === null || (phi >= 0 && phi <= 1000), `${phi}`);
 }
 
 /** `{"ms": 500}` is 500 here; anything else stands for itself. */

@@ -115,9 +115,13 @@ function plain(value) {
   if (typeof value !== 'object' || value === null) return value;
   const entries = Object.entries(value).map(([name, inner]) => {
     if (name === 'rtt') return ['rtt_us', inner === null ? null : Math.round(inner * 1000)];
-    return [name, name === 'tags' ? { ...inner } : plain(inner)];
+    return [snake(name), name === 'tags' ? { ...inner } : plain(inner)];
   });
   return Object.fromEntries(entries);
+}
+
+function snake(name) {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 test('a long stream of events comes whole, in order, and ends', async (t) => {

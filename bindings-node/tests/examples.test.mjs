@@ -57,7 +57,7 @@ for (const goodbye of ['leave', 'end']) {
     assert.deepEqual(lines[0], { type: 'ready', id: 'w1', addr: worker.addr });
     const [seen, itself] = views().at(-1).members;
     assert.deepEqual([seen.id, seen.state, seen.tags], ['director', 'alive', {}]);
-    assert.deepEqual([itself.id, itself.rtt_us], ['w1', null]);
+    assert.deepEqual([itself.id, itself.rtt_us, itself.unresponsive], ['w1', null, false]);
     assert.equal(itself.instance, worker.instance.toString(16).padStart(16, '0'));
     assert.equal(itself.incarnation, Number(worker.incarnation));
     const joined = await until('an event', () => lines.find((line) => line.type === 'event'));

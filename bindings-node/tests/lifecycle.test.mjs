@@ -60,6 +60,7 @@ test('a JavaScript loop blocked for 10 s costs no heartbeat', { timeout: 90_000 
   t.after(() => watcher.shutdownNow());
   const heard = [];
   watcher.on('event', (event) => heard.push([event.kind, event.member?.tags.state]));
+  letItLeave(watcher);
   // Nobody answers meanwhile; requests whose callers have given up are not kept for later.
   const late = [];
   watcher.on('memberUpdated', ({ member }) => {
@@ -67,7 +68,7 @@ test('a JavaScript loop blocked for 10 s costs no heartbeat', { timeout: 90_000 
     const ask = () => watcher.request('blocked', 'work', 'x'.repeat(10_000), { deadline: 500 });
     for (let i = 0; i < 300; i++) late.push(failure(ask));
   });
-  const args = [watcher.addr, secret, '10000'];
+  const args = [watcher.addr, secret, '10000', '60000'];
   const end = await run(t, 'blocked.mjs', { args });
   assert.equal(end.code, 0, JSON.stringify(end));
   assert.deepEqual(JSON.parse(end.out), { heard: 0, handled: 0, requestsIn: 0 });
@@ -84,6 +85,47 @@ test('a JavaScript loop blocked for 10 s costs no heartbeat', { timeout: 90_000 
     ['MemberLeft', 'free'],
   ]);
 });
+
+for (const where of ['process', 'worker']) {
+  test(`a blocked JavaScript loop is unresponsive, never suspect: ${where}`, async (t) => {
+    const secret = generateSecret();
+    const watcher = await Cluster.start({ cluster: 'test', nodeId: 'watcher', secret });
+    t.after(() => watcher.shutdownNow());
+    const heard = [];
+    watcher.on('event', (event) => heard.push([event.kind, event.member?.unresponsive]));
+    letItLeave(watcher);
+    const args = [watcher.addr, secret, '3000', '500'];
+    if (where === 'process') {
+      const end = await run(t, 'blocked.mjs', { args });
+      assert.equal(end.code, 0, JSON.stringify(end));
+    } else {
+      const program = new URL('programs/blocked.mjs', import.meta.url);
+      const worker = new Worker(program, { argv: args, stdout: true });
+      t.after(() => worker.terminate());
+      const code = await new Promise((resolve, reject) => {
+        worker.on('exit', resolve).on('error', reject);
+      });
+      assert.equal(code, 0);
+    }
+    await until('that it left was heard', () => heard.some(([kind]) => kind === 'MemberLeft'));
+    // No suspicion, and nobody failed to reach it.
+    const kinds = new Set(heard.map(([kind]) => kind));
+    kinds.delete('LocalHealthChanged');
+    assert.deepEqual([...kinds], ['MemberJoined', 'MemberUpdated', 'MemberLeft']);
+    const flags = heard.filter(([kind]) => kind === 'MemberUpdated').map(([, flag]) => flag);
+    const changes = flags.filter((flag, at) => flag !== flags[at - 1]);
+    assert.deepEqual(changes, [false, true, false]);
+    const { history } = await watcher.explain('blocked');
+    assert.ok(history.every(({ state }) => state !== 'suspect'));
+  });
+}
+
+/** Tells `blocked` to leave once it is free and responds again. */
+function letItLeave(watcher) {
+  watcher.on('memberUpdated', ({ member }) => {
+    if (member.tags.state === 'free' && !member.unresponsive) void watcher.send('blocked', 'bye');
+  });
+}
 
 test('a node in a worker talks to one in the main thread, and fails with its thread', async (t) => {
   const secret = generateSecret();

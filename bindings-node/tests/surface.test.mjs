@@ -224,6 +224,9 @@ test('leaving says how it went, and everything after it is Closed', async (t) =>
     request: () => b.request('a', 'x', ''),
     send: () => b.send('a', 'x', ''),
     setTags: () => b.setTags({}),
+    updateTag: () => b.updateTag('x', 'y'),
+    removeTag: () => b.removeTag('x'),
+    explain: () => b.explain('a'),
     handle: () => b.handle('y', () => {}),
   };
   for (const [name, call] of Object.entries(calls)) {
@@ -238,6 +241,47 @@ test('leaving says how it went, and everything after it is Closed', async (t) =>
   assert.equal(b.members().length, 2);
   assert.equal(b.stats().requestsOut, 0);
   assert.equal(b.ref().unref(), b);
+});
+
+test('tags change one by one, and none is lost', async (t) => {
+  const { a, b } = await pair(t);
+  const keys = Array.from({ length: 20 }, (_, at) => `key ${at}`);
+  await Promise.all(keys.map((key) => b.updateTag(key, 'größe-雪-🦀')));
+  const expected = Object.fromEntries(keys.map((key) => [key, 'größe-雪-🦀']));
+  assert.deepEqual({ ...b.local.tags }, expected);
+  assert.equal(await b.removeTag('key 0'), true);
+  assert.equal(await b.removeTag('key 0'), false);
+  await b.updateTag('key 1', '');
+  await until('a knows', () => a.get('b').tags['key 1'] === '' && !('key 0' in a.get('b').tags));
+  assert.equal(Object.keys(a.get('b').tags).length, 19);
+});
+
+test('an explanation says what is known of a member', async (t) => {
+  const { a, b } = await pair(t);
+  await until('a watches b', async () => (await a.explain('b')).watched);
+  const { phi, heard, refuteWithin, history, observers, ...rest } = await a.explain('b');
+  assert.deepEqual(rest, {
+    id: 'b',
+    state: 'alive',
+    incarnation: a.get('b').incarnation,
+    linked: true,
+    watched: true,
+    unseen: rest.unseen,
+    missedProbes: 0,
+  });
+  assert.ok(phi === null || (phi >= 0 && phi <= 1000));
+  assert.ok(heard === null || heard >= 0);
+  assert.equal(refuteWithin, null);
+  assert.deepEqual(observers, []);
+  assert.deepEqual(
+    history.map(({ what, state }) => [what, state]),
+    [['MemberJoined', 'alive']],
+  );
+  await b.updateTag('x', 'y');
+  await until('a knows', () => a.get('b').tags.x === 'y');
+  assert.equal((await a.explain('b')).history.at(-1).what, 'MemberUpdated');
+  assert.equal(await a.explain('a'), null);
+  assert.equal(await a.explain('nobody'), null);
 });
 
 test('await using leaves', async (t) => {
@@ -277,6 +321,12 @@ test('arguments of wrong types are named', async (t) => {
     [() => node.setTags({ a: 1 }), 'tags'],
     [() => node.setTags(new Map([['a', 'b']])), 'tags'],
     [() => node.setTags({ '': 'x' }), 'tags'],
+    [() => node.updateTag(1, 'x'), 'key'],
+    [() => node.updateTag('a', 1), 'value'],
+    [() => node.updateTag('', 'x'), 'tag'],
+    [() => node.updateTag('x'.repeat(2049), ''), 'tag'],
+    [() => node.removeTag(null), 'key'],
+    [() => node.explain(1), 'id'],
     [() => node.membersWith({ a: undefined }), 'tags'],
     [() => node.get(1n), 'id'],
     [

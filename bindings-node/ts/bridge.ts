@@ -1,10 +1,10 @@
 /**
  * The JavaScript end of the one way to the native half. The native half wakes us, at most once at
  * a time, and we drain what waits: outcomes of calls, requests for our handlers, subscriptions
- * that have events, nodes that have ended.
+ * that have events, nodes that have ended, and questions whether we drain at all.
  */
 import { attempt, fromJson, translated } from './error.js';
-import { leaveReport } from './generated/readers.js';
+import { explanation, leaveReport } from './generated/readers.js';
 import { native } from './native.js';
 import { Reader } from './reader.js';
 
@@ -31,6 +31,13 @@ export interface Waiter {
   ready(): void;
 }
 
+/** Whoever is told about a node. */
+export interface Watcher {
+  ended(): void;
+  /** The core wants to know whether this loop responds. */
+  asked(question: number): void;
+}
+
 interface Pending {
   resolve(value: unknown): void;
   reject(reason: unknown): void;
@@ -45,6 +52,9 @@ const FAILED = 3;
 const REQUEST = 4;
 const READY = 5;
 const ENDED = 6;
+const FLAG = 7;
+const EXPLAINED = 8;
+const QUESTION = 9;
 
 export const bridge = new native.Bridge(drain);
 
@@ -54,8 +64,8 @@ const signals = new WeakMap<AbortSignal, { calls: Set<number>; abort: () => void
 const handlers = new Map<number, { handler: Handler; owner: unknown }>();
 /** Subscriptions that wait for events; nobody else may hold them. */
 const waiting = new Map<number, Waiter>();
-/** Whom to tell that a node has ended, by its number. */
-const ends = new Map<number, () => void>();
+/** Whom to tell about a running node, by its number. */
+const watchers = new Map<number, Watcher>();
 /** Running nodes that keep the process alive, and themselves from being collected. */
 const running = new Set<object>();
 let nextNumber = 1;
@@ -160,8 +170,8 @@ export function stopWaiting(id: number): void {
   waiting.delete(id);
 }
 
-export function whenEnded(id: number, tell: () => void): void {
-  ends.set(id, tell);
+export function watch(id: number, watcher: Watcher): void {
+  watchers.set(id, watcher);
 }
 
 function drain(): void {
@@ -207,9 +217,27 @@ function drain(): void {
         break;
       case ENDED:
         {
-          const tell = ends.get(id);
-          ends.delete(id);
-          guarded(() => tell?.());
+          const watcher = watchers.get(id);
+          watchers.delete(id);
+          guarded(() => watcher?.ended());
+        }
+        break;
+      case FLAG:
+        {
+          const flag = reader.flag();
+          settle(id)?.resolve(flag);
+        }
+        break;
+      case EXPLAINED:
+        {
+          const found = reader.list(explanation)[0] ?? null;
+          settle(id)?.resolve(found);
+        }
+        break;
+      case QUESTION:
+        {
+          const question = reader.count();
+          guarded(() => watchers.get(id)?.asked(question));
         }
         break;
       default:

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 
-import { addHandler, bridge, call, guarded, keep, removeHandler, whenEnded } from './bridge.js';
-import type { Handler, Payload } from './bridge.js';
+import { addHandler, bridge, call, guarded, keep, removeHandler, watch } from './bridge.js';
+import type { Handler, Payload, Watcher } from './bridge.js';
 import { PeerageError, attempt, fromJson } from './error.js';
 import { EventStream, Subscription } from './events.js';
 import { event as readEvent, member, stats } from './generated/readers.js';
@@ -10,6 +10,7 @@ import type {
   Config,
   Event,
   EventsByName,
+  Explanation,
   LeaveReport,
   Member,
   Stats,
@@ -47,6 +48,10 @@ export interface RequestOptions {
  * A running node. It keeps the process alive until it has ended, unless `unref()` was called;
  * subscriptions and handlers alone never do.
  *
+ * A blocked event loop costs no heartbeat, since the core has threads of its own. If it does not
+ * respond for `unresponsiveAfter`, the others see this member as `unresponsive`, and nobody
+ * suspects it.
+ *
  * Everything that a call says to be wrong is a `PeerageError` with a `code`.
  */
 export class Cluster {
@@ -63,7 +68,7 @@ export class Cluster {
     // `once` takes its listener away by itself.
     this.#emitter.on('removeListener', () => this.#listen());
     keep(this, true);
-    whenEnded(number, Cluster.#ender(new WeakRef(this)));
+    watch(number, Cluster.#watcher(new WeakRef(this)));
   }
 
   /**
@@ -143,6 +148,27 @@ export class Cluster {
   /** Announces these tags in place of the present ones. */
   setTags(tags: Tags): Promise<void> {
     return call((id) => this.#native.setTags(bridge, id, tags));
+  }
+
+  /**
+   * Announces one tag, or another value of it, and leaves the others as they are, also those that
+   * are changed at the same time.
+   */
+  updateTag(key: string, value: string): Promise<void> {
+    return call((id) => this.#native.updateTag(bridge, id, key, value));
+  }
+
+  /** Announces one tag no more. Whether it was announced. */
+  removeTag(key: string): Promise<boolean> {
+    return call((id) => this.#native.removeTag(bridge, id, key));
+  }
+
+  /**
+   * What is known about another node and how we came to know it: who observed what, and what
+   * happened to it before. Nothing about ourselves, and about one that was forgotten.
+   */
+  explain(id: string): Promise<Explanation | null> {
+    return call((number) => this.#native.explain(bridge, number, id));
   }
 
   /**
@@ -288,10 +314,17 @@ export class Cluster {
    * What the bridge holds of a node that nobody else may hold any more. Not made where `this` is
    * at hand: closures of one function hold what any of them names.
    */
-  static #ender(weak: WeakRef<Cluster>): () => void {
-    return () => {
-      const node = weak.deref();
-      if (node !== undefined) node.#end();
+  static #watcher(weak: WeakRef<Cluster>): Watcher {
+    return {
+      ended: () => {
+        const node = weak.deref();
+        if (node !== undefined) node.#end();
+      },
+      // That we are here is the answer.
+      asked: (question) => {
+        const node = weak.deref();
+        if (node !== undefined) node.#native.answerLoop(question);
+      },
     };
   }
 

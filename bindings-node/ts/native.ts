@@ -32,6 +32,10 @@ export interface NativeCluster {
   ): void;
   send(bridge: NativeBridge, call: number, target: unknown, topic: unknown, payload: unknown): void;
   setTags(bridge: NativeBridge, call: number, tags: unknown): void;
+  updateTag(bridge: NativeBridge, call: number, key: unknown, value: unknown): void;
+  removeTag(bridge: NativeBridge, call: number, key: unknown): void;
+  explain(bridge: NativeBridge, call: number, id: unknown): void;
+  answerLoop(question: number): void;
   leave(bridge: NativeBridge, call: number): void;
   shutdownNow(bridge: NativeBridge, call: number): void;
   handle(bridge: NativeBridge, topic: unknown, handler: number): void;

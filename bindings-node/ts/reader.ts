@@ -48,10 +48,6 @@ export class Reader {
     return this.text();
   }
 
-  texts(): string[] {
-    return this.list((reader) => reader.text());
-  }
-
   state(): State {
     return STATES[this.#numbers[this.#at++]!]!;
   }
@@ -62,8 +58,12 @@ export class Reader {
   }
 
   optionalSpan(): number | null {
-    const span = this.#numbers[this.#at++]!;
-    return Number.isNaN(span) ? null : span;
+    return this.optionalNumber();
+  }
+
+  optionalNumber(): number | null {
+    const number = this.#numbers[this.#at++]!;
+    return Number.isNaN(number) ? null : number;
   }
 
   /** Records of one batch may share their tags, so nobody may change them. */

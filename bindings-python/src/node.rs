@@ -48,7 +48,7 @@ pub(crate) fn start(
 }
 
 /// A handle to a node. Dropping it stops the node, without waiting and without a goodbye.
-#[pyclass(frozen, module = "peerage._native")]
+#[pyclass(frozen, weakref, module = "peerage._native")]
 pub(crate) struct Node {
     cluster: Local<Cluster>,
     /// Until the program had its turn to add handlers.
@@ -156,6 +156,90 @@ impl Node {
             self.look(py, |cluster| Ok((cluster.clone(), FACE.tags("tags", tags)?)))?;
         calls::begin(py, port, ticket, async move {
             cluster.set_tags(tags).await.map(|()| Outcome::Nothing)
+        })
+    }
+
+    fn update_tag(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        ticket: u64,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
+        let (key, value) = (from_python(key)?, from_python(value)?);
+        let (cluster, key, value) = self.look(py, |cluster| {
+            Ok((cluster.clone(), FACE.text("key", key)?, FACE.text("value", value)?))
+        })?;
+        calls::begin(py, port, ticket, async move {
+            cluster.update_tag(&key, &value).await.map(|()| Outcome::Nothing)
+        })
+    }
+
+    fn remove_tag(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        ticket: u64,
+        key: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
+        let key = from_python(key)?;
+        let (cluster, key) =
+            self.look(py, |cluster| Ok((cluster.clone(), FACE.text("key", key)?)))?;
+        calls::begin(
+            py,
+            port,
+            ticket,
+            async move { cluster.remove_tag(&key).await.map(Outcome::Flag) },
+        )
+    }
+
+    fn explain(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        ticket: u64,
+        id: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
+        let id = from_python(id)?;
+        let (cluster, id) = self.look(py, |cluster| Ok((cluster.clone(), FACE.text("id", id)?)))?;
+        calls::begin(
+            py,
+            port,
+            ticket,
+            async move { cluster.explain(&id).await.map(Outcome::Explained) },
+        )
+    }
+
+    /// Asks the port's loop from now on, under this number, whether it responds, until the loop or
+    /// the node has ended.
+    fn watch_loop(&self, py: Python<'_>, port: &Port, number: u64) -> PyResult<()> {
+        let mailbox = port.mailbox().or_raise(py)?;
+        let mut questions = self.look(py, |cluster| Ok(cluster.loop_questions()))?;
+        let closed = mailbox.closed();
+        let ask = async move {
+            while let Some(question) = questions.next().await {
+                if !mailbox.question(number, question) {
+                    return;
+                }
+            }
+        };
+        let watch = async move {
+            tokio::select! {
+                () = ask => {}
+                () = closed => {}
+            }
+            Ok(())
+        };
+        guarded(|| Ok(boundary::run(watch, |_| {}))).or_raise(py)?;
+        Ok(())
+    }
+
+    /// The loop's answer.
+    fn answer_loop(&self, py: Python<'_>, question: u64) -> PyResult<()> {
+        self.look(py, |cluster| {
+            cluster.answer_loop(question);
+            Ok(())
         })
     }
 

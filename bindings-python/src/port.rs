@@ -2,13 +2,15 @@
 //!
 //! 1. Whoever leaves a note writes a byte only if nobody has since the loop last looked: one wake
 //!    for any number of notes.
-//! 2. The queue holds at most one note for each call that the loop waits for, and one for each
-//!    inbound request under way, whose number the core limits. A request that is given up before
-//!    the loop has seen it is taken out again: a blocked loop piles up nothing.
+//! 2. The queue holds at most one note for each call that the loop waits for, one for each
+//!    inbound request under way, whose number the core limits, and one for each node, which asks
+//!    the next question when the last was answered. A request that is given up before the loop has
+//!    seen it is taken out again: a blocked loop piles up nothing.
 //! 3. A note that cannot be delivered any more is dropped, and what it holds is released.
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     io::{self, Read, Write},
     sync::{
         Arc,
@@ -18,12 +20,13 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use peerage::{Cluster, Error, LeaveReport, Result, boundary::Gate};
+use peerage::{Cluster, Error, Explanation, LeaveReport, Result, boundary::Gate};
 use pyo3::{
     IntoPyObjectExt,
     prelude::*,
     types::{PyBytes, PyList},
 };
+use tokio::sync::watch;
 
 use crate::{
     described,
@@ -41,9 +44,11 @@ use std::{net::TcpStream as Stream, os::windows::io::AsRawSocket};
 /// What a call that has ended gives back.
 pub(crate) enum Outcome {
     Nothing,
+    Flag(bool),
     Node(Cluster, Gate),
     Bytes(Bytes),
     Report(Arc<LeaveReport>),
+    Explained(Option<Explanation>),
 }
 
 /// What the loop is to be told.
@@ -56,12 +61,16 @@ struct Notes {
     asked: BTreeMap<u64, (u64, Asked)>,
     /// Requests that the loop has been told of and that nobody waits for any more.
     given_up: Vec<u64>,
+    /// Whether the loop responds, by the number of the node that wants to know.
+    questions: Vec<(u64, u64)>,
 }
 
 /// Where notes are left, from any thread and without Python.
 pub(crate) struct Mailbox {
     /// `None` once nobody looks any more.
     notes: Mutex<Option<Notes>>,
+    /// Becomes true then.
+    closed: watch::Sender<bool>,
     /// A byte is on its way to the loop.
     woken: AtomicBool,
     /// Both ends live here, so that a write never meets a closed pipe.
@@ -75,7 +84,8 @@ impl Mailbox {
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
         let notes = Mutex::new(Some(Notes::default()));
-        Ok(Self { notes, woken: AtomicBool::new(false), reader, writer })
+        let closed = watch::Sender::new(false);
+        Ok(Self { notes, closed, woken: AtomicBool::new(false), reader, writer })
     }
 
     /// A call has ended.
@@ -86,6 +96,17 @@ impl Mailbox {
     /// A request has come; `false` if nobody looks any more.
     pub(crate) fn asked(&self, handler: u64, asked: Asked) -> bool {
         self.leave(|notes| drop(notes.asked.insert(asked.id, (handler, asked))))
+    }
+
+    /// A node wants to know whether the loop responds; `false` if nobody looks any more.
+    pub(crate) fn question(&self, node: u64, question: u64) -> bool {
+        self.leave(|notes| notes.questions.push((node, question)))
+    }
+
+    /// Waits until nobody looks any more.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closed = self.closed.subscribe();
+        async move { drop(closed.wait_for(|closed| *closed).await) }
     }
 
     /// Whoever made this request has gone.
@@ -127,6 +148,7 @@ impl Mailbox {
         // What notes hold is dropped unlocked.
         let left = self.notes.lock().take();
         drop(left);
+        self.closed.send_replace(true);
         self.wake();
     }
 }
@@ -182,10 +204,11 @@ impl Port {
     }
 
     /// All notes that wait, each as (kind, key, value): 0 a call's result, 1 its exception,
-    /// 2 a request for a handler, 3 a request that nobody waits for any more.
+    /// 2 a request for a handler, 3 a request that nobody waits for any more, 4 a node's question
+    /// whether the loop responds.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
-        let Notes { done, asked, given_up } = self.0.get().or_raise(py)?.take();
+        let Notes { done, asked, given_up, questions } = self.0.get().or_raise(py)?.take();
         for (ticket, result) in done {
             let value = match result {
                 Ok(outcome) => converted(py, outcome),
@@ -201,6 +224,9 @@ impl Port {
         }
         for id in given_up {
             list.append((3, id, py.None()))?;
+        }
+        for (node, question) in questions {
+            list.append((4, node, question))?;
         }
         Ok(list)
     }
@@ -230,6 +256,10 @@ fn converted(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
         Outcome::Nothing => Ok(py.None().into_bound(py)),
         Outcome::Node(cluster, gate) => Node::new(cluster, gate).into_bound_py_any(py),
         Outcome::Bytes(bytes) => Ok(PyBytes::new(py, &bytes).into_any()),
+        Outcome::Flag(flag) => flag.into_bound_py_any(py),
+        Outcome::Explained(found) => {
+            found.map(|found| described::Explanation(found.into())).into_bound_py_any(py)
+        }
         Outcome::Report(report) => described::LeaveReport(report).into_bound_py_any(py),
     }
 }

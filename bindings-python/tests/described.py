@@ -55,6 +55,8 @@ FIELDS = [
     Field("event_queue", "count", 1, 1000000),
     Field("leave_timeout", "duration", 0, 60),
     Field("drain_timeout", "duration", 0, 60),
+    Field("state_dir", "path", None, None),
+    Field("unresponsive_after", "duration", 0.1, 3600),
 ]
 
 ERRORS = {
@@ -92,6 +94,8 @@ EVENTS = {
     "LocalHealthChanged": ["score"],
     "NameConflict": ["id"],
     "EventsDropped": ["count", "members"],
+    "HealthCheckFailed": ["member", "observers"],
+    "StateSetAside": ["path", "reason"],
 }
 
 RECORDS = {
@@ -103,6 +107,35 @@ RECORDS = {
         "addr",
         "tags",
         "rtt",
+        "unresponsive",
+    ],
+    "Observation": [
+        "observer",
+        "phi",
+        "missed_probes",
+        "direction",
+        "health_score",
+    ],
+    "Happened": [
+        "ago",
+        "what",
+        "state",
+        "incarnation",
+        "observers",
+    ],
+    "Explanation": [
+        "id",
+        "state",
+        "incarnation",
+        "linked",
+        "watched",
+        "phi",
+        "heard",
+        "unseen",
+        "missed_probes",
+        "refute_within",
+        "observers",
+        "history",
     ],
     "Phase": [
         "name",

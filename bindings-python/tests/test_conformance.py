@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import peerage
 import pytest
-from peerage import Cluster, Event, Events, Request, generate_secret
+from peerage import Cluster, Event, Events, Observation, Request, generate_secret
 from support import PATIENCE, ROOT, awaited, never
 
 SCENARIOS = sorted((ROOT / "tests/conformance/scenarios").glob("*.json"))
@@ -79,6 +79,34 @@ class Scene:
     async def set_tags(self, node: str, tags: dict[str, str]) -> None:
         await self.nodes[node].set_tags(tags)
 
+    async def update_tag(self, node: str, key: str, value: str) -> None:
+        await self.nodes[node].update_tag(key, value)
+
+    async def update_tags_at_once(self, node: str, tags: dict[str, str]) -> None:
+        calls = (self.nodes[node].update_tag(key, value) for key, value in tags.items())
+        await asyncio.gather(*calls)
+
+    async def remove_tag(self, node: str, key: str, expect: bool) -> None:
+        assert await self.nodes[node].remove_tag(key) is expect
+
+    async def explain(self, node: str, id: str, expect: dict[str, str] | None) -> None:
+        found = await self.nodes[node].explain(id)
+        if found is None or expect is None:
+            assert found is None
+            assert expect is None
+            return
+        first, last = found.history[0], found.history[-1]
+        assert {"state": found.state, "begins": first.what, "ends": last.what} == expect, found
+        assert found.id == id
+        ages = [happened.ago for happened in found.history]
+        assert ages == sorted(ages, reverse=True)
+        assert found.phi is None or 0 <= found.phi <= 1000
+        for seconds in (found.heard, found.refute_within):
+            assert seconds is None or seconds >= 0
+        for happened in found.history:
+            sound(happened.observers)
+        sound(found.observers)
+
     async def handle(self, node: str, topic: str, does: str) -> None:
         bag: list[bytes] = []
 
@@ -130,11 +158,25 @@ class Scene:
 
     async def events(self, subscription: str, expect: list[list[str | None]]) -> None:
         for expected in expect:
+            await self.expected(subscription, expected)
+
+    async def evidence(self, subscription: str, expect: list[str], observers: list[str]) -> None:
+        event = await self.expected(subscription, expect)
+        assert isinstance(event, peerage.MemberSuspected | peerage.MemberFailed)
+        ids = [seen.observer for seen in event.observers]
+        assert ids
+        assert len(set(ids)) == len(ids)
+        assert set(ids) <= set(observers)
+        sound(event.observers)
+
+    async def expected(self, subscription: str, expected: Sequence[str | None]) -> Event:
+        """The next event, which is this one."""
+        event = await self.next(subscription)
+        while event.kind in ("LocalHealthChanged", "HealthCheckFailed"):
             event = await self.next(subscription)
-            while event.kind == "LocalHealthChanged":
-                event = await self.next(subscription)
-            member = getattr(event, "member", None)
-            assert [event.kind, member and member.id] == expected, event
+        member = getattr(event, "member", None)
+        assert [event.kind, member and member.id] == expected, event
+        return event
 
     async def ended(self, subscription: str) -> None:
         async for _ in self.subscriptions[subscription]:
@@ -182,6 +224,15 @@ class Scene:
         if isinstance(value, str) and value.startswith("@"):
             return self.secrets.get(value) or self.nodes[value[1:]].addr
         return value
+
+
+def sound(observers: Sequence[Observation]) -> None:
+    """Observations are as the README says."""
+    for seen in observers:
+        assert seen.phi is None or 0 <= seen.phi <= 1000, seen
+        assert seen.missed_probes >= 0, seen
+        assert seen.direction in ("fromMember", "toMember", "both", "unknown"), seen
+        assert 0 <= seen.health_score <= 8, seen
 
 
 def carried(payload: dict[str, Any]) -> bytes:

@@ -79,6 +79,7 @@ async def test_the_worker_works_and_leaves(how: str) -> None:
                 "instance": f"{member.instance:016x}",
                 "incarnation": member.incarnation,
                 "state": "alive",
+                "unresponsive": False,
                 "tags": member.tags,
             }
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
 import sys
 import time
 import weakref
+from collections.abc import AsyncIterator
+from typing import Any
 
 import peerage
 import pytest
-from peerage import Cluster, MemberFailed, MemberSuspected
+from peerage import Cluster, LocalHealthChanged, MemberFailed, MemberSuspected, MemberUpdated
 from peerage._bridge import Bridge
-from support import PATIENCE, QUICK, ROOT, awaited, python, two_nodes, until
+from support import PATIENCE, QUICK, ROOT, awaited, next_event, python, two_nodes, until
 
 #: What the programs below begin with: a node, a subscription that waits, a handler, a request.
 BUSY = """
@@ -166,65 +169,130 @@ assert asyncio.run(main()) == b"y"
     assert ended.returncode == 0, ended.stderr
 
 
-#: A node in a process of its own, which holds its GIL for ten seconds when told to.
+#: A node in a process of its own, which when told to blocks its loop for some time: it holds the
+#: GIL, or sleeps.
 HOLDER = """
 import asyncio, ctypes, json, sys, time
 from peerage import Cluster
 
 async def main():
     seed, secret, config = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    how, seconds = sys.argv[4], float(sys.argv[5])
+    told = lambda: asyncio.to_thread(sys.stdin.readline)
     async with Cluster(cluster="test", node_id="held", secret=secret, seeds=[seed], **config) as c:
         await c.join(30)
         print("joined", flush=True)
-        sys.stdin.readline()
+        await told()
         began = time.monotonic()
         # PyDLL, unlike CDLL, keeps the GIL: no thread of Python's runs meanwhile.
-        if sys.platform == "win32":
-            ctypes.PyDLL("kernel32").Sleep(10_000)
+        if how == "sleep":
+            time.sleep(seconds)
+        elif sys.platform == "win32":
+            ctypes.PyDLL("kernel32").Sleep(int(seconds * 1000))
         else:
-            ctypes.PyDLL(None).usleep(10_000_000)
+            ctypes.PyDLL(None).usleep(int(seconds * 1e6))
         print(round(time.monotonic() - began, 1), flush=True)
-        sys.stdin.readline()
+        await told()
         print(c.stats().refutations, flush=True)
 
 asyncio.run(main())
 """
 
 
+@contextlib.asynccontextmanager
+async def holder(
+    a: Cluster, secret: str, config: dict[str, Any], how: str, seconds: float
+) -> AsyncIterator[tuple[asyncio.StreamWriter, asyncio.StreamReader]]:
+    """The program above, joined; it must end well once it was told to."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", HOLDER, a.addr, secret, json.dumps(config), how, str(seconds)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "bindings-python/python")},
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        assert await asyncio.wait_for(child.stdout.readline(), PATIENCE) == b"joined\n"
+        await until("it is there", lambda: a.stats().alive == 2)
+        yield child.stdin, child.stdout
+        assert await asyncio.wait_for(child.wait(), PATIENCE) == 0
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
 @awaited
 async def test_a_gil_held_for_ten_seconds_costs_no_heartbeat() -> None:
     secret = peerage.generate_secret()
-    async with Cluster(cluster="test", node_id="a", secret=secret, **QUICK) as a:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", HOLDER, a.addr, secret, json.dumps(QUICK)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "bindings-python/python")},
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            assert await child.stdout.readline() == b"joined\n"
-            await until("it is there", lambda: a.stats().alive == 2)
-            events, probes = a.events(), a.stats().probes
-            child.stdin.write(b"hold\n")
-            held = float(await asyncio.wait_for(child.stdout.readline(), 2 * PATIENCE))
-            assert held >= 10
-            # It was judged all the time, and never found wanting.
-            assert a.stats().probes - probes >= 20
-            seen = events._subscription.take(1000) if events._subscription else []
-            assert not [e for e in seen if isinstance(e, MemberSuspected | MemberFailed)], seen
-            member = a.get("held")
-            assert member is not None
-            assert member.state == "alive"
-            child.stdin.write(b"end\n")
-            assert await child.stdout.readline() == b"0\n"
-            assert await asyncio.wait_for(child.wait(), PATIENCE) == 0
-        finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
+    async with (
+        Cluster(cluster="test", node_id="a", secret=secret, **QUICK) as a,
+        holder(a, secret, QUICK, "gil", 10) as (tell, said),
+    ):
+        events, probes = a.events(), a.stats().probes
+        tell.write(b"hold\n")
+        held = float(await asyncio.wait_for(said.readline(), 2 * PATIENCE))
+        assert held >= 10
+        # It was judged all the time, and never found wanting.
+        assert a.stats().probes - probes >= 20
+        seen = events._subscription.take(1000) if events._subscription else []
+        assert not [e for e in seen if isinstance(e, MemberSuspected | MemberFailed)], seen
+        member = a.get("held")
+        assert member is not None
+        assert member.state == "alive"
+        tell.write(b"end\n")
+        assert await said.readline() == b"0\n"
+
+
+@pytest.mark.parametrize("how", ["gil", "sleep"])
+@awaited
+async def test_a_blocked_loop_is_unresponsive_and_never_suspect(how: str) -> None:
+    secret = peerage.generate_secret()
+    config = {"unresponsive_after": 0.5}
+    async with (
+        Cluster(cluster="test", node_id="a", secret=secret) as a,
+        holder(a, secret, config, how, 3) as (tell, said),
+    ):
+        events = a.events()
+        flags: list[bool] = []
+        tell.write(b"hold\n")
+        while flags != [True, False]:
+            event = await next_event(events)
+            # No suspicion, and nobody failed to reach it.
+            assert isinstance(event, MemberUpdated | LocalHealthChanged), event
+            if isinstance(event, MemberUpdated):
+                assert event.member.id == "held"
+                assert event.member.state == "alive"
+                flags.append(event.member.unresponsive)
+        assert float(await said.readline()) >= 3
+        explained = await a.explain("held")
+        assert explained is not None
+        assert all(happened.state == "alive" for happened in explained.history)
+        tell.write(b"end\n")
+        assert await said.readline() == b"0\n"
+
+
+def test_a_loop_that_has_ended_is_not_asked_any_more() -> None:
+    async def begin() -> Cluster:
+        a = await Cluster.start(cluster="test", node_id="a", insecure=True, unresponsive_after=0.1)
+        await a.join()  # by then the node goes about its business
+        deadline = time.monotonic() + PATIENCE
+        while not a.local.unresponsive:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # the loop is blocked
+        return a
+
+    a = asyncio.run(begin())
+    gc.collect()
+    deadline = time.monotonic() + PATIENCE
+    while a.local.unresponsive:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.5)
+    assert not a.local.unresponsive
+    asyncio.run(a.shutdown_now())
 
 
 @awaited

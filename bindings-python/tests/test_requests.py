@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 import gc
 import logging
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import peerage
 import pytest
@@ -214,6 +214,7 @@ async def test_a_blocked_loop_piles_up_nothing() -> None:
     secret = peerage.generate_secret()
     async with Cluster(cluster="test", node_id="a", secret=secret) as a:
         a.handle("x", lambda request: handled.append(request))
+        await a.join()  # by then others can join it
 
         async def hurry() -> None:
             """Asks often and waits for a short time only, from a loop of its own."""
@@ -225,10 +226,8 @@ async def test_a_blocked_loop_piles_up_nothing() -> None:
                         assert isinstance(result, peerage.PeerageError)
                 await nothing_under_way(a, b)
 
-        other = threading.Thread(target=lambda: asyncio.run(hurry()))
-        other.start()
-        other.join(2 * PATIENCE)  # which blocks our loop
-        assert not other.is_alive()
+        with ThreadPoolExecutor() as other:
+            other.submit(asyncio.run, hurry()).result(2 * PATIENCE)  # which blocks our loop
         assert a.stats().requests_in == 0
         a.handle("y", lambda _: b"")
         await a.request("a", "y")

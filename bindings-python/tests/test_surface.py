@@ -10,7 +10,15 @@ from datetime import timedelta
 import peerage
 import pytest
 from described import ERRORS
-from peerage import Cluster, MemberJoined, MemberLeft, MemberUpdated, Request, generate_secret
+from peerage import (
+    Cluster,
+    Explanation,
+    MemberJoined,
+    MemberLeft,
+    MemberUpdated,
+    Request,
+    generate_secret,
+)
 from support import (
     PATIENCE,
     awaited,
@@ -102,6 +110,49 @@ async def test_two_nodes_find_ask_and_leave_each_other() -> None:
 
 
 @awaited
+async def test_tags_change_one_by_one_and_none_is_lost() -> None:
+    async with two_nodes() as (a, b):
+        keys = [f"key {n}" for n in range(20)]
+        await asyncio.gather(*(b.update_tag(key, "größe-雪-🦀") for key in keys))
+        assert b.local.tags == dict.fromkeys(keys, "größe-雪-🦀")
+        assert await b.remove_tag("key 0") is True
+        assert await b.remove_tag("key 0") is False
+        await b.update_tag("key 1", "")
+        expected = {**dict.fromkeys(keys[2:], "größe-雪-🦀"), "key 1": ""}
+
+        def known() -> bool:
+            member = a.get("b")
+            return member is not None and member.tags == expected
+
+        await until("a knows", known)
+
+
+@awaited
+async def test_an_explanation_says_what_is_known_of_a_member() -> None:
+    async with two_nodes() as (a, b):
+        found = await a.explain("b")
+        deadline = time.monotonic() + PATIENCE
+        while not (found and found.watched):  # watch edges are laid after a while
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+            found = await a.explain("b")
+        assert isinstance(found, Explanation)
+        assert (found.id, found.state, found.missed_probes) == ("b", "alive", 0)
+        assert found.incarnation == b.local.incarnation
+        assert found.linked
+        assert found.phi is None or 0 <= found.phi <= 1000
+        assert found.heard is None or found.heard >= 0
+        assert found.refute_within is None
+        assert found.observers == ()
+        assert [(h.what, h.state, h.observers) for h in found.history] == [
+            ("MemberJoined", "alive", ())
+        ]
+        assert repr(found).startswith("Explanation(id='b', state='alive', ")
+        assert await a.explain("a") is None
+        assert await a.explain("nobody") is None
+
+
+@awaited
 async def test_after_the_end_everything_says_so() -> None:
     async with two_nodes() as (a, b):
         events = a.events()
@@ -113,6 +164,9 @@ async def test_after_the_end_everything_says_so() -> None:
             a.request("b", "x"),
             a.send("b", "x"),
             a.set_tags({}),
+            a.update_tag("x", "y"),
+            a.remove_tag("x"),
+            a.explain("b"),
             a.join(),
         ):
             error = await refused(call)
@@ -176,6 +230,10 @@ async def test_arguments_are_refused_by_name() -> None:
             "payload": a.request("a", "x", 5),  # type: ignore[arg-type]
             "deadline": a.request("a", "x", deadline=-1.0),
             "tags": a.set_tags({"": "x"}),
+            "tag": a.update_tag("", "x"),
+            "key": a.remove_tag(5),  # type: ignore[arg-type]
+            "value": a.update_tag("x", 5),  # type: ignore[arg-type]
+            "id": a.explain(5),  # type: ignore[arg-type]
         }
         for field, call in wrong.items():
             error = await refused(call)

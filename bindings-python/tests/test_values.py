@@ -11,7 +11,7 @@ from typing import Any
 import peerage
 import pytest
 from described import EVENTS, FIELDS, RECORDS, Field
-from peerage import Cluster, Event, Events, Member, _native
+from peerage import Cluster, Event, Events, Member, Observation, _native
 from support import ROOT, awaited, refused
 
 SAMPLES = json.loads((ROOT / "tests/conformance/echo.json").read_text(encoding="utf-8"))
@@ -93,6 +93,8 @@ def as_json(value: object) -> object:
         for name in ("incarnation", "instance"):
             shown[name] = str(shown[name])
         return shown
+    if isinstance(value, Observation):
+        return {name: as_json(getattr(value, name)) for name in RECORDS["Observation"]}
     if isinstance(value, tuple):
         return [as_json(item) for item in value]
     return value
@@ -212,6 +214,8 @@ async def test_every_field_takes_its_limits() -> None:
                 config[field.name] = limit
         # These two hang together.
         config["probe_interval"], config["probe_timeout"] = 60, timedelta(milliseconds=50)
+        # There is room for the watch edges.
+        config["links_max"] = max(config["links_max"], 2 * config["watch_rings"] + 8)
         config["tags"] = {str(n): "x" * 8 for n in range(64)}
         config["advertise"] = None
         cluster = await Cluster.start(**config)

@@ -18,7 +18,12 @@ def about(event: Event) -> str:
         case peerage.MemberJoined(member) | peerage.MemberUpdated(member):
             return assert_type(member, peerage.Member).id
         case peerage.MemberSuspected(member, observers):
-            return member.id + ", ".join(assert_type(observers, tuple[str, ...]))
+            seen = assert_type(observers, tuple[peerage.Observation, ...])
+            return member.id + ", ".join(f"{o.observer}: {o.phi}" for o in seen)
+        case peerage.HealthCheckFailed(member, observers):
+            return str(assert_type(observers[0].phi, float | None))
+        case peerage.StateSetAside(path, reason):
+            return assert_type(path, str) + assert_type(reason, str)
         case peerage.MemberRecovered(member) | peerage.MemberLeft(member):
             return assert_type(member.tags, dict[str, str])["role"]
         case peerage.MemberFailed(member, _, replaced):
@@ -57,6 +62,12 @@ async def surface(config: Config) -> None:
     assert_type(cluster.local.state, Literal["alive", "suspect", "failed", "left"])
     assert_type(cluster.get("x"), peerage.Member | None)
     assert_type(cluster.closed, peerage.PeerageError | None)
+    assert_type(await cluster.update_tag("role", "worker"), None)
+    assert_type(await cluster.remove_tag("role"), bool)
+    explained = await cluster.explain("x")
+    assert_type(explained, peerage.Explanation | None)
+    if explained is not None:
+        assert_type(explained.history[0].observers, tuple[peerage.Observation, ...])
     assert_type(await cluster.request("x", "y", "z", timedelta(seconds=1)), bytes)
 
     @cluster.handle("typed")
@@ -73,5 +84,6 @@ async def surface(config: Config) -> None:
     await Cluster.start(cluster="x", node_id="y", listen=7000)  # type: ignore[arg-type]
     await Cluster.start(cluster="x")  # type: ignore[call-arg]
     await cluster.request("x", "y", 5)  # type: ignore[arg-type]
+    await cluster.update_tag("x")  # type: ignore[call-arg]
     cluster.handle("x", lambda _: 5)  # type: ignore[type-var]
     cluster.local.id = "x"  # type: ignore[misc]

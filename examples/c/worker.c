@@ -146,9 +146,10 @@ static void report_view(const peerage_cluster *cluster)
         printf(",\"instance\":\"%016" PRIx64 "\",\"incarnation\":%" PRIu64 ",\"state\":\"%s\"",
             member->instance, member->incarnation, peerage_state_name(member->state));
         if (member->rtt == UINT64_MAX)
-            printf(",\"rtt_us\":null,\"tags\":{");
+            printf(",\"rtt_us\":null");
         else
-            printf(",\"rtt_us\":%" PRIu64 ",\"tags\":{", member->rtt);
+            printf(",\"rtt_us\":%" PRIu64, member->rtt);
+        printf(",\"unresponsive\":%s,\"tags\":{", member->unresponsive ? "true" : "false");
         for (size_t tag = 0; tag < member->tags.count; tag++) {
             if (tag > 0) putchar(',');
             print_text(member->tags.items[tag].key);

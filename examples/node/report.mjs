@@ -49,7 +49,7 @@ export class Report {
   }
 }
 
-function row({ id, instance, incarnation, state, rtt, tags }) {
+function row({ id, instance, incarnation, state, rtt, unresponsive, tags }) {
   return {
     id,
     // As text: a JSON number does not hold 64 bits everywhere.
@@ -57,6 +57,7 @@ function row({ id, instance, incarnation, state, rtt, tags }) {
     incarnation: Number(incarnation),
     state,
     rtt_us: rtt === null ? null : Math.round(rtt * 1000),
+    unresponsive,
     tags,
   };
 }

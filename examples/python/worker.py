@@ -127,6 +127,7 @@ def row(member: Member) -> dict[str, object]:
         "incarnation": member.incarnation,
         "state": member.state,
         "rtt_us": None if member.rtt is None else round(member.rtt * 1e6),
+        "unresponsive": member.unresponsive,
         "tags": member.tags,
     }
 

@@ -69,6 +69,7 @@ struct Row {
     incarnation: u64,
     state: &'static str,
     rtt_us: Option<u64>,
+    unresponsive: bool,
     tags: Tags,
 }
 
@@ -80,6 +81,7 @@ impl From<Arc<Member>> for Row {
             incarnation: member.incarnation,
             state: member.state.as_str(),
             rtt_us: member.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            unresponsive: member.unresponsive,
             tags: member.tags.clone(),
         }
     }

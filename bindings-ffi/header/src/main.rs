@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use cbindgen::{Builder, Config, DocumentationStyle, Language, SortKey, Style};
 
 /// In the order that the header has them; the echo mode is not in it.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 17] = [
     "generated/codes",
     "call",
     "text",
@@ -18,7 +18,9 @@ const SOURCES: [&str; 15] = [
     "config",
     "generated/record",
     "cluster",
+    "responsive",
     "members",
+    "explain",
     "messages",
     "handler",
     "generated/event",

@@ -75,6 +75,13 @@ pub const PEERAGE_EVENT_LOCAL_HEALTH_CHANGED: i32 = 7;
 pub const PEERAGE_EVENT_NAME_CONFLICT: i32 = 8;
 /// This subscriber was too slow and missed events. What it knew is replaced by `members`.
 pub const PEERAGE_EVENT_EVENTS_DROPPED: i32 = 9;
+/// We ourselves could not reach a member: its heartbeats stayed away for too long, or it answered
+/// no probe, not even through others. Once until it is heard again. A suspicion follows, unless
+/// there is one already.
+pub const PEERAGE_EVENT_HEALTH_CHECK_FAILED: i32 = 10;
+/// A file in the state directory was damaged and could not be read. It was set aside under another
+/// name, and the node began without it.
+pub const PEERAGE_EVENT_STATE_SET_ASIDE: i32 = 11;
 /// It answers.
 pub const PEERAGE_STATE_ALIVE: i32 = 0;
 /// Somebody could not reach it; it has time to refute.
@@ -143,6 +150,8 @@ const NAMES_OF_PEERAGE_EVENT_NAME: &[(i32, &CStr)] = &[
     (7, c"LocalHealthChanged"),
     (8, c"NameConflict"),
     (9, c"EventsDropped"),
+    (10, c"HealthCheckFailed"),
+    (11, c"StateSetAside"),
 ];
 
 /// The name of a member's state, as logs and every language write it; `"unknown"` for a

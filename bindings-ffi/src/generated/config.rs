@@ -111,6 +111,13 @@ pub struct peerage_config {
     pub leave_timeout: u64,
     /// How long leaving waits for requests under way. 0 ms to 60 s, default 2 s. Milliseconds.
     pub drain_timeout: u64,
+    /// A directory in which this node keeps its incarnation and the members that it last knew, so that
+    /// a cluster that was stopped as a whole finds itself again without seeds. Made if it is missing.
+    /// One node a directory. Default: nothing is kept.
+    pub state_dir: peerage_str,
+    /// How long the program's loop may leave the binding's question unanswered before the others are
+    /// told that this member is unresponsive. 100 ms to 1 h, default 5 s. Milliseconds.
+    pub unresponsive_after: u64,
 }
 
 impl peerage_config {
@@ -154,6 +161,8 @@ impl peerage_config {
             event_queue: 1024,
             leave_timeout: 5000,
             drain_timeout: 2000,
+            state_dir: peerage_str::NONE,
+            unresponsive_after: 5000,
         }
     }
 
@@ -202,6 +211,8 @@ impl peerage_config {
                 ("event_queue".into(), Value::from(u64::from(self.event_queue))),
                 ("leave_timeout".into(), Value::from(self.leave_timeout)),
                 ("drain_timeout".into(), Value::from(self.drain_timeout)),
+                ("state_dir".into(), self.state_dir.value()),
+                ("unresponsive_after".into(), Value::from(self.unresponsive_after)),
             ]
         }
     }

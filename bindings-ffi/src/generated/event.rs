@@ -7,9 +7,9 @@ use std::ptr;
 use peerage::{Event, EventKind};
 
 use crate::{
-    arena::{Arena, peerage_member_list},
+    arena::{Arena, peerage_member_list, peerage_observation_list},
     generated::record::peerage_member,
-    text::{peerage_str, peerage_strs},
+    text::peerage_str,
 };
 
 /// One event. One struct holds all kinds; a field that the kind does not have is zero,
@@ -21,11 +21,11 @@ pub struct peerage_event {
     pub kind: i32,
     /// Its place in the one order of all events of this node.
     pub seq: u64,
-    /// MemberJoined, MemberUpdated, MemberSuspected, MemberRecovered, MemberFailed, MemberLeft: The
-    /// member as it is now.
+    /// MemberJoined, MemberUpdated, MemberSuspected, MemberRecovered, MemberFailed, MemberLeft,
+    /// HealthCheckFailed: The member as it is now.
     pub member: *const peerage_member,
-    /// MemberSuspected, MemberFailed: Who raised the suspicion.
-    pub observers: peerage_strs,
+    /// MemberSuspected, MemberFailed, HealthCheckFailed: Who raised the suspicion, and what they saw.
+    pub observers: peerage_observation_list,
     /// MemberFailed: Another process has taken over its id. False for others.
     pub replaced: bool,
     /// LocalHealthChanged: The new score, 0 to 8.
@@ -36,6 +36,10 @@ pub struct peerage_event {
     pub count: u64,
     /// EventsDropped: All members as of this event, in order of their ids, ourselves included.
     pub members: peerage_member_list,
+    /// StateSetAside: Where the damaged file is now.
+    pub path: peerage_str,
+    /// StateSetAside: What was wrong with it.
+    pub reason: peerage_str,
 }
 
 /// The event as C has it; what it points to lives in the event and in the arena.
@@ -44,12 +48,14 @@ pub(crate) fn flat(event: &Event, arena: &mut Arena) -> peerage_event {
         kind: 0,
         seq: event.seq,
         member: ptr::null(),
-        observers: peerage_strs::NONE,
+        observers: peerage_observation_list::NONE,
         replaced: false,
         score: 0,
         id: peerage_str::NONE,
         count: 0,
         members: peerage_member_list::NONE,
+        path: peerage_str::NONE,
+        reason: peerage_str::NONE,
     };
     match &event.kind {
         EventKind::MemberJoined { member } => {
@@ -63,7 +69,7 @@ pub(crate) fn flat(event: &Event, arena: &mut Arena) -> peerage_event {
         EventKind::MemberSuspected { member, observers } => {
             flat.kind = 3;
             flat.member = arena.member(member);
-            flat.observers = arena.ids(observers);
+            flat.observers = arena.observations(observers);
         }
         EventKind::MemberRecovered { member } => {
             flat.kind = 4;
@@ -72,7 +78,7 @@ pub(crate) fn flat(event: &Event, arena: &mut Arena) -> peerage_event {
         EventKind::MemberFailed { member, observers, replaced } => {
             flat.kind = 5;
             flat.member = arena.member(member);
-            flat.observers = arena.ids(observers);
+            flat.observers = arena.observations(observers);
             flat.replaced = *replaced;
         }
         EventKind::MemberLeft { member } => {
@@ -91,6 +97,16 @@ pub(crate) fn flat(event: &Event, arena: &mut Arena) -> peerage_event {
             flat.kind = 9;
             flat.count = crate::arena::count(*count);
             flat.members = arena.members(members);
+        }
+        EventKind::HealthCheckFailed { member, observers } => {
+            flat.kind = 10;
+            flat.member = arena.member(member);
+            flat.observers = arena.observations(observers);
+        }
+        EventKind::StateSetAside { path, reason } => {
+            flat.kind = 11;
+            flat.path = peerage_str::of(path);
+            flat.reason = peerage_str::of(reason);
         }
         _ => {} // a kind that the description does not have cannot be built
     }

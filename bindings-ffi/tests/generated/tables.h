@@ -9,7 +9,8 @@
 
 typedef enum {
     KIND_TEXT, KIND_TEXTS, KIND_TAGS, KIND_FLAG, KIND_U32, KIND_U64, KIND_BOOL,
-    KIND_MEMBER, KIND_MEMBERS, KIND_COUNT, KIND_STATE, KIND_SPAN, KIND_MAYBE_SPAN
+    KIND_MEMBER, KIND_MEMBERS, KIND_COUNT, KIND_STATE, KIND_SPAN, KIND_MAYBE_SPAN,
+    KIND_OBSERVATIONS, KIND_MAYBE_NUMBER
 } table_kind;
 
 typedef struct {
@@ -64,6 +65,8 @@ static const table_field CONFIG_FIELDS[] = {
     {"event_queue", KIND_U32, offsetof(peerage_config, event_queue), 1u, 1000000u},
     {"leave_timeout", KIND_U64, offsetof(peerage_config, leave_timeout), 0u, 60000u},
     {"drain_timeout", KIND_U64, offsetof(peerage_config, drain_timeout), 0u, 60000u},
+    {"state_dir", KIND_TEXT, offsetof(peerage_config, state_dir), 0u, 0u},
+    {"unresponsive_after", KIND_U64, offsetof(peerage_config, unresponsive_after), 100u, 3600000u},
 };
 
 static const table_field MEMBER_FIELDS[] = {
@@ -74,6 +77,15 @@ static const table_field MEMBER_FIELDS[] = {
     {"addr", KIND_TEXT, offsetof(peerage_member, addr), 0, 0},
     {"tags", KIND_TAGS, offsetof(peerage_member, tags), 0, 0},
     {"rtt", KIND_MAYBE_SPAN, offsetof(peerage_member, rtt), 0, 0},
+    {"unresponsive", KIND_BOOL, offsetof(peerage_member, unresponsive), 0, 0},
+};
+
+static const table_field OBSERVATION_FIELDS[] = {
+    {"observer", KIND_TEXT, offsetof(peerage_observation, observer), 0, 0},
+    {"phi", KIND_MAYBE_NUMBER, offsetof(peerage_observation, phi), 0, 0},
+    {"missed_probes", KIND_COUNT, offsetof(peerage_observation, missed_probes), 0, 0},
+    {"direction", KIND_TEXT, offsetof(peerage_observation, direction), 0, 0},
+    {"health_score", KIND_COUNT, offsetof(peerage_observation, health_score), 0, 0},
 };
 
 static const table_field STATS_FIELDS[] = {
@@ -124,16 +136,20 @@ static const table_event EVENT_FIELDS[] = {
     {PEERAGE_EVENT_MEMBER_JOINED, {"member", KIND_MEMBER, offsetof(peerage_event, member), 0, 0}},
     {PEERAGE_EVENT_MEMBER_UPDATED, {"member", KIND_MEMBER, offsetof(peerage_event, member), 0, 0}},
     {PEERAGE_EVENT_MEMBER_SUSPECTED, {"member", KIND_MEMBER, offsetof(peerage_event, member), 0, 0}},
-    {PEERAGE_EVENT_MEMBER_SUSPECTED, {"observers", KIND_TEXTS, offsetof(peerage_event, observers), 0, 0}},
+    {PEERAGE_EVENT_MEMBER_SUSPECTED, {"observers", KIND_OBSERVATIONS, offsetof(peerage_event, observers), 0, 0}},
     {PEERAGE_EVENT_MEMBER_RECOVERED, {"member", KIND_MEMBER, offsetof(peerage_event, member), 0, 0}},
     {PEERAGE_EVENT_MEMBER_FAILED, {"member", KIND_MEMBER, offsetof(peerage_event, member), 0, 0}},
-    {PEERAGE_EVENT_MEMBER_FAILED, {"observers", KIND_TEXTS, offsetof(peerage_event, observers), 0, 0}},
+    {PEERAGE_EVENT_MEMBER_FAILED, {"observers", KIND_OBSERVATIONS, offsetof(peerage_event, observers), 0, 0}},
     {PEERAGE_EVENT_MEMBER_FAILED, {"replaced", KIND_BOOL, offsetof(peerage_event, replaced), 0, 0}},
     {PEERAGE_EVENT_MEMBER_LEFT, {"member", KIND_MEMBER, offsetof(peerage_event, member), 0, 0}},
     {PEERAGE_EVENT_LOCAL_HEALTH_CHANGED, {"score", KIND_COUNT, offsetof(peerage_event, score), 0, 0}},
     {PEERAGE_EVENT_NAME_CONFLICT, {"id", KIND_TEXT, offsetof(peerage_event, id), 0, 0}},
     {PEERAGE_EVENT_EVENTS_DROPPED, {"count", KIND_U64, offsetof(peerage_event, count), 0, 0}},
     {PEERAGE_EVENT_EVENTS_DROPPED, {"members", KIND_MEMBERS, offsetof(peerage_event, members), 0, 0}},
+    {PEERAGE_EVENT_HEALTH_CHECK_FAILED, {"member", KIND_MEMBER, offsetof(peerage_event, member), 0, 0}},
+    {PEERAGE_EVENT_HEALTH_CHECK_FAILED, {"observers", KIND_OBSERVATIONS, offsetof(peerage_event, observers), 0, 0}},
+    {PEERAGE_EVENT_STATE_SET_ASIDE, {"path", KIND_TEXT, offsetof(peerage_event, path), 0, 0}},
+    {PEERAGE_EVENT_STATE_SET_ASIDE, {"reason", KIND_TEXT, offsetof(peerage_event, reason), 0, 0}},
 };
 
 #endif

@@ -1,12 +1,13 @@
-// Joins, then does not let its event loop run for as long as it is told.
+// Joins, then does not let its event loop run for as long as it is told; leaves when told.
 import { Cluster } from 'peerage';
 
-const [seed, secret, milliseconds] = process.argv.slice(2);
+const [seed, secret, milliseconds, unresponsiveAfter] = process.argv.slice(2);
 const node = await Cluster.start({
   cluster: 'test',
   nodeId: 'blocked',
   secret,
   seeds: [seed],
+  unresponsiveAfter: Number(unresponsiveAfter),
 });
 await node.join();
 let heard = 0;
@@ -16,9 +17,11 @@ node.handle('work', () => {
   handled += 1;
   return 'done';
 });
+const bye = new Promise((resolve) => node.handle('bye', () => resolve()));
 await node.setTags({ state: 'blocked' });
 const end = performance.now() + Number(milliseconds);
 while (performance.now() < end);
 await node.setTags({ state: 'free' });
 console.log(JSON.stringify({ heard, handled, requestsIn: node.stats().requestsIn }));
+await bye;
 await node.leave();

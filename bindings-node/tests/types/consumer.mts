@@ -1,6 +1,15 @@
 // Compiled and never run: what a TypeScript program sees of the package.
 import { Cluster, Code, PeerageError, generateSecret } from 'peerage';
-import type { Config, Event, LeaveReport, Member, MemberFailed, Stats } from 'peerage';
+import type {
+  Config,
+  Event,
+  Explanation,
+  LeaveReport,
+  Member,
+  MemberFailed,
+  Observation,
+  Stats,
+} from 'peerage';
 
 const config: Config = { cluster: 'c', nodeId: 'n', secret: generateSecret(), payloadMax: 1n };
 await using cluster: Cluster = await Cluster.start(config);
@@ -14,8 +23,9 @@ cluster.handle('nothing', () => {});
 cluster
   .on('memberFailed', (event) => {
     const failed: MemberFailed = event;
-    const observers: readonly string[] = failed.observers;
-    void observers;
+    const observers: readonly Observation[] = failed.observers;
+    const phi: number | null | undefined = observers[0]?.phi;
+    void phi;
   })
   .once('closed', (reason) => void (reason.code === Code.Closed))
   .off('event', (event: Event) => void event.seq);
@@ -33,18 +43,29 @@ for await (const event of cluster.events()) {
       void score;
       break;
     }
+    case 'StateSetAside': {
+      const path: string = event.path;
+      void path;
+      break;
+    }
     case 'NameConflict':
       void event.id;
       break;
     default: {
-      const { instance, rtt, tags }: Member = event.member;
+      const { instance, rtt, tags, unresponsive }: Member = event.member;
+      const flag: boolean = unresponsive;
       const number: bigint = instance;
       const milliseconds: number | null = rtt;
       const role: string | undefined = tags['role'];
-      void [number, milliseconds, role];
+      void [flag, number, milliseconds, role];
     }
   }
 }
+
+await cluster.updateTag('role', 'worker');
+const removed: boolean = await cluster.removeTag('role');
+const explanation: Explanation | null = await cluster.explain('other');
+void [removed, explanation?.history[0]?.ago, explanation?.refuteWithin];
 
 const stats: Stats = cluster.stats();
 const report: LeaveReport = await cluster.leave();
@@ -63,5 +84,7 @@ void Cluster.start({ ...config, linksMax: '5' });
 cluster.on('memberVanished', () => {});
 // @ts-expect-error nodes are made by start
 void new Cluster();
+// @ts-expect-error one tag has a name and a value
+void cluster.updateTag('role');
 // @ts-expect-error tags are shared and must not be changed
 cluster.local.tags['x'] = 'y';

@@ -6,6 +6,9 @@ import type { Reader } from '../reader.js';
 import type {
   Event,
   Member,
+  Observation,
+  Happened,
+  Explanation,
   Phase,
   LeaveReport,
   Stats,
@@ -20,6 +23,44 @@ export function member(r: Reader): Member {
     addr: r.address(),
     tags: r.tags(),
     rtt: r.optionalSpan(),
+    unresponsive: r.flag(),
+  };
+}
+
+export function observation(r: Reader): Observation {
+  return {
+    observer: r.text(),
+    phi: r.optionalNumber(),
+    missedProbes: r.count(),
+    direction: r.text(),
+    healthScore: r.count(),
+  };
+}
+
+export function happened(r: Reader): Happened {
+  return {
+    ago: r.span(),
+    what: r.text(),
+    state: r.state(),
+    incarnation: r.u64(),
+    observers: r.list(observation),
+  };
+}
+
+export function explanation(r: Reader): Explanation {
+  return {
+    id: r.text(),
+    state: r.state(),
+    incarnation: r.u64(),
+    linked: r.flag(),
+    watched: r.flag(),
+    phi: r.optionalNumber(),
+    heard: r.optionalSpan(),
+    unseen: r.count(),
+    missedProbes: r.count(),
+    refuteWithin: r.optionalSpan(),
+    observers: r.list(observation),
+    history: r.list(happened),
   };
 }
 
@@ -105,7 +146,7 @@ export function event(r: Reader): Event {
         seq,
         kind: 'MemberSuspected',
         member: member(r),
-        observers: r.texts(),
+        observers: r.list(observation),
       };
     case 4:
       return {
@@ -118,7 +159,7 @@ export function event(r: Reader): Event {
         seq,
         kind: 'MemberFailed',
         member: member(r),
-        observers: r.texts(),
+        observers: r.list(observation),
         replaced: r.flag(),
       };
     case 6:
@@ -145,6 +186,20 @@ export function event(r: Reader): Event {
         kind: 'EventsDropped',
         count: r.u64(),
         members: r.list(member),
+      };
+    case 10:
+      return {
+        seq,
+        kind: 'HealthCheckFailed',
+        member: member(r),
+        observers: r.list(observation),
+      };
+    case 11:
+      return {
+        seq,
+        kind: 'StateSetAside',
+        path: r.text(),
+        reason: r.text(),
       };
     default:
       throw new Error(`an event of the unknown kind ${kind}`);

@@ -23,6 +23,8 @@ export const EVENT_NAMES: Readonly<Record<Event['kind'], keyof EventsByName>> = 
   LocalHealthChanged: 'localHealthChanged',
   NameConflict: 'nameConflict',
   EventsDropped: 'eventsDropped',
+  HealthCheckFailed: 'healthCheckFailed',
+  StateSetAside: 'stateSetAside',
 };
 
 /** One configuration field: times in milliseconds. */
@@ -74,4 +76,6 @@ export const CONFIG_FIELDS: readonly ConfigField[] = [
   { name: 'eventQueue', kind: 'count', required: false, min: 1, max: 1000000, default: 1024 },
   { name: 'leaveTimeout', kind: 'duration', required: false, min: 0, max: 60000, default: 5000 },
   { name: 'drainTimeout', kind: 'duration', required: false, min: 0, max: 60000, default: 2000 },
+  { name: 'stateDir', kind: 'path', required: false },
+  { name: 'unresponsiveAfter', kind: 'duration', required: false, min: 100, max: 3600000, default: 5000 },
 ];

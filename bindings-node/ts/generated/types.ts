@@ -134,6 +134,17 @@ export interface Config {
   leaveTimeout?: number | undefined;
   /** How long leaving waits for requests under way. 0 ms to 60 s, default 2 s. */
   drainTimeout?: number | undefined;
+  /**
+   * A directory in which this node keeps its incarnation and the members that it last knew, so that
+   * a cluster that was stopped as a whole finds itself again without seeds. Made if it is missing.
+   * One node a directory. Default: nothing is kept.
+   */
+  stateDir?: string | undefined;
+  /**
+   * How long the program's loop may leave the binding's question unanswered before the others are
+   * told that this member is unresponsive. 100 ms to 1 h, default 5 s.
+   */
+  unresponsiveAfter?: number | undefined;
 }
 
 /** A stable code for each kind of error: the same text in every language. */
@@ -224,6 +235,76 @@ export interface Member {
    * ourselves.
    */
   readonly rtt: number | null;
+  /**
+   * It says that its program does not respond: its language's loop has not answered for
+   * `unresponsive_after`. The node itself is alive.
+   */
+  readonly unresponsive: boolean;
+}
+
+/** What one observer saw when it could not reach a member. */
+export interface Observation {
+  /** Who could not reach the member. */
+  readonly observer: string;
+  /**
+   * How surprising the silence of the member's heartbeats was, at most 1000 (phi accrual,
+   * Hayashibara et al. 2004); nothing if the observer does not watch it.
+   */
+  readonly phi: number | null;
+  /** How many probes in a row the member had not answered, not even through others. */
+  readonly missedProbes: number;
+  /**
+   * Which way fails: `fromMember` (we don't hear them), `toMember` (they don't hear us), `both` or
+   * `unknown`.
+   */
+  readonly direction: string;
+  /** The observer's trust in its own timing, 0 (full) to 8. */
+  readonly healthScore: number;
+}
+
+/** One thing that happened to a member, as this node saw it. */
+export interface Happened {
+  /** How long ago. */
+  readonly ago: number;
+  /** The event's name, as `MemberSuspected`. */
+  readonly what: string;
+  /** The member's state after it. */
+  readonly state: State;
+  /** Its incarnation after it. */
+  readonly incarnation: bigint;
+  /** Who could not reach it, where that was the cause. */
+  readonly observers: readonly Observation[];
+}
+
+/** What this node knows about one member, and how it came to know it. */
+export interface Explanation {
+  /** The member's id. */
+  readonly id: string;
+  /** What it is believed to be. */
+  readonly state: State;
+  /** Its incarnation. */
+  readonly incarnation: bigint;
+  /** Whether there is a link to it. */
+  readonly linked: boolean;
+  /** Whether we watch it: our judgement of its silence counts. */
+  readonly watched: boolean;
+  /**
+   * How surprising its silence is to us now, at most 1000; nothing without a watch edge, or if
+   * nothing was heard on it yet.
+   */
+  readonly phi: number | null;
+  /** How long ago we last heard a heartbeat of it; nothing as before. */
+  readonly heard: number | null;
+  /** How many of our last heartbeats it has not seen. */
+  readonly unseen: number;
+  /** How many of our probes in a row it has not answered, not even through others. */
+  readonly missedProbes: number;
+  /** How long it still has to refute, while it is suspect. */
+  readonly refuteWithin: number | null;
+  /** Who could not reach it, while it is suspect or failed. */
+  readonly observers: readonly Observation[];
+  /** What happened to it, the oldest first; at most 32. */
+  readonly history: readonly Happened[];
 }
 
 /** One phase of a node's end. */
@@ -357,8 +438,8 @@ export interface MemberSuspected {
   readonly kind: 'MemberSuspected';
   /** The member as it is now. */
   readonly member: Member;
-  /** Who raised the suspicion. */
-  readonly observers: readonly string[];
+  /** Who raised the suspicion, and what they saw. */
+  readonly observers: readonly Observation[];
 }
 
 /** A suspected member refuted. */
@@ -377,8 +458,8 @@ export interface MemberFailed {
   readonly kind: 'MemberFailed';
   /** The member as it was last known. */
   readonly member: Member;
-  /** Who raised or confirmed the suspicion, as far as is known here. */
-  readonly observers: readonly string[];
+  /** Who raised or confirmed the suspicion and what they saw, as far as is known here. */
+  readonly observers: readonly Observation[];
   /** Another process has taken over its id. */
   readonly replaced: boolean;
 }
@@ -424,6 +505,35 @@ export interface EventsDropped {
   readonly members: readonly Member[];
 }
 
+/**
+ * We ourselves could not reach a member: its heartbeats stayed away for too long, or it answered no
+ * probe, not even through others. Once until it is heard again. A suspicion follows, unless there
+ * is one already.
+ */
+export interface HealthCheckFailed {
+  /** The place in the one order of all events of this node. */
+  readonly seq: bigint;
+  readonly kind: 'HealthCheckFailed';
+  /** The member as it was when we noticed. */
+  readonly member: Member;
+  /** What we saw: one observation, our own. */
+  readonly observers: readonly Observation[];
+}
+
+/**
+ * A file in the state directory was damaged and could not be read. It was set aside under another
+ * name, and the node began without it.
+ */
+export interface StateSetAside {
+  /** The place in the one order of all events of this node. */
+  readonly seq: bigint;
+  readonly kind: 'StateSetAside';
+  /** Where the damaged file is now. */
+  readonly path: string;
+  /** What was wrong with it. */
+  readonly reason: string;
+}
+
 /** One event. Events are about other members, unless they say otherwise. */
 export type Event =
   | MemberJoined
@@ -434,7 +544,9 @@ export type Event =
   | MemberLeft
   | LocalHealthChanged
   | NameConflict
-  | EventsDropped;
+  | EventsDropped
+  | HealthCheckFailed
+  | StateSetAside;
 
 /** What `on` hears, by name. */
 export interface EventsByName {
@@ -459,4 +571,15 @@ export interface EventsByName {
   nameConflict: [event: NameConflict];
   /** This subscriber was too slow and missed events. What it knew is replaced by `members`. */
   eventsDropped: [event: EventsDropped];
+  /**
+   * We ourselves could not reach a member: its heartbeats stayed away for too long, or it answered
+   * no probe, not even through others. Once until it is heard again. A suspicion follows, unless
+   * there is one already.
+   */
+  healthCheckFailed: [event: HealthCheckFailed];
+  /**
+   * A file in the state directory was damaged and could not be read. It was set aside under another
+   * name, and the node began without it.
+   */
+  stateSetAside: [event: StateSetAside];
 }

@@ -24,7 +24,7 @@ from peerage import _native
 _log = logging.getLogger("peerage")
 
 # The kinds of notes, as `Port.drain` has them.
-_RESULT, _EXCEPTION, _ASKED, _GAVE_UP = range(4)
+_RESULT, _EXCEPTION, _ASKED, _GAVE_UP, _QUESTION = range(5)
 
 _bridges: weakref.WeakValueDictionary[int, Bridge] = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
@@ -52,6 +52,8 @@ class Bridge:
             weakref.WeakValueDictionary()
         )
         self._serving: dict[int, asyncio.Task[None]] = {}
+        # Only its cluster holds a node, so that it can be collected.
+        self._nodes: weakref.WeakValueDictionary[int, _native.Node] = weakref.WeakValueDictionary()
         # Whatever happens to run first must not lend its context to all that follows.
         contextvars.Context().run(self._watch)
 
@@ -95,6 +97,12 @@ class Bridge:
         """Requests under the registration's number go to its handler from now on."""
         self._handlers[registration.number] = registration
 
+    def watch(self, node: _native.Node) -> None:
+        """Lets the others know, from now on, when the loop does not respond."""
+        number = next(_numbers)
+        self._nodes[number] = node
+        node.watch_loop(self.port, number)
+
     def retire(self, registration: Registration) -> None:
         """Lets a handler go after the requests that have come for it."""
         # The loop may be closed: then nothing comes any more.
@@ -125,8 +133,11 @@ class Bridge:
                     self._serve(key, value)
                 except (KeyboardInterrupt, SystemExit) as error:
                     stop = error  # once the other notes are delivered
-            elif task := self._serving.get(key):
-                task.cancel()
+            elif kind == _GAVE_UP:
+                if task := self._serving.get(key):
+                    task.cancel()
+            elif node := self._nodes.get(key):
+                node.answer_loop(value)  # that we are here is the answer
         if stop is not None:
             raise stop
 

@@ -14,7 +14,7 @@ from peerage._bridge import Bridge, Registration
 from peerage._errors import ClosedError
 from peerage._events import Events
 from peerage._failure import PeerageError
-from peerage._native import LeaveReport, Member, Request, Stats
+from peerage._native import Explanation, LeaveReport, Member, Request, Stats
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -49,7 +49,8 @@ class Cluster:
     Reads (`members`, `get` and so on) never wait. Calls that are awaited may be made from any
     event loop; cancelling the task cancels the call, on both nodes. Handlers run on the event loop
     that the node was started in. The core has threads of its own: neither a busy event loop nor a
-    held GIL costs a heartbeat.
+    held GIL costs a heartbeat. If that loop does not respond for `unresponsive_after`, the others
+    see this member as `unresponsive`, and nobody suspects it.
 
     Dropping the last reference stops the node without a goodbye: others will find it failed. A
     process that was forked off cannot use the nodes of its parent: everything raises `ClosedError`.
@@ -142,6 +143,25 @@ class Cluster:
         """Announces these tags in place of the present ones."""
         await self._call(self._node.set_tags, tags)
 
+    async def update_tag(self, key: str, value: str) -> None:
+        """Announces one tag, or another value of it.
+
+        The others stay as they are, also those that another task changes at the same time.
+        """
+        await self._call(self._node.update_tag, key, value)
+
+    async def remove_tag(self, key: str) -> bool:
+        """Announces one tag no more; whether it was announced."""
+        return cast("bool", await self._call(self._node.remove_tag, key))
+
+    async def explain(self, id: str) -> Explanation | None:
+        """What is known about another node and how we came to know it.
+
+        Who observed what, and what happened to it before. `None` about ourselves, and about one
+        that was forgotten.
+        """
+        return cast("Explanation | None", await self._call(self._node.explain, id))
+
     async def request(
         self,
         target: str,
@@ -216,6 +236,7 @@ class Cluster:
         config, self._config = self._config, None
         self._running = await bridge.call(_native.start, config)
         self._bridge = weakref.ref(bridge)
+        bridge.watch(self._running)
         # Others see the node once the program had its turn: until it first waits for something it
         # may add handlers and subscriptions, and nobody asks it in vain.
         asyncio.get_running_loop().call_soon(self._running.open)

@@ -136,3 +136,12 @@ class Config(_Required, total=False):
     """How long leaving waits for the announcement to spread. 0 ms to 60 s, default 5 s."""
     drain_timeout: float | timedelta | None
     """How long leaving waits for requests under way. 0 ms to 60 s, default 2 s."""
+    state_dir: str | PathLike[str] | None
+    """A directory in which this node keeps its incarnation and the members that it last knew, so
+    that a cluster that was stopped as a whole finds itself again without seeds. Made if it is
+    missing. One node a directory. Default: nothing is kept.
+    """
+    unresponsive_after: float | timedelta | None
+    """How long the program's loop may leave the binding's question unanswered before the others
+    are told that this member is unresponsive. 100 ms to 1 h, default 5 s.
+    """

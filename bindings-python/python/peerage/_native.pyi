@@ -10,6 +10,9 @@ __all__ = [
     "Asked",
     "Call",
     "EventsDropped",
+    "Explanation",
+    "Happened",
+    "HealthCheckFailed",
     "LeaveReport",
     "LocalHealthChanged",
     "Member",
@@ -21,9 +24,11 @@ __all__ = [
     "MemberUpdated",
     "NameConflict",
     "Node",
+    "Observation",
     "Phase",
     "Port",
     "Request",
+    "StateSetAside",
     "Stats",
     "Subscription",
     "echo_events",
@@ -65,6 +70,11 @@ class Node:
     def events(self) -> Subscription: ...
     def join(self, port: Port, ticket: int, deadline: object) -> Call: ...
     def set_tags(self, port: Port, ticket: int, tags: object) -> Call: ...
+    def update_tag(self, port: Port, ticket: int, key: object, value: object) -> Call: ...
+    def remove_tag(self, port: Port, ticket: int, key: object) -> Call: ...
+    def explain(self, port: Port, ticket: int, id: object) -> Call: ...
+    def watch_loop(self, port: Port, number: int) -> None: ...
+    def answer_loop(self, question: int) -> None: ...
     def request(
         self,
         port: Port,
@@ -117,7 +127,16 @@ class Subscription:
 class Member:
     """What is known about one node."""
 
-    __match_args__: Final = ("id", "instance", "incarnation", "state", "addr", "tags", "rtt")
+    __match_args__: Final = (
+        "id",
+        "instance",
+        "incarnation",
+        "state",
+        "addr",
+        "tags",
+        "rtt",
+        "unresponsive",
+    )
     @property
     def id(self) -> str:
         """The stable name."""
@@ -141,6 +160,120 @@ class Member:
         """The smoothed round trip of our own probes to it; nothing before the first answer, and
         for ourselves.
         """
+    @property
+    def unresponsive(self) -> bool:
+        """It says that its program does not respond: its language's loop has not answered for
+        `unresponsive_after`. The node itself is alive.
+        """
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class Observation:
+    """What one observer saw when it could not reach a member."""
+
+    __match_args__: Final = ("observer", "phi", "missed_probes", "direction", "health_score")
+    @property
+    def observer(self) -> str:
+        """Who could not reach the member."""
+    @property
+    def phi(self) -> float | None:
+        """How surprising the silence of the member's heartbeats was, at most 1000 (phi accrual,
+        Hayashibara et al. 2004); nothing if the observer does not watch it.
+        """
+    @property
+    def missed_probes(self) -> int:
+        """How many probes in a row the member had not answered, not even through others."""
+    @property
+    def direction(self) -> str:
+        """Which way fails: `fromMember` (we don't hear them), `toMember` (they don't hear us),
+        `both` or `unknown`.
+        """
+    @property
+    def health_score(self) -> int:
+        """The observer's trust in its own timing, 0 (full) to 8."""
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class Happened:
+    """One thing that happened to a member, as this node saw it."""
+
+    __match_args__: Final = ("ago", "what", "state", "incarnation", "observers")
+    @property
+    def ago(self) -> float:
+        """How long ago."""
+    @property
+    def what(self) -> str:
+        """The event's name, as `MemberSuspected`."""
+    @property
+    def state(self) -> State:
+        """The member's state after it."""
+    @property
+    def incarnation(self) -> int:
+        """Its incarnation after it."""
+    @property
+    def observers(self) -> tuple[Observation, ...]:
+        """Who could not reach it, where that was the cause."""
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class Explanation:
+    """What this node knows about one member, and how it came to know it."""
+
+    __match_args__: Final = (
+        "id",
+        "state",
+        "incarnation",
+        "linked",
+        "watched",
+        "phi",
+        "heard",
+        "unseen",
+        "missed_probes",
+        "refute_within",
+        "observers",
+        "history",
+    )
+    @property
+    def id(self) -> str:
+        """The member's id."""
+    @property
+    def state(self) -> State:
+        """What it is believed to be."""
+    @property
+    def incarnation(self) -> int:
+        """Its incarnation."""
+    @property
+    def linked(self) -> bool:
+        """Whether there is a link to it."""
+    @property
+    def watched(self) -> bool:
+        """Whether we watch it: our judgement of its silence counts."""
+    @property
+    def phi(self) -> float | None:
+        """How surprising its silence is to us now, at most 1000; nothing without a watch edge,
+        or if nothing was heard on it yet.
+        """
+    @property
+    def heard(self) -> float | None:
+        """How long ago we last heard a heartbeat of it; nothing as before."""
+    @property
+    def unseen(self) -> int:
+        """How many of our last heartbeats it has not seen."""
+    @property
+    def missed_probes(self) -> int:
+        """How many of our probes in a row it has not answered, not even through others."""
+    @property
+    def refute_within(self) -> float | None:
+        """How long it still has to refute, while it is suspect."""
+    @property
+    def observers(self) -> tuple[Observation, ...]:
+        """Who could not reach it, while it is suspect or failed."""
+    @property
+    def history(self) -> tuple[Happened, ...]:
+        """What happened to it, the oldest first; at most 32."""
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -399,8 +532,8 @@ class MemberSuspected:
     def member(self) -> Member:
         """The member as it is now."""
     @property
-    def observers(self) -> tuple[str, ...]:
-        """Who raised the suspicion."""
+    def observers(self) -> tuple[Observation, ...]:
+        """Who raised the suspicion, and what they saw."""
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -432,8 +565,8 @@ class MemberFailed:
     def member(self) -> Member:
         """The member as it was last known."""
     @property
-    def observers(self) -> tuple[str, ...]:
-        """Who raised or confirmed the suspicion, as far as is known here."""
+    def observers(self) -> tuple[Observation, ...]:
+        """Who raised or confirmed the suspicion and what they saw, as far as is known here."""
     @property
     def replaced(self) -> bool:
         """Another process has taken over its id."""
@@ -502,5 +635,46 @@ class EventsDropped:
     @property
     def members(self) -> tuple[Member, ...]:
         """All members as of this event, in order of their ids, ourselves included."""
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class HealthCheckFailed:
+    """We ourselves could not reach a member: its heartbeats stayed away for too long, or it
+    answered no probe, not even through others. Once until it is heard again. A suspicion
+    follows, unless there is one already.
+    """
+
+    kind: ClassVar[Literal["HealthCheckFailed"]]
+    __match_args__: Final = ("member", "observers")
+    @property
+    def seq(self) -> int:
+        """Its place in the one order of all events of this node."""
+    @property
+    def member(self) -> Member:
+        """The member as it was when we noticed."""
+    @property
+    def observers(self) -> tuple[Observation, ...]:
+        """What we saw: one observation, our own."""
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class StateSetAside:
+    """A file in the state directory was damaged and could not be read. It was set aside under
+    another name, and the node began without it.
+    """
+
+    kind: ClassVar[Literal["StateSetAside"]]
+    __match_args__: Final = ("path", "reason")
+    @property
+    def seq(self) -> int:
+        """Its place in the one order of all events of this node."""
+    @property
+    def path(self) -> str:
+        """Where the damaged file is now."""
+    @property
+    def reason(self) -> str:
+        """What was wrong with it."""
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]

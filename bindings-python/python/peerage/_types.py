@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from peerage._native import (
     EventsDropped,
+    HealthCheckFailed,
     LocalHealthChanged,
     MemberFailed,
     MemberJoined,
@@ -17,6 +18,7 @@ from peerage._native import (
     MemberSuspected,
     MemberUpdated,
     NameConflict,
+    StateSetAside,
 )
 
 __all__ = ["Event", "State"]
@@ -31,6 +33,8 @@ Event: TypeAlias = (
     | LocalHealthChanged
     | NameConflict
     | EventsDropped
+    | HealthCheckFailed
+    | StateSetAside
 )
 """Whatever happens in a cluster. Every kind has `kind` and `seq`."""
 

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use peerage::{Event, EventKind, NodeId};
+use peerage::{Event, EventKind, NodeId, Observation};
 use pyo3::{prelude::*, types::PyTuple};
 
-use super::{ids, members, records::Member, same, shown};
+use super::{members, observations, records::Member, same, shown};
 
 /// A member is there that was not, or is there again.
 #[pyclass(frozen, module = "peerage")]
@@ -96,7 +96,7 @@ impl MemberUpdated {
 pub(crate) struct MemberSuspected {
     seq: u64,
     member: Arc<peerage::Member>,
-    observers: Arc<[NodeId]>,
+    observers: Arc<[Observation]>,
 }
 
 #[pymethods]
@@ -124,10 +124,10 @@ impl MemberSuspected {
         Member(self.member.clone())
     }
 
-    /// Who raised the suspicion.
+    /// Who raised the suspicion, and what they saw.
     #[getter]
     fn observers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        ids(py, &self.observers)
+        observations(py, &self.observers)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -185,7 +185,7 @@ impl MemberRecovered {
 pub(crate) struct MemberFailed {
     seq: u64,
     member: Arc<peerage::Member>,
-    observers: Arc<[NodeId]>,
+    observers: Arc<[Observation]>,
     replaced: bool,
 }
 
@@ -214,10 +214,10 @@ impl MemberFailed {
         Member(self.member.clone())
     }
 
-    /// Who raised or confirmed the suspicion, as far as is known here.
+    /// Who raised or confirmed the suspicion and what they saw, as far as is known here.
     #[getter]
     fn observers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        ids(py, &self.observers)
+        observations(py, &self.observers)
     }
 
     /// Another process has taken over its id.
@@ -409,6 +409,105 @@ impl EventsDropped {
     }
 }
 
+/// We ourselves could not reach a member: its heartbeats stayed away for too long, or it answered
+/// no probe, not even through others. Once until it is heard again. A suspicion follows, unless
+/// there is one already.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct HealthCheckFailed {
+    seq: u64,
+    member: Arc<peerage::Member>,
+    observers: Arc<[Observation]>,
+}
+
+#[pymethods]
+impl HealthCheckFailed {
+    #[classattr]
+    #[pyo3(name = "kind")]
+    const KIND: &'static str = "HealthCheckFailed";
+
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 2] = ["member", "observers"];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// Its place in the one order of all events of this node.
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The member as it was when we noticed.
+    #[getter]
+    fn member(&self) -> Member {
+        Member(self.member.clone())
+    }
+
+    /// What we saw: one observation, our own.
+    #[getter]
+    fn observers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        observations(py, &self.observers)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(slf, &["seq", "member", "observers"])
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(slf, other, &["seq", "member", "observers"])
+    }
+}
+
+/// A file in the state directory was damaged and could not be read. It was set aside under another
+/// name, and the node began without it.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct StateSetAside {
+    seq: u64,
+    path: String,
+    reason: String,
+}
+
+#[pymethods]
+impl StateSetAside {
+    #[classattr]
+    #[pyo3(name = "kind")]
+    const KIND: &'static str = "StateSetAside";
+
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 2] = ["path", "reason"];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// Its place in the one order of all events of this node.
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Where the damaged file is now.
+    #[getter]
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What was wrong with it.
+    #[getter]
+    fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(slf, &["seq", "path", "reason"])
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(slf, other, &["seq", "path", "reason"])
+    }
+}
+
 /// An event as an object of its class.
 pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
     let seq = event.seq;
@@ -436,6 +535,12 @@ pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> 
         EventKind::EventsDropped { count, members } => {
             Bound::new(py, EventsDropped { seq, count, members })?.into_any()
         }
+        EventKind::HealthCheckFailed { member, observers } => {
+            Bound::new(py, HealthCheckFailed { seq, member, observers })?.into_any()
+        }
+        EventKind::StateSetAside { path, reason } => {
+            Bound::new(py, StateSetAside { seq, path, reason })?.into_any()
+        }
         other => {
             let name = other.name();
             return Err(crate::failure::exception(
@@ -456,5 +561,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LocalHealthChanged>()?;
     module.add_class::<NameConflict>()?;
     module.add_class::<EventsDropped>()?;
+    module.add_class::<HealthCheckFailed>()?;
+    module.add_class::<StateSetAside>()?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use pyo3::{
 };
 
 pub(crate) use events::event;
-pub(crate) use records::{LeaveReport, Member, Stats};
+pub(crate) use records::{Explanation, LeaveReport, Member, Stats};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     records::add_to(module)?;
@@ -57,8 +57,15 @@ fn members<'py>(py: Python<'py>, all: &[Arc<peerage::Member>]) -> PyResult<Bound
     PyTuple::new(py, all.iter().cloned().map(Member))
 }
 
-fn ids<'py>(py: Python<'py>, all: &[peerage::NodeId]) -> PyResult<Bound<'py, PyTuple>> {
-    PyTuple::new(py, all.iter().map(peerage::NodeId::as_str))
+fn observations<'py>(
+    py: Python<'py>,
+    all: &[peerage::Observation],
+) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, all.iter().cloned().map(|seen| records::Observation(seen.into())))
+}
+
+fn history<'py>(py: Python<'py>, all: &[peerage::Happened]) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, all.iter().cloned().map(|happened| records::Happened(happened.into())))
 }
 
 fn phases<'py>(py: Python<'py>, all: &[peerage::Phase]) -> PyResult<Bound<'py, PyTuple>> {

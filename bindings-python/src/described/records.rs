@@ -9,7 +9,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use super::{phases, same, shown, tags};
+use super::{history, observations, phases, same, shown, tags};
 
 /// What is known about one node.
 #[pyclass(frozen, module = "peerage")]
@@ -20,7 +20,8 @@ impl Member {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 7] = ["id", "instance", "incarnation", "state", "addr", "tags", "rtt"];
+        const NAMES: [&str; 8] =
+            ["id", "instance", "incarnation", "state", "addr", "tags", "rtt", "unresponsive"];
         PyTuple::new(py, NAMES)
     }
 
@@ -69,12 +70,279 @@ impl Member {
         self.0.rtt.map(|t| t.as_secs_f64())
     }
 
+    /// It says that its program does not respond: its language's loop has not answered for
+    /// `unresponsive_after`. The node itself is alive.
+    #[getter]
+    fn unresponsive(&self) -> bool {
+        self.0.unresponsive
+    }
+
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["id", "instance", "incarnation", "state", "addr", "tags", "rtt"])
+        shown(
+            slf,
+            &["id", "instance", "incarnation", "state", "addr", "tags", "rtt", "unresponsive"],
+        )
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["id", "instance", "incarnation", "state", "addr", "tags", "rtt"])
+        same(
+            slf,
+            other,
+            &["id", "instance", "incarnation", "state", "addr", "tags", "rtt", "unresponsive"],
+        )
+    }
+}
+
+/// What one observer saw when it could not reach a member.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct Observation(pub(crate) Arc<peerage::Observation>);
+
+#[pymethods]
+impl Observation {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 5] = ["observer", "phi", "missed_probes", "direction", "health_score"];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// Who could not reach the member.
+    #[getter]
+    fn observer(&self) -> &str {
+        self.0.observer.as_str()
+    }
+
+    /// How surprising the silence of the member's heartbeats was, at most 1000 (phi accrual,
+    /// Hayashibara et al. 2004); nothing if the observer does not watch it.
+    #[getter]
+    fn phi(&self) -> Option<f64> {
+        self.0.phi
+    }
+
+    /// How many probes in a row the member had not answered, not even through others.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn missed_probes(&self) -> u64 {
+        self.0.missed_probes as u64
+    }
+
+    /// Which way fails: `fromMember` (we don't hear them), `toMember` (they don't hear us), `both` or
+    /// `unknown`.
+    #[getter]
+    fn direction(&self) -> &str {
+        self.0.direction.as_str()
+    }
+
+    /// The observer's trust in its own timing, 0 (full) to 8.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn health_score(&self) -> u64 {
+        self.0.health_score as u64
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(slf, &["observer", "phi", "missed_probes", "direction", "health_score"])
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(slf, other, &["observer", "phi", "missed_probes", "direction", "health_score"])
+    }
+}
+
+/// One thing that happened to a member, as this node saw it.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct Happened(pub(crate) Arc<peerage::Happened>);
+
+#[pymethods]
+impl Happened {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 5] = ["ago", "what", "state", "incarnation", "observers"];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// How long ago.
+    #[getter]
+    fn ago(&self) -> f64 {
+        self.0.ago.as_secs_f64()
+    }
+
+    /// The event's name, as `MemberSuspected`.
+    #[getter]
+    fn what(&self) -> &str {
+        self.0.what
+    }
+
+    /// The member's state after it.
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.0.state.as_str()
+    }
+
+    /// Its incarnation after it.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn incarnation(&self) -> u64 {
+        self.0.incarnation as u64
+    }
+
+    /// Who could not reach it, where that was the cause.
+    #[getter]
+    fn observers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        observations(py, &self.0.observers)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(slf, &["ago", "what", "state", "incarnation", "observers"])
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(slf, other, &["ago", "what", "state", "incarnation", "observers"])
+    }
+}
+
+/// What this node knows about one member, and how it came to know it.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct Explanation(pub(crate) Arc<peerage::Explanation>);
+
+#[pymethods]
+impl Explanation {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 12] = [
+            "id",
+            "state",
+            "incarnation",
+            "linked",
+            "watched",
+            "phi",
+            "heard",
+            "unseen",
+            "missed_probes",
+            "refute_within",
+            "observers",
+            "history",
+        ];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// The member's id.
+    #[getter]
+    fn id(&self) -> &str {
+        self.0.id.as_str()
+    }
+
+    /// What it is believed to be.
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.0.state.as_str()
+    }
+
+    /// Its incarnation.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn incarnation(&self) -> u64 {
+        self.0.incarnation as u64
+    }
+
+    /// Whether there is a link to it.
+    #[getter]
+    fn linked(&self) -> bool {
+        self.0.linked
+    }
+
+    /// Whether we watch it: our judgement of its silence counts.
+    #[getter]
+    fn watched(&self) -> bool {
+        self.0.watched
+    }
+
+    /// How surprising its silence is to us now, at most 1000; nothing without a watch edge, or if
+    /// nothing was heard on it yet.
+    #[getter]
+    fn phi(&self) -> Option<f64> {
+        self.0.phi
+    }
+
+    /// How long ago we last heard a heartbeat of it; nothing as before.
+    #[getter]
+    fn heard(&self) -> Option<f64> {
+        self.0.heard.map(|t| t.as_secs_f64())
+    }
+
+    /// How many of our last heartbeats it has not seen.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn unseen(&self) -> u64 {
+        self.0.unseen as u64
+    }
+
+    /// How many of our probes in a row it has not answered, not even through others.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn missed_probes(&self) -> u64 {
+        self.0.missed_probes as u64
+    }
+
+    /// How long it still has to refute, while it is suspect.
+    #[getter]
+    fn refute_within(&self) -> Option<f64> {
+        self.0.refute_within.map(|t| t.as_secs_f64())
+    }
+
+    /// Who could not reach it, while it is suspect or failed.
+    #[getter]
+    fn observers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        observations(py, &self.0.observers)
+    }
+
+    /// What happened to it, the oldest first; at most 32.
+    #[getter]
+    fn history<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        history(py, &self.0.history)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(
+            slf,
+            &[
+                "id",
+                "state",
+                "incarnation",
+                "linked",
+                "watched",
+                "phi",
+                "heard",
+                "unseen",
+                "missed_probes",
+                "refute_within",
+                "observers",
+                "history",
+            ],
+        )
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(
+            slf,
+            other,
+            &[
+                "id",
+                "state",
+                "incarnation",
+                "linked",
+                "watched",
+                "phi",
+                "heard",
+                "unseen",
+                "missed_probes",
+                "refute_within",
+                "observers",
+                "history",
+            ],
+        )
     }
 }
 
@@ -597,6 +865,9 @@ impl Stats {
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Member>()?;
+    module.add_class::<Observation>()?;
+    module.add_class::<Happened>()?;
+    module.add_class::<Explanation>()?;
     module.add_class::<Phase>()?;
     module.add_class::<LeaveReport>()?;
     module.add_class::<Stats>()?;

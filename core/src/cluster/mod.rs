@@ -279,9 +279,11 @@ impl Cluster {
         LoopQuestions {
             answers: self.0.shared.answers.clone(),
             commands: self.0.commands.downgrade(),
+            ended: self.0.ended.clone(),
             after: self.0.shared.unresponsive_after,
             asked: 0,
             next_at: tokio::time::Instant::now(),
+            told: false,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     Secret,
+    event::EventKind,
     transport::{Class, tests::PANIC_FRAME},
 };
 
@@ -53,4 +54,97 @@ async fn a_panic_in_a_pump_ends_the_node_loudly_and_nobody_else() {
     assert!(error.to_string().contains("the pump was asked to panic"), "{error}");
     std::net::UdpSocket::bind(addr).unwrap();
     assert!(other.closed().is_none());
+}
+
+/// A node whose loop is late after this time, somebody who sees it, and its questions.
+async fn asked(after: Duration) -> (Cluster, Cluster, LoopQuestions) {
+    let secret = Secret::generate();
+    let other = Cluster::builder("c", "other").secret(secret.clone()).start().await.unwrap();
+    let node = Cluster::builder("c", "n").secret(secret).seed(other.addr());
+    let node = node.unresponsive_after(after).start().await.unwrap();
+    node.join(Duration::from_secs(10)).await.unwrap();
+    let questions = node.loop_questions();
+    (other, node, questions)
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), work).await.expect("it takes too long")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_that_does_not_answer_is_told_and_never_suspected() {
+    let (other, node, mut questions) = asked(Duration::from_millis(300)).await;
+    let mut events = other.events();
+    let seen = |unresponsive| other.get("n").is_some_and(|m| m.unresponsive == unresponsive);
+    for expected in 1..=3 {
+        let question = soon(questions.next()).await.unwrap();
+        assert_eq!(question, expected);
+        node.answer_loop(question);
+    }
+    let unanswered = soon(questions.next()).await.unwrap();
+    let next = tokio::spawn(async move { (questions.next().await, questions) });
+    until("it is told", || seen(true)).await;
+    assert!(node.local().unresponsive);
+    assert!(!next.is_finished());
+    // An answer to an older question is none.
+    node.answer_loop(unanswered - 1);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(node.local().unresponsive);
+    node.answer_loop(unanswered);
+    let (question, _questions) = soon(next).await.unwrap();
+    assert_eq!(question, Some(unanswered + 1));
+    until("it responds again", || seen(false)).await;
+    let mut updates = Vec::new();
+    while let Some(event) = events.try_next() {
+        match event.kind {
+            EventKind::MemberUpdated { member } => updates.push(member.unresponsive),
+            EventKind::LocalHealthChanged { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(updates, [true, false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_end_with_the_node_whatever_they_wait_for() {
+    // For the time of the next one.
+    let (_other, node, mut questions) = asked(Duration::from_secs(3600)).await;
+    node.answer_loop(soon(questions.next()).await.unwrap());
+    let next = tokio::spawn(async move { questions.next().await });
+    node.leave().await.unwrap();
+    assert_eq!(soon(next).await.unwrap(), None);
+
+    // For an answer that is not late yet.
+    let (_other, node, mut questions) = asked(Duration::from_secs(3600)).await;
+    soon(questions.next()).await.unwrap();
+    let next = tokio::spawn(async move { questions.next().await });
+    drop(node);
+    assert_eq!(soon(next).await.unwrap(), None);
+
+    // For one that is.
+    let (other, node, mut questions) = asked(Duration::from_millis(100)).await;
+    soon(questions.next()).await.unwrap();
+    let next = tokio::spawn(async move { questions.next().await });
+    until("it is told", || other.get("n").is_some_and(|m| m.unresponsive)).await;
+    drop(node);
+    assert_eq!(soon(next).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_asked_any_more_responds() {
+    let (other, _node, mut questions) = asked(Duration::from_millis(100)).await;
+    let seen = |unresponsive| other.get("n").is_some_and(|m| m.unresponsive == unresponsive);
+    soon(questions.next()).await.unwrap();
+    let next = tokio::spawn(async move { questions.next().await });
+    until("it is told", || seen(true)).await;
+    next.abort();
+    until("it responds", || seen(false)).await;
 }

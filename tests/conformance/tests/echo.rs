@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use peerage::{EventKind, Member, boundary::sample_events};
+use peerage::{EventKind, Member, Observation, boundary::sample_events};
 use serde_json::{Value, json};
 
 #[test]
@@ -32,11 +32,15 @@ fn neutral(kind: &EventKind) -> Value {
         | EventKind::MemberRecovered { member: m }
         | EventKind::MemberLeft { member: m } => json!({ "member": member(m) }),
         EventKind::MemberSuspected { member: m, observers } => {
-            json!({ "member": member(m), "observers": texts(observers) })
+            json!({ "member": member(m), "observers": seen(observers) })
         }
         EventKind::MemberFailed { member: m, observers, replaced } => {
-            json!({ "member": member(m), "observers": texts(observers), "replaced": replaced })
+            json!({ "member": member(m), "observers": seen(observers), "replaced": replaced })
         }
+        EventKind::HealthCheckFailed { member: m, observers } => {
+            json!({ "member": member(m), "observers": seen(observers) })
+        }
+        EventKind::StateSetAside { path, reason } => json!({ "path": path, "reason": reason }),
         EventKind::LocalHealthChanged { score } => json!({ "score": score }),
         EventKind::NameConflict { id } => json!({ "id": id.as_str() }),
         EventKind::EventsDropped { count, members } => {
@@ -49,8 +53,17 @@ fn neutral(kind: &EventKind) -> Value {
     object
 }
 
-fn texts(ids: &[peerage::NodeId]) -> Vec<&str> {
-    ids.iter().map(|id| id.as_str()).collect()
+fn seen(observers: &[Observation]) -> Vec<Value> {
+    let seen = |o: &Observation| {
+        json!({
+            "observer": o.observer.as_str(),
+            "phi": o.phi,
+            "missed_probes": o.missed_probes,
+            "direction": o.direction.as_str(),
+            "health_score": o.health_score,
+        })
+    };
+    observers.iter().map(seen).collect()
 }
 
 fn member(member: &Member) -> Value {
@@ -62,5 +75,6 @@ fn member(member: &Member) -> Value {
         "addr": member.addr.to_string(),
         "tags": &*member.tags,
         "rtt_us": member.rtt.map(|rtt| rtt.as_micros() as u64),
+        "unresponsive": member.unresponsive,
     })
 }

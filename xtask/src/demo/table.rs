@@ -65,7 +65,7 @@ fn cluster<'a>(world: &'a World, members: &BTreeSet<&'a str>) -> Table<'a> {
     let widths = [Constraint::Length(9), Constraint::Length(12)]
         .into_iter()
         .chain(world.nodes.keys().map(|_| Constraint::Fill(1)));
-    let title = " state, incarnation and round trip, as each process sees them ";
+    let title = " state (! unresponsive), incarnation and round trip, as each process sees them ";
     Table::new(rows, widths).header(TableRow::new(header)).block(Block::bordered().title(title))
 }
 
@@ -78,7 +78,7 @@ fn cell(row: Option<&Row>) -> Cell<'static> {
         _ => Color::DarkGray,
     };
     Cell::from(Text::from(vec![
-        Line::styled(row.state.clone(), Style::new().fg(color)),
+        Line::styled(state(row), Style::new().fg(color)),
         Line::styled(format!("i{} {}", row.incarnation, rtt(row)), dim()),
     ]))
 }
@@ -114,7 +114,9 @@ pub(super) fn text(world: &World) -> String {
             column.push(node.view.get(*member).map_or_else(
                 || "·".to_owned(),
                 |row| {
-                    format!("{} i{} {}", row.state, row.incarnation, rtt(row)).trim_end().to_owned()
+                    format!("{} i{} {}", state(row), row.incarnation, rtt(row))
+                        .trim_end()
+                        .to_owned()
                 },
             ));
         }
@@ -147,6 +149,11 @@ fn tags(world: &World, member: &str) -> String {
             tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
         })
         .unwrap_or_default()
+}
+
+/// Short, as the round trip is.
+fn state(row: &Row) -> String {
+    format!("{}{}", row.state, if row.unresponsive { "!" } else { "" })
 }
 
 fn rtt(row: &Row) -> String {
@@ -205,5 +212,14 @@ mod tests {
         let text = text(&world());
         assert_eq!(text.lines().count(), 3);
         assert!(text.contains("suspect i3 0.5ms"), "{text}");
+    }
+
+    #[test]
+    fn who_does_not_respond_is_marked() {
+        let mut world = world();
+        let view = view(&[("w1", "alive")]).replace("\"tags\"", "\"unresponsive\":true,\"tags\"");
+        say(&mut world, "director", 0, &view);
+        let text = text(&world);
+        assert!(text.contains("alive! i3"), "{text}");
     }
 }

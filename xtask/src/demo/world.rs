@@ -29,6 +29,8 @@ pub(super) struct Row {
     pub(super) state: String,
     pub(super) rtt_us: Option<u64>,
     #[serde(default)]
+    pub(super) unresponsive: bool,
+    #[serde(default)]
     pub(super) tags: BTreeMap<String, String>,
 }
 

@@ -174,7 +174,9 @@ fn field_type(field: &Field) -> Result<&'static str> {
         FieldKind::Member => "*const peerage_member",
         FieldKind::Members => "peerage_member_list",
         FieldKind::Id | FieldKind::Text | FieldKind::Address => "peerage_str",
-        FieldKind::Ids => "peerage_strs",
+        FieldKind::Observations => "peerage_observation_list",
+        FieldKind::History => "peerage_happened_list",
+        FieldKind::OptionalNumber => "f64",
         FieldKind::Flag => "bool",
         FieldKind::Count | FieldKind::U64 | FieldKind::Span | FieldKind::OptionalSpan => "u64",
         FieldKind::State => "i32",
@@ -206,8 +208,8 @@ fn event(description: &Description) -> Result<String> {
     let fields = event_fields(description)?;
     let mut out = heading("events.toml", "Events as C has them.");
     out += "use std::ptr;\n\nuse peerage::{Event, EventKind};\n\n";
-    out += "use crate::{\narena::{Arena, peerage_member_list},\n\
-            generated::record::peerage_member,\ntext::{peerage_str, peerage_strs},\n};\n\n";
+    out += "use crate::{\narena::{Arena, peerage_member_list, peerage_observation_list},\n\
+            generated::record::peerage_member,\ntext::peerage_str,\n};\n\n";
     out += "/// One event. One struct holds all kinds; a field that the kind does not have is zero,\n\
             /// NULL or empty. It belongs to its batch and goes with it. New fields are only ever\n\
             /// added at the end, and it is only ever handed out by pointer.\n\
@@ -228,7 +230,7 @@ fn event(description: &Description) -> Result<String> {
             "*const peerage_member" => "ptr::null()",
             "peerage_member_list" => "peerage_member_list::NONE",
             "peerage_str" => "peerage_str::NONE",
-            "peerage_strs" => "peerage_strs::NONE",
+            "peerage_observation_list" => "peerage_observation_list::NONE",
             "bool" => "false",
             "u64" => "0",
             other => bail!("{}: no event has a {other}", field.name),
@@ -246,7 +248,8 @@ fn event(description: &Description) -> Result<String> {
                 FieldKind::Member => format!("arena.member({name})"),
                 FieldKind::Members => format!("arena.members({name})"),
                 FieldKind::Id => format!("peerage_str::of({name}.as_str())"),
-                FieldKind::Ids => format!("arena.ids({name})"),
+                FieldKind::Text => format!("peerage_str::of({name})"),
+                FieldKind::Observations => format!("arena.observations({name})"),
                 FieldKind::Flag => format!("*{name}"),
                 _ => format!("crate::arena::count(*{name})"),
             };
@@ -260,8 +263,10 @@ fn event(description: &Description) -> Result<String> {
 
 fn records(description: &Description) -> Result<String> {
     let mut out = heading("records.toml", "The plain data that calls return, as C has it.");
-    out += "use peerage::{LeaveReport, Member, Phase, Stats};\n\n";
-    out += "use crate::{\narena::{Arena, count, micros, optional_micros, peerage_phase_list},\n\
+    out +=
+        "use peerage::{Explanation, Happened, LeaveReport, Member, Observation, Phase, Stats};\n\n";
+    out += "use crate::{\narena::{\nArena, count, micros, optional_micros, optional_number,\n\
+            peerage_happened_list, peerage_observation_list, peerage_phase_list,\n},\n\
             generated::codes::state,\ntext::{peerage_str, peerage_tags},\n};\n\n";
     for record in &description.records {
         let name = format!("peerage_{}", snake(&record.name));
@@ -283,6 +288,7 @@ fn records(description: &Description) -> Result<String> {
             let unit = match field.kind {
                 FieldKind::Span => " Microseconds.",
                 FieldKind::OptionalSpan => " Microseconds; UINT64_MAX for nothing.",
+                FieldKind::OptionalNumber => " NaN for nothing.",
                 _ => "",
             };
             out += &comment("/// ", &(field.doc.clone() + unit));
@@ -313,6 +319,9 @@ fn filling(record: &Record, name: &str) -> String {
             FieldKind::State => format!("state({from})"),
             FieldKind::Tags => format!("arena.tags(&{from})"),
             FieldKind::Phases => format!("arena.phases(&{from})"),
+            FieldKind::Observations => format!("arena.observations(&{from})"),
+            FieldKind::History => format!("arena.history(&{from})"),
+            FieldKind::OptionalNumber => format!("optional_number({from})"),
             _ => from,
         };
         fields += &format!("{}: {value},\n", field.name);
@@ -337,7 +346,8 @@ fn tables(description: &Description) -> Result<String> {
          #ifndef PEERAGE_TABLES_H\n#define PEERAGE_TABLES_H\n\n\
          #include <stddef.h>\n#include \"peerage.h\"\n\n\
          typedef enum {\n    KIND_TEXT, KIND_TEXTS, KIND_TAGS, KIND_FLAG, KIND_U32, KIND_U64, \
-         KIND_BOOL,\n    KIND_MEMBER, KIND_MEMBERS, KIND_COUNT, KIND_STATE, KIND_SPAN, KIND_MAYBE_SPAN\n\
+         KIND_BOOL,\n    KIND_MEMBER, KIND_MEMBERS, KIND_COUNT, KIND_STATE, KIND_SPAN, KIND_MAYBE_SPAN,\n    \
+         KIND_OBSERVATIONS, KIND_MAYBE_NUMBER\n\
          } table_kind;\n\n\
          typedef struct {\n    const char *name;\n    table_kind kind;\n    size_t offset;\n\
          \x20   /* Of a number; both zero where there are none. */\n    uint64_t min, max;\n\
@@ -362,7 +372,8 @@ fn tables(description: &Description) -> Result<String> {
         );
     }
     out += "};\n\n";
-    for record in description.records.iter().filter(|r| r.name == "Stats" || r.name == "Member") {
+    let in_tables = ["Stats", "Member", "Observation"];
+    for record in description.records.iter().filter(|r| in_tables.contains(&&*r.name)) {
         out += &format!("static const table_field {}_FIELDS[] = {{\n", upper(&record.name));
         for field in &record.fields {
             let structure = format!("peerage_{}", snake(&record.name));
@@ -386,7 +397,6 @@ fn table_field(field: &Field, structure: &str) -> Result<String> {
         FieldKind::Member => "MEMBER",
         FieldKind::Members => "MEMBERS",
         FieldKind::Id | FieldKind::Text | FieldKind::Address => "TEXT",
-        FieldKind::Ids => "TEXTS",
         FieldKind::Flag => "BOOL",
         FieldKind::Count => "COUNT",
         FieldKind::U64 => "U64",
@@ -394,7 +404,11 @@ fn table_field(field: &Field, structure: &str) -> Result<String> {
         FieldKind::Tags => "TAGS",
         FieldKind::Span => "SPAN",
         FieldKind::OptionalSpan => "MAYBE_SPAN",
-        FieldKind::Phases => bail!("{}: C's tables have no phases", field.name),
+        FieldKind::Observations => "OBSERVATIONS",
+        FieldKind::OptionalNumber => "MAYBE_NUMBER",
+        FieldKind::Phases | FieldKind::History => {
+            bail!("{}: C's tables have no {:?}", field.name, field.kind)
+        }
     };
     let name = &field.name;
     Ok(format!("{{\"{name}\", KIND_{kind}, offsetof({structure}, {name}), 0, 0}}"))

@@ -202,7 +202,8 @@ fn codes(description: &Description) -> String {
 
 fn events(description: &Description) -> Result<String> {
     let mut out = heading("events.toml", "The kinds of events.");
-    out += "use std::sync::Arc;\n\nuse crate::{evidence::Observation, member::{Member, NodeId}};\n\n";
+    out +=
+        "use std::sync::Arc;\n\nuse crate::{evidence::Observation, member::{Member, NodeId}};\n\n";
     out += "/// What happened. Events are about *other* members, unless they say otherwise.\n\
             #[derive(Clone, Debug, PartialEq)]\n#[non_exhaustive]\npub enum EventKind {\n";
     for event in &description.events {

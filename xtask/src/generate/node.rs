@@ -130,14 +130,15 @@ fn field_type(kind: FieldKind) -> &'static str {
         FieldKind::Member => "Member",
         FieldKind::Members => "readonly Member[]",
         FieldKind::Id | FieldKind::Text | FieldKind::Address => "string",
-        FieldKind::Ids => "readonly string[]",
+        FieldKind::Observations => "readonly Observation[]",
+        FieldKind::History => "readonly Happened[]",
         FieldKind::Flag => "boolean",
         FieldKind::Count | FieldKind::Span => "number",
         FieldKind::U64 => "bigint",
         FieldKind::State => "State",
         FieldKind::Tags => "Tags",
         FieldKind::Phases => "readonly Phase[]",
-        FieldKind::OptionalSpan => "number | null",
+        FieldKind::OptionalSpan | FieldKind::OptionalNumber => "number | null",
     }
 }
 
@@ -201,7 +202,9 @@ fn codec(kind: FieldKind) -> &'static str {
         FieldKind::Member => "member",
         FieldKind::Members => "members",
         FieldKind::Id | FieldKind::Text => "text",
-        FieldKind::Ids => "texts",
+        FieldKind::Observations => "observations",
+        FieldKind::History => "history",
+        FieldKind::OptionalNumber => "optional_number",
         FieldKind::Flag => "flag",
         FieldKind::Count => "count",
         FieldKind::U64 => "u64",
@@ -225,6 +228,8 @@ fn readers(description: &Description) -> Result<String> {
         FieldKind::Member => "member(r)".to_owned(),
         FieldKind::Members => "r.list(member)".into(),
         FieldKind::Phases => "r.list(phase)".into(),
+        FieldKind::Observations => "r.list(observation)".into(),
+        FieldKind::History => "r.list(happened)".into(),
         kind => format!("r.{}()", camel(codec(kind))),
     };
     // Properties are read in the order in which they are written.
@@ -253,7 +258,8 @@ fn readers(description: &Description) -> Result<String> {
 fn writers(description: &Description) -> Result<String> {
     let mut out =
         heading("//!", "Writes records and events slot by slot, as `readers.ts` reads them.");
-    out += "use peerage::{Event, EventKind, LeaveReport, Member, Phase, Stats};\n\n\
+    out += "use peerage::{\nEvent, EventKind, Explanation, Happened, LeaveReport, Member, Observation, Phase,\n\
+            Stats,\n};\n\n\
             use crate::writer::Writer;\n\n";
     let write = |field: &Field, place: String, owned: bool| -> Result<String> {
         let to = if owned { "&" } else { "" };
@@ -263,9 +269,10 @@ fn writers(description: &Description) -> Result<String> {
                 format!("out.list({to}{place}, |out, m| write_member(out, m));\n")
             }
             FieldKind::Phases => format!("out.list({to}{place}, write_phase);\n"),
+            FieldKind::Observations => format!("out.list({to}{place}, write_observation);\n"),
+            FieldKind::History => format!("out.list({to}{place}, write_happened);\n"),
             FieldKind::Id => format!("out.text({place}.as_str());\n"),
             FieldKind::Text => format!("out.text({place});\n"),
-            FieldKind::Ids => format!("out.list({to}{place}, |out, id| out.text(id.as_str()));\n"),
             FieldKind::Count if owned => format!("out.count({place} as f64);\n"),
             FieldKind::Count => format!("out.count(f64::from(*{place}));\n"),
             FieldKind::Tags if owned => format!("out.tags(&{place});\n"),
@@ -274,7 +281,8 @@ fn writers(description: &Description) -> Result<String> {
             | FieldKind::State
             | FieldKind::Address
             | FieldKind::Span
-            | FieldKind::OptionalSpan => {
+            | FieldKind::OptionalSpan
+            | FieldKind::OptionalNumber => {
                 let place = if owned { place } else { format!("*{place}") };
                 format!("out.{}({place});\n", codec(field.kind))
             }

@@ -1,5 +1,6 @@
 //! One step of a scenario is one call, or one look that is repeated until it is as expected.
 
+mod evidence;
 mod values;
 
 use std::{
@@ -99,6 +100,19 @@ impl Scene {
                 .await
             }
             "set_tags" => Ok(self.node(with).set_tags(tags(with)).await),
+            "update_tag" => {
+                Ok(self.node(with).update_tag(text(with, "key"), text(with, "value")).await)
+            }
+            "update_tags_at_once" => Ok(self.update_tags_at_once(with).await),
+            "remove_tag" => match self.node(with).remove_tag(text(with, "key")).await {
+                Ok(removed) => same(&with["expect"], &removed.into()),
+                Err(error) => Ok(Err(error)),
+            },
+            "explain" => match self.node(with).explain(text(with, "id")).await {
+                Ok(found) => evidence::explained(found.as_ref(), text(with, "id"), &with["expect"])
+                    .map(|()| Ok(())),
+                Err(error) => Ok(Err(error)),
+            },
             "handle" => Ok(self.handle(with)),
             "unhandle" => {
                 let handled = self.node(with).unhandle(text(with, "topic"));
@@ -138,6 +152,10 @@ impl Scene {
                 Ok(Ok(()))
             }
             "events" => self.events(with).await,
+            "evidence" => {
+                let found = self.expected(with, &with["expect"]).await?;
+                evidence::seen(&found, &with["observers"]).map(|()| Ok(()))
+            }
             "ended" => {
                 let events = self.subscription(with);
                 while next(events).await?.is_some() {}
@@ -226,23 +244,42 @@ impl Scene {
     }
 
     async fn events(&mut self, with: &Value) -> Played {
-        let expected = with["expect"].as_array().unwrap().clone();
-        let events = self.subscription(with);
-        for wanted in expected {
-            let found = loop {
-                match next(events).await? {
-                    None => return Err(format!("the events end before {wanted}")),
-                    Some(EventKind::LocalHealthChanged { .. }) => {}
-                    Some(kind) => break kind,
-                }
-            };
-            let id = found.member().map(|m| m.id.as_str());
-            let found = serde_json::json!([found.name(), id]);
-            if found != wanted {
-                return Err(format!("{found} comes instead of {wanted}"));
-            }
+        for wanted in with["expect"].as_array().unwrap() {
+            self.expected(with, wanted).await?;
         }
         Ok(Ok(()))
+    }
+
+    /// The next event, which is this one.
+    async fn expected(
+        &mut self,
+        with: &Value,
+        wanted: &Value,
+    ) -> std::result::Result<EventKind, String> {
+        let events = self.subscription(with);
+        let event = loop {
+            match next(events).await? {
+                None => return Err(format!("the events end before {wanted}")),
+                Some(
+                    EventKind::LocalHealthChanged { .. } | EventKind::HealthCheckFailed { .. },
+                ) => {}
+                Some(kind) => break kind,
+            }
+        };
+        let id = event.member().map(|m| m.id.as_str());
+        let found = serde_json::json!([event.name(), id]);
+        if found == *wanted { Ok(event) } else { Err(format!("{found} comes instead of {wanted}")) }
+    }
+
+    async fn update_tags_at_once(&self, with: &Value) -> Result<()> {
+        let calls = tags(with).into_iter().map(|(key, value)| {
+            let node = self.node(with).clone();
+            tokio::spawn(async move { node.update_tag(&key, &value).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap()?;
+        }
+        Ok(())
     }
 
     async fn dropped(&mut self, with: &Value) -> Played {

@@ -20,9 +20,9 @@ fn heading(files: &str, about: &str) -> String {
 /// One class for each kind of event.
 pub(super) fn events(description: &Description) -> Result<String> {
     let mut out = heading("events.toml", "The kinds of events as classes.");
-    out += "use std::sync::Arc;\n\nuse peerage::{Event, EventKind, NodeId};\n\
+    out += "use std::sync::Arc;\n\nuse peerage::{Event, EventKind, NodeId, Observation};\n\
             use pyo3::{prelude::*, types::PyTuple};\n\n\
-            use super::{ids, members, records::Member, same, shown};\n\n";
+            use super::{members, observations, records::Member, same, shown};\n\n";
     for event in &description.events {
         let name = &event.name;
         out += &comment("/// ", &event.doc);
@@ -33,7 +33,8 @@ pub(super) fn events(description: &Description) -> Result<String> {
                 FieldKind::Member => "Arc<peerage::Member>",
                 FieldKind::Members => "Arc<[Arc<peerage::Member>]>",
                 FieldKind::Id => "NodeId",
-                FieldKind::Ids => "Arc<[NodeId]>",
+                FieldKind::Observations => "Arc<[Observation]>",
+                FieldKind::Text => "String",
                 FieldKind::Flag => "bool",
                 FieldKind::Count => "u32",
                 FieldKind::U64 => "u64",
@@ -50,7 +51,8 @@ pub(super) fn events(description: &Description) -> Result<String> {
                 #[getter]\nfn seq(&self) -> u64 {\nself.seq\n}\n\n";
         for field in &event.fields {
             out += &comment("/// ", &field.doc);
-            out += &getter(field, &format!("self.{}", field.name))?;
+            let owned = if field.kind == FieldKind::Text { "&" } else { "" };
+            out += &getter(field, &format!("{owned}self.{}", field.name))?;
         }
         let all: Vec<_> = ["seq"].into_iter().chain(names).collect();
         out += &repr_and_eq(&all);
@@ -78,7 +80,7 @@ pub(super) fn events(description: &Description) -> Result<String> {
 pub(super) fn records(description: &Description) -> Result<String> {
     let mut out = heading("records.toml", "Plain data as classes.");
     out += "use std::sync::Arc;\n\nuse pyo3::{prelude::*, types::{PyDict, PyTuple}};\n\n\
-            use super::{phases, same, shown, tags};\n\n";
+            use super::{history, observations, phases, same, shown, tags};\n\n";
     for record in &description.records {
         let name = &record.name;
         out += &comment("/// ", &record.doc);
@@ -130,10 +132,16 @@ fn getter(field: &Field, value: &str) -> Result<String> {
         FieldKind::Address => ("String", format!("{value}.to_string()")),
         FieldKind::Span => ("f64", format!("{value}.as_secs_f64()")),
         FieldKind::OptionalSpan => ("Option<f64>", format!("{value}.map(|t| t.as_secs_f64())")),
-        FieldKind::Members | FieldKind::Ids | FieldKind::Phases | FieldKind::Tags => {
+        FieldKind::OptionalNumber => ("Option<f64>", value.to_owned()),
+        FieldKind::Members
+        | FieldKind::Observations
+        | FieldKind::History
+        | FieldKind::Phases
+        | FieldKind::Tags => {
             let (how, of) = match field.kind {
                 FieldKind::Members => ("members", "PyTuple"),
-                FieldKind::Ids => ("ids", "PyTuple"),
+                FieldKind::Observations => ("observations", "PyTuple"),
+                FieldKind::History => ("history", "PyTuple"),
                 FieldKind::Phases => ("phases", "PyTuple"),
                 _ => ("tags", "PyDict"),
             };
@@ -223,13 +231,14 @@ fn python_type(kind: FieldKind) -> &'static str {
         FieldKind::Member => "Member",
         FieldKind::Members => "tuple[Member, ...]",
         FieldKind::Id | FieldKind::Text | FieldKind::Address => "str",
-        FieldKind::Ids => "tuple[str, ...]",
+        FieldKind::Observations => "tuple[Observation, ...]",
+        FieldKind::History => "tuple[Happened, ...]",
         FieldKind::Flag => "bool",
         FieldKind::Count | FieldKind::U64 => "int",
         FieldKind::State => "State",
         FieldKind::Tags => "dict[str, str]",
         FieldKind::Phases => "tuple[Phase, ...]",
         FieldKind::Span => "float",
-        FieldKind::OptionalSpan => "float | None",
+        FieldKind::OptionalSpan | FieldKind::OptionalNumber => "float | None",
     }
 }

@@ -88,6 +88,7 @@ fn worker(program: &Path) -> Result<()> {
     let (ours, theirs) = (&view["members"][0], &view["members"][1]);
     ensure!(ours["id"] == "c1" && theirs["id"] == "director", "{view}");
     ensure!(ours["state"] == "alive" && ours["rtt_us"].is_null(), "{view}");
+    ensure!(ours["unresponsive"] == false, "{view}");
     ensure!(ours["tags"]["note"] == "\"quoted\" größe 雪", "{view}");
     ensure!(ours["tags"]["role"] == "worker", "{view}");
     ensure!(ours["instance"].as_str().is_some_and(|hex| hex.len() == 16), "{view}");
