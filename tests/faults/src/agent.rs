@@ -74,7 +74,7 @@ fn seen(node: &str, event: &Event) -> Seen {
     let observers = match &event.kind {
         EventKind::MemberSuspected { observers, .. }
         | EventKind::MemberFailed { observers, .. } => {
-            observers.iter().map(ToString::to_string).collect()
+            observers.iter().map(|o| o.observer.to_string()).collect()
         }
         _ => Vec::new(),
     };
