@@ -273,7 +273,8 @@ static peerage_batch *expected_event(const json *with, const json *wanted)
         const peerage_event *event = peerage_batch_at(batch, 0);
         const json *kind = wanted->first, *id = kind->next;
         if (event->kind == PEERAGE_EVENT_LOCAL_HEALTH_CHANGED
-            || event->kind == PEERAGE_EVENT_HEALTH_CHECK_FAILED) {
+            || (event->kind == PEERAGE_EVENT_HEALTH_CHECK_FAILED
+                && !is(kind, "HealthCheckFailed"))) {
             peerage_batch_free(batch);
             continue;
         }

@@ -10,7 +10,8 @@ type Sound = Result<(), String>;
 pub fn seen(event: &EventKind, allowed: &Value) -> Sound {
     let observers = match event {
         EventKind::MemberSuspected { observers, .. }
-        | EventKind::MemberFailed { observers, .. } => observers,
+        | EventKind::MemberFailed { observers, .. }
+        | EventKind::HealthCheckFailed { observers, .. } => observers,
         other => return Err(format!("{other:?} has no observers")),
     };
     let mut ids: Vec<_> = observers.iter().map(|o| o.observer.as_str()).collect();
