@@ -178,12 +178,13 @@ fn watch(world: &mut World, begun: u64, plan: &Plan, checks: Vec<Check>) -> Vec<
             let Some(since) = since else { return true };
             // What is looked at late counts from when it was looked at; `from` is looked at too.
             let holds = check.holds(world);
+            let over = since > check.within || (!holds && since == check.within);
+            if over && !late.contains(&(check.name, check.from)) {
+                late.push((check.name, check.from));
+                let failure = check.failure(world);
+                world.violation(failure);
+            }
             if !holds && since < check.within + LATE_MAX {
-                if since >= check.within && !late.contains(&(check.name, check.from)) {
-                    late.push((check.name, check.from));
-                    let failure = check.failure(world);
-                    world.violation(failure);
-                }
                 return true;
             }
             took.push(Took {
