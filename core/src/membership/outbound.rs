@@ -13,8 +13,9 @@ use crate::{
     wire::{self, Frame, Record},
 };
 
-/// Live members we hold a link to are preferred as gossip partners once there are this many.
-const LINKED_ENOUGH: usize = 8;
+/// With so many links gossip goes over them; a member without one costs a handshake. Three links
+/// to others that have three make one cluster of all.
+const LINKED_ENOUGH: usize = 3;
 /// How many bytes of records one frame of a sync carries.
 const SYNC_BYTES_MAX: usize = 256 << 10;
 
@@ -170,10 +171,12 @@ impl Membership {
         let enough = self.table.linked_len() >= LINKED_ENOUGH.min(self.table.live_len());
         let count = self.settings.gossip_fanout;
         if enough {
-            self.table.pick_linked(&mut self.rng, count)
-        } else {
-            self.table.pick(&mut self.rng, count, |_| true)
+            return self.table.pick_linked(&mut self.rng, count);
         }
+        // One handshake at a time.
+        let mut partners = self.table.pick_linked(&mut self.rng, count - 1);
+        partners.extend(self.table.pick(&mut self.rng, 1, |e| !e.linked));
+        partners
     }
 
     /// Each update is sent 3·⌈log2(N + 1)⌉ times at most.

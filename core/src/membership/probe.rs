@@ -20,8 +20,8 @@ const PROBES_MAX: usize = 64;
 /// side takes the missing `Nack` for bad health of ours, which it is.
 const RELAYS_MAX: usize = 256;
 /// About how many members without a link to a suspect probe it at once when they hear of it,
-/// besides those with one. In a cluster of thousands not everybody may.
-const CORROBORATORS: f64 = 3.0;
+/// besides those with one: each pays a handshake, in a moment when the machine may be busy.
+const CORROBORATORS: f64 = 1.0;
 /// How often a member is probed that we hold no link to: each costs a handshake. Who watches it
 /// does hold one, and when those are gone the rings give it new ones, who dial it at once.
 const STRANGER_EVERY: Duration = Duration::from_secs(30);
@@ -230,9 +230,11 @@ impl Membership {
         let mut helpers = self.table.pick(&mut self.rng, count, |e| {
             fit(e) && e.linked && watchers.binary_search(&e.member.id).is_ok()
         });
-        let more = self.table.pick(&mut self.rng, 2 * count, |e| fit(e) && e.linked);
-        let any = self.table.pick(&mut self.rng, 2 * count, fit);
-        for member in more.into_iter().chain(any) {
+        let mut more = self.table.pick(&mut self.rng, 2 * count, |e| fit(e) && e.linked);
+        if helpers.is_empty() && more.is_empty() {
+            more = self.table.pick(&mut self.rng, 1, fit); // at the price of a handshake
+        }
+        for member in more {
             if helpers.len() < count && !helpers.iter().any(|h| h.id == member.id) {
                 helpers.push(member);
             }

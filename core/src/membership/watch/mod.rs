@@ -24,8 +24,11 @@ use crate::{
 use beats::on_round;
 use edges::Edges;
 
-/// How long after members came or went edges are planned anew: more may come or go.
+/// How long after the last member came or went edges are planned anew: more may come or go, ...
 const SETTLE: Duration = Duration::from_millis(300);
+/// ... and how long after the first of them at the latest. In a mass join an edge that is laid
+/// between two who see half of the cluster is a handshake for nothing.
+const SETTLE_MAX: Duration = Duration::from_millis(1500);
 /// How often edges are laid and taken up, ...
 const LAY_EVERY: Duration = Duration::from_millis(100);
 /// ... and how many of each at once.
@@ -115,6 +118,7 @@ pub(super) struct Watch {
     /// The set of live processes that the edges were planned for.
     planned_for: u64,
     plan_at: Option<Time>,
+    plan_latest: Option<Time>,
     lay_at: Option<Time>,
     phases: u32,
     /// The threshold, in standard deviations.
@@ -149,6 +153,7 @@ impl Watch {
             offset: Duration::from_micros(rng.random_range(0..1_000_000)),
             planned_for: 0,
             plan_at: None,
+            plan_latest: None,
             lay_at: None,
             phases: 0,
             deviations: phi::deviations(f64::from(threshold)),
@@ -202,10 +207,11 @@ impl Membership {
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
         if self.watch.planned_for != self.table.live_version() {
             self.watch.planned_for = self.table.live_version();
-            self.watch.plan_at.get_or_insert(step.now + SETTLE);
+            let latest = *self.watch.plan_latest.get_or_insert(step.now + SETTLE_MAX);
+            self.watch.plan_at = Some(latest.min(step.now + SETTLE));
         }
         if due(self.watch.plan_at) {
-            self.watch.plan_at = None;
+            (self.watch.plan_at, self.watch.plan_latest) = (None, None);
             self.plan_edges(step);
         }
         if due(self.watch.lay_at) {
