@@ -65,11 +65,11 @@ impl Fed<'_> {
                 self.input(Input::Frame { from, bytes });
             }
             5 => {
-                let (addr, dialed) = (addr(self.number() % 8), self.number() % 2 == 0);
+                let (addr, dialed) = (addr(self.number() % 8), self.number().is_multiple_of(2));
                 self.input(Input::LinkUp { peer: from, addr, dialed: dialed.then_some(addr) });
             }
             6 => {
-                let broken = self.number() % 2 == 0;
+                let broken = self.number().is_multiple_of(2);
                 self.input(Input::LinkDown { peer: from, broken });
             }
             7 => self.input(Input::LinkTrouble { peer: from }),
@@ -94,11 +94,15 @@ impl Fed<'_> {
         let seq = self.number();
         match self.number() % 13 {
             0 => Frame::Gossip,
-            1 => Frame::Ping { seq, target: peer(self.number() % 4), reliable: seq % 2 == 0 },
+            1 => Frame::Ping {
+                seq,
+                target: peer(self.number() % 4),
+                reliable: seq.is_multiple_of(2),
+            },
             2 => Frame::Ack { seq },
             3 => Frame::PingReq { seq, target: peer(self.number() % 8), addr: addr(3) },
             4 => Frame::Nack { seq },
-            5 => Frame::Join { fresh: seq % 2 == 0 },
+            5 => Frame::Join { fresh: seq.is_multiple_of(2) },
             6 => Frame::Welcome,
             7 => Frame::Refused,
             8 => Frame::Digest { hash: seq },
@@ -122,8 +126,8 @@ impl Fed<'_> {
             _ => Frame::Heartbeat {
                 seq,
                 seen: self.number(),
-                every_ms: if seq % 7 == 0 { 1 } else { 1000 },
-                wanted: seq % 3 != 0,
+                every_ms: if seq.is_multiple_of(7) { 1 } else { 1000 },
+                wanted: !seq.is_multiple_of(3),
             },
         }
     }
@@ -137,7 +141,7 @@ impl Fed<'_> {
         let state = [State::Alive, State::Suspect, State::Failed, State::Left];
         let observers = (0..self.number() % 5).map(|n| Observation {
             observer: peer(n).id,
-            phi: (n % 2 == 0).then_some(8.5),
+            phi: (n.is_multiple_of(2)).then_some(8.5),
             missed_probes: n as u32,
             direction: Direction::FromMember,
             health_score: 1,
