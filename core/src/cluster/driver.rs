@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     keeper::Keeper,
+    runtime::Lag,
     shared::{Shared, View},
     stats::Status,
 };
@@ -68,6 +69,8 @@ pub(super) struct Driver {
     pub(super) seeds: Vec<SocketAddr>,
     pub(super) leave_timeout: Duration,
     pub(super) keeper: Option<Keeper>,
+    /// How late our runtime's tasks are, ours among them.
+    pub(super) lag: Lag,
     /// A damaged state file, told to the first who listens.
     pub(super) set_aside: Option<(PathBuf, String)>,
     /// Nobody is dialed or heard before it is opened or dropped.
@@ -80,7 +83,8 @@ const BATCH_MAX: usize = 64;
 impl Driver {
     /// Runs in a task of its own.
     pub(super) fn begin(self) -> JoinHandle<Ending> {
-        let mut run = Run { driver: self, effects: Vec::new(), version: None, leaving: None };
+        let mut run =
+            Run { driver: self, effects: Vec::new(), version: None, leaving: None, lagged: None };
         let now = run.driver.now();
         run.driver.machine.handle(now, Input::Start, &mut run.effects);
         // What others would notice waits for the gate; the view does not.
@@ -116,11 +120,17 @@ struct Run {
     version: Option<u64>,
     /// Since when we are leaving.
     leaving: Option<Instant>,
+    /// When tasks were late at last, if they still are.
+    lagged: Option<Instant>,
 }
+
+/// From such a lag on it is starvation.
+const LAG_MIN: Duration = Duration::from_millis(300);
 
 impl Run {
     async fn until_it_ends(mut self) -> Ending {
         loop {
+            self.notice_lag();
             let wake = self.wake_at();
             let ending = tokio::select! {
                 // Orders first: they are few, and a flood of frames must not keep a leave waiting.
@@ -145,6 +155,20 @@ impl Run {
                 return Ending::Left { spread: false, took: since.elapsed() };
             }
         }
+    }
+
+    /// What is to be heard waits in the runtime's queue: nobody may be judged by it.
+    fn notice_lag(&mut self) {
+        let lag = self.driver.lag.now();
+        if lag < LAG_MIN {
+            self.lagged = None;
+            return;
+        }
+        let before = self.lagged.replace(Instant::now());
+        // The first time all of it is forgiven, then what passed since.
+        let late = before.map_or(lag, |at| at.elapsed());
+        let now = self.driver.now();
+        self.driver.machine.handle(now, Input::Starved(late), &mut self.effects);
     }
 
     fn wake_at(&self) -> Instant {

@@ -147,6 +147,7 @@ impl Cluster {
             seeds: config.seeds.clone(),
             leave_timeout: config.leave_timeout,
             keeper,
+            lag: runtime.lag(),
             set_aside: found.set_aside,
             gate,
         };

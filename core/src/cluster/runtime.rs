@@ -2,8 +2,13 @@
 //! ended with the last.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -11,7 +16,58 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 
 /// A share in the runtime. The last one ends it.
-pub(crate) struct Runtime(Option<tokio::runtime::Runtime>);
+pub(crate) struct Runtime {
+    threads: Option<tokio::runtime::Runtime>,
+    lag: Lag,
+    /// Dropped with it, which ends the thread that looks.
+    _end: mpsc::Sender<()>,
+}
+
+/// How late tasks are that wait for a thread. A driver is a task itself, so it cannot tell: where
+/// thousands wait, its timers may come in time while whatever it would hear waits for seconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Lag {
+    /// Since this; all times below are milliseconds from here.
+    began: Instant,
+    /// When a task was handed in that has not run yet; 0 if there is none.
+    waiting: Arc<AtomicU64>,
+    /// How late the last one was.
+    last: Arc<AtomicU64>,
+}
+
+/// How often a task is handed in to see how late it is.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+impl Lag {
+    /// How late tasks are now.
+    pub(crate) fn now(&self) -> Duration {
+        let waiting = match self.waiting.load(Ordering::Relaxed) {
+            0 => 0,
+            since => self.millis().saturating_sub(since),
+        };
+        Duration::from_millis(waiting.max(self.last.load(Ordering::Relaxed)))
+    }
+
+    fn millis(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1
+    }
+
+    /// Looks, from a thread that is none of the runtime's, until the runtime ends.
+    fn watch(self, handle: tokio::runtime::Handle, end: mpsc::Receiver<()>) {
+        while let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(LOOK_EVERY) {
+            if self.waiting.load(Ordering::Relaxed) != 0 {
+                continue;
+            }
+            let since = self.millis();
+            self.waiting.store(since, Ordering::Relaxed);
+            let lag = self.clone();
+            handle.spawn(async move {
+                lag.last.store(lag.millis().saturating_sub(since), Ordering::Relaxed);
+                lag.waiting.store(0, Ordering::Relaxed);
+            });
+        }
+    }
+}
 
 static SHARED: Mutex<Weak<Runtime>> = Mutex::new(Weak::new());
 
@@ -32,13 +88,25 @@ impl Runtime {
             .enable_all()
             .build()
             .map_err(|e| Error::Internal(format!("cannot start threads: {e}")))?;
-        let runtime = Arc::new(Runtime(Some(runtime)));
+        let lag = Lag { began: Instant::now(), waiting: Arc::default(), last: Arc::default() };
+        let (end, ended) = mpsc::channel();
+        let (watching, handle) = (lag.clone(), runtime.handle().clone());
+        thread::Builder::new()
+            .name("peerage-lag".into())
+            .spawn(move || watching.watch(handle, ended))
+            .map_err(|e| Error::Internal(format!("cannot start a thread: {e}")))?;
+        let runtime = Arc::new(Runtime { threads: Some(runtime), lag, _end: end });
         *shared = Arc::downgrade(&runtime);
         Ok(runtime)
     }
 
     pub(crate) fn handle(&self) -> tokio::runtime::Handle {
-        self.0.as_ref().expect("it is taken only in drop").handle().clone()
+        self.threads.as_ref().expect("it is taken only in drop").handle().clone()
+    }
+
+    /// How late tasks are.
+    pub(crate) fn lag(&self) -> Lag {
+        self.lag.clone()
     }
 }
 
@@ -46,7 +114,7 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         // The last share may be dropped on one of the runtime's own threads, which cannot wait
         // for themselves; nothing of a cluster is left to wait for by then.
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.threads.take() {
             runtime.shutdown_background();
         }
     }

@@ -102,6 +102,9 @@ pub enum Input {
         /// Where it leads.
         peer: Peer,
     },
+    /// For so long what others said could not reach us, though our ticks came in time: the
+    /// machine is overloaded.
+    Starved(Duration),
     /// Announce these tags.
     SetTags(Tags),
     /// Announce that our program does not respond, or does again.
@@ -305,6 +308,7 @@ impl Membership {
             Input::LinkUp { peer, addr, dialed } => self.link_up(step, peer, addr, dialed),
             Input::LinkDown { peer, broken } => self.link_down(step, &peer, broken),
             Input::LinkTrouble { peer } => self.probe_at_once(step, &peer),
+            Input::Starved(late) => self.forgive(step.now, late),
             Input::SetTags(tags) => self.set_tags(step, tags),
             Input::Unresponsive(is) => self.set_unresponsive(step, is),
             Input::Leave => self.leave(step),
