@@ -28,6 +28,10 @@ use crate::{
 const DIALS_MAX: usize = 64;
 /// How many membership frames wait for one dial.
 const PENDING_MAX: usize = 32;
+/// How many dials at once frames alone may cause; further frames to strangers are dropped, as the
+/// network may drop any. Where dials are quick that is hundreds a second; where nobody answers in
+/// time, they must not take the machine from those who still try to.
+const FRAME_DIALS_MAX: usize = 6;
 /// How many links peers may open to us above the limit for our own: a full node must still be
 /// able to answer newcomers.
 pub(super) const RESERVE: usize = 16;
@@ -269,6 +273,10 @@ impl Node {
             if dial.pending.len() < PENDING_MAX {
                 return dial.pending.push(frame);
             }
+            return self.stats.frames_dropped.up();
+        }
+        let for_frames = table.dials.values().filter(|dial| !dial.pending.is_empty()).count();
+        if for_frames >= FRAME_DIALS_MAX {
             return self.stats.frames_dropped.up();
         }
         match self.begin_dial(&mut table, key, vec![frame]) {

@@ -33,6 +33,9 @@ const SETTLE_MAX: Duration = Duration::from_millis(1500);
 const LAY_EVERY: Duration = Duration::from_millis(100);
 /// ... and how many of each at once.
 const LAY_AT_ONCE: usize = 2;
+/// How many dials for edges may wait for their outcome: more than that means that the machines
+/// cannot keep up.
+const DIALS_AT_ONCE: usize = 6;
 /// How long the end with the greater id leaves the dialing to the other.
 const DIAL_SECOND: Duration = Duration::from_secs(1);
 /// How long a dial has before the member is probed and dialed again; doubles up to 16 times it.
@@ -364,13 +367,16 @@ impl Membership {
                 }
             }
         }
-        if dial.len() > LAY_AT_ONCE || drop.len() > LAY_AT_ONCE {
+        let edges = self.watch.edges.iter();
+        let begun = edges.filter(|e| !e.linked && e.dials > 0 && e.dial_at > step.now).count();
+        let room = LAY_AT_ONCE.min(DIALS_AT_ONCE.saturating_sub(begun));
+        if dial.len() > room || drop.len() > LAY_AT_ONCE {
             again(step.now + LAY_EVERY);
         }
         for id in drop.iter().take(LAY_AT_ONCE) {
             self.say_and_take_up(step, id);
         }
-        for id in dial.iter().take(LAY_AT_ONCE) {
+        for id in dial.iter().take(room) {
             again(step.now + LAY_EVERY);
             self.dial_edge(step, id);
         }
