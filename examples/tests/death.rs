@@ -91,6 +91,8 @@ async fn everybody_notices_a_killed_process_and_welcomes_it_back() {
             None => {}
         }
     }
+    // Who notices it first is a matter of times.
+    kinds.retain(|kind| *kind != "HealthCheckFailed");
     assert_eq!(kinds, ["MemberSuspected", "MemberFailed"]);
     let error = nodes[0].request("w1", "work", "x", PATIENCE).await.unwrap_err();
     assert_eq!(error.code(), peerage::Code::UnknownMember);
