@@ -209,7 +209,7 @@ impl Membership {
                 Priority::High
             }
             (false, State::Alive | State::Suspect) => {
-                if was == State::Failed && !replaced {
+                if was == State::Failed && !replaced && !self.planted(Bug::DeathsBelieved) {
                     self.doubt_deaths();
                 }
                 step.event(EventKind::MemberJoined { member: alive(&member) });
@@ -349,7 +349,8 @@ impl Membership {
             // Whoever heard of the suspicion comes to a verdict of its own. That nobody did, or
             // nobody agreed, may be our own fault: a path that is healed this very moment must
             // not carry what we concluded without it.
-            if alone && let Some(slot) = self.table.find(id.as_str()) {
+            let spread = !alone || self.planted(Bug::DeathsBelieved);
+            if !spread && let Some(slot) = self.table.find(id.as_str()) {
                 self.gossip.remove(slot);
             }
         }
