@@ -67,6 +67,21 @@ pub(crate) async fn once(n: usize) -> Result<()> {
         super::explain(&nodes);
     }
     let ms = begun.elapsed().as_secs_f64() * 1000.0;
+    let mean = |of: fn(&peerage::Stats) -> u64| {
+        nodes.iter().map(|node| of(&node.stats())).sum::<u64>() / nodes.len().max(1) as u64
+    };
+    // A handshake is most of what a join costs.
+    eprintln!(
+        "  a node on average: {} dials, {} of them without a link; {} links accepted, {} evicted; \
+         {} probes, {} for others, {} suspicions of its own",
+        mean(|s| s.transport.dials),
+        mean(|s| s.transport.dial_failures),
+        mean(|s| s.transport.accepted),
+        mean(|s| s.transport.evicted),
+        mean(|s| s.membership.probes),
+        mean(|s| s.membership.probes_relayed),
+        mean(|s| s.membership.probes_failed + s.membership.silences),
+    );
     let row = Row { n, converged_ms: there.then_some(ms), cpu_s: usage::cpu_s() - cpu };
     println!("{}", serde_json::to_string(&row)?);
     Ok(())
