@@ -14,13 +14,17 @@ use crate::{
 const SUMMARIES_MAX: usize = 256;
 /// Whole-table answers in any one second; more are refused, and the asking side comes again.
 const SYNCS_PER_S_MAX: u32 = 16;
-/// After a join the table is compared soon, since gossip that went round meanwhile was missed.
-const AFTER_JOIN: Duration = Duration::from_millis(1500);
+/// After a join the table is compared soon, since gossip that went round meanwhile was missed, ...
+const AFTER_JOIN: Duration = Duration::from_millis(600);
+/// ... and again as long as it differs, within this time: many may be joining.
+const JOINING: Duration = Duration::from_secs(60);
 
 /// When to compare next, and how many comparisons were answered lately.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sync {
     next: Option<Time>,
+    /// The next is one of those after a join, with somebody we hold a link to.
+    soon: bool,
     second: u64,
     answered: u32,
 }
@@ -40,6 +44,7 @@ impl Membership {
     pub(super) fn sync_soon(&mut self, step: &Step<'_>) {
         let jitter = self.rng.random_range(0.5..1.0);
         self.sync.next = Some(step.now + AFTER_JOIN.mul_f64(jitter));
+        self.sync.soon = true;
     }
 
     pub(super) fn tick_sync(&mut self, step: &mut Step<'_>) {
@@ -47,9 +52,13 @@ impl Membership {
             let jitter = self.rng.random_range(0.9..1.1);
             self.sync.next = Some(step.now + self.settings.sync_interval.mul_f64(jitter));
             let hash = self.table.hash(&self.own_summary());
-            if let Some(member) =
-                self.table.pick(&mut self.rng, 1, |e| e.member.state == State::Alive).pop()
-            {
+            let soon = std::mem::take(&mut self.sync.soon);
+            let alive = |e: &super::Entry| e.member.state == State::Alive;
+            let partner = match soon {
+                true => self.table.pick_linked(&mut self.rng, 1),
+                false => self.table.pick(&mut self.rng, 1, alive),
+            };
+            if let Some(member) = partner.into_iter().next() {
                 self.send(
                     step,
                     &member.peer(),
@@ -110,6 +119,9 @@ impl Membership {
         upto: Option<NodeId>,
         list: Vec<Summary>,
     ) {
+        if step.now.since(self.started) < JOINING {
+            self.sync_soon(step);
+        }
         let addr = self.back_to(from);
         let theirs: BTreeMap<&NodeId, &Summary> = list.iter().map(|s| (&s.id, s)).collect();
         let mut want = Vec::new();
