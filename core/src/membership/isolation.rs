@@ -1,3 +1,5 @@
+//! When it is we who could not hear: our own pauses, and being cut off.
+//!
 //! When we hear nobody at all: that so many died at once is less likely than that we are the one
 //! who is cut off. Judgement waits, for a while, and others are forgiven once we hear them again.
 
@@ -12,6 +14,9 @@ const SILENT_FROM: f64 = 1.25;
 const OTHERS_MIN: usize = 3;
 /// How long judgement waits. Whoever hears nobody for longer must take it that they are gone.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A tick this much later than asked for is a pause of ours: others had no chance to be heard.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
 
 impl Membership {
     /// Until when judgement waits, if it does.
@@ -37,6 +42,30 @@ impl Membership {
             && cut_off
         {
             self.forgive(step.now, step.now.since(heard));
+        }
+    }
+
+    /// When our own clock tick comes late (starvation, suspend, a debugger) nobody could be
+    /// heard meanwhile: everything that others had to do in time gets that much more.
+    pub(super) fn notice_own_pause(&mut self, step: &mut Step<'_>) {
+        let Some(told) = self.deadline_told else { return };
+        let late = step.now.since(told);
+        if late < PAUSE_MIN || self.planted(Bug::PausesUnnoticed) {
+            return;
+        }
+        if late >= self.settings.dead_retention {
+            // Others have forgotten who died meanwhile, so what we remember may be of the dead.
+            let ids: Vec<_> = self.table.iter().map(|e| e.member.id.clone()).collect();
+            for id in ids {
+                self.forget(&id);
+            }
+            self.start_joining(step);
+            return;
+        }
+        self.forgive(step.now, late);
+        self.join.grant(late);
+        if let Some(conflict) = &mut self.conflict {
+            conflict.deadline = conflict.deadline + late;
         }
     }
 

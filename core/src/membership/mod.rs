@@ -246,9 +246,6 @@ pub struct Membership {
     shared: Option<Shared>,
 }
 
-/// A tick this much later than asked for is a pause of ours: others had no chance to be heard.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-
 impl Membership {
     /// A node with an empty table. The same seed and the same inputs give the same effects.
     pub fn new(settings: Settings, seed: u64) -> Self {
@@ -556,30 +553,6 @@ impl Membership {
                 Frame::Gossip,
                 std::slice::from_ref(&record),
             );
-        }
-    }
-
-    /// When our own clock tick comes late (starvation, suspend, a debugger) nobody could be
-    /// heard meanwhile: everything that others had to do in time gets that much more.
-    fn notice_own_pause(&mut self, step: &mut Step<'_>) {
-        let Some(told) = self.deadline_told else { return };
-        let late = step.now.since(told);
-        if late < PAUSE_MIN || self.planted(planted::Bug::PausesUnnoticed) {
-            return;
-        }
-        if late >= self.settings.dead_retention {
-            // Others have forgotten who died meanwhile, so what we remember may be of the dead.
-            let ids: Vec<_> = self.table.iter().map(|e| e.member.id.clone()).collect();
-            for id in ids {
-                self.forget(&id);
-            }
-            self.start_joining(step);
-            return;
-        }
-        self.forgive(step.now, late);
-        self.join.grant(late);
-        if let Some(conflict) = &mut self.conflict {
-            conflict.deadline = conflict.deadline + late;
         }
     }
 
