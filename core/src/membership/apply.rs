@@ -25,15 +25,17 @@ impl Membership {
     /// apart.
     pub(super) fn hear_all(&mut self, step: &mut Step<'_>, from: &Peer, heard: &[Skimmed<'_>]) {
         for record in heard {
-            if self.is_missed_refutation(record) {
-                // Whoever says so has not heard of it, and may never by chance.
-                let (own, addr) = (self.own_record(), self.back_to(from));
-                self.send_records(step, from, addr, Frame::Gossip, &[own]);
-            } else if !self.is_known(record)
+            if !self.is_known(record)
                 && let Ok(record) = record.record()
             {
                 self.apply(step, record);
             }
+        }
+        // Whoever says so has not heard of it, and may never by chance. One answer to a frame,
+        // however often it says it.
+        if heard.iter().any(|record| self.is_missed_refutation(record)) {
+            let (own, addr) = (self.own_record(), self.back_to(from));
+            self.send_records(step, from, addr, Frame::Gossip, &[own]);
         }
     }
 

@@ -83,6 +83,15 @@ fn the_highest_incarnation_freezes_nobody_out_for_ever() {
 }
 
 #[test]
+fn a_frame_full_of_old_accusations_gets_one_answer() {
+    let mut node = Node::new(3);
+    node.gossip(1, record(0, 1, State::Suspect));
+    let old = vec![record(0, 1, State::Suspect); 1000];
+    let answers = sent(&node.frame(1, Frame::Gossip, &old)).len();
+    assert_eq!(answers, 1);
+}
+
+#[test]
 fn the_longest_record_still_goes_round() {
     let mut node = Node::new(3);
     let long = |n: usize| NodeId::new(format!("{n:0>128}")).unwrap();
