@@ -71,8 +71,8 @@ impl Suspicion {
     /// Sets the deadline anew. What changes meanwhile never lengthens the time. Who is not `sound`,
     /// suspect itself or gone, has no say.
     pub fn review(&mut self, jury: &Jury, sound: impl Fn(&NodeId) -> bool) {
-        let long = self.since + timeout(jury, self.watchers.len(), self.observers.len());
-        self.deadline = self.deadline.min(long);
+        let long = timeout(jury, self.watchers.len(), self.observers.len()) * self.patience();
+        self.deadline = self.deadline.min(self.since + long);
         if self.unanimous(sound) {
             self.deadline = self.deadline.min(self.since + REFUTE_MIN);
         }
@@ -87,6 +87,16 @@ impl Suspicion {
     /// Nobody can be heard who would know: not before then. Reviewed, it has its own time again.
     pub fn wait_until(&mut self, at: Time) {
         self.deadline = self.deadline.max(at);
+    }
+
+    /// How many times longer a suspicion lasts that one observer has and nobody confirms: like all
+    /// its other time-outs, by how little it trusts itself. Whoever loses most of its packets hears
+    /// of few refutations in time.
+    fn patience(&self) -> u32 {
+        match self.observers.as_slice() {
+            [alone] if self.watchers.len() >= JURY_MIN => alone.health_score + 1,
+            _ => 1,
+        }
     }
 
     /// Whether nearly all sound watchers could not reach the member. Others who could not either
@@ -168,6 +178,19 @@ mod tests {
         assert_eq!(deadline(1, 2, 3, 0..0), Time(3_000_000));
         assert_eq!(deadline(2, 2, 3, 0..0), Time(3_000_000));
         assert_eq!(deadline(1, 3, 4, 0..0), Time(9_000_000));
+    }
+
+    #[test]
+    fn who_trusts_itself_little_waits_longer_until_somebody_confirms() {
+        let mut ill = saw(0..1);
+        ill[0].health_score = 4;
+        let mut s = Suspicion::new(Time(0), ill.clone(), ids(0..9));
+        assert_eq!(review(&mut s, 10), Time(45_000_000));
+        assert!(s.confirm(&saw(1..2)));
+        assert_eq!(review(&mut s, 10), Time(6_000_000));
+        // With fewer possible observers than three nobody could confirm.
+        let mut s = Suspicion::new(Time(0), ill, ids(0..2));
+        assert_eq!(review(&mut s, 3), Time(3_000_000));
     }
 
     #[test]
