@@ -467,9 +467,9 @@ impl Membership {
             }
             Frame::Records { want } => self.on_records(step, &from, want, whole()),
             Frame::Conflict { uptime_ms } => self.on_conflict(step, &from, uptime_ms),
-            Frame::Heartbeat { seq, seen, every_ms, wanted } => {
+            Frame::Heartbeat { seq, seen, every_ms, want } => {
                 self.hear_all(step, &from, &updates);
-                self.on_heartbeat(step, &from, (seq, seen, every_ms, wanted));
+                self.on_heartbeat(step, &from, (seq, seen, every_ms, want));
             }
         }
     }

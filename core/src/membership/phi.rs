@@ -45,7 +45,10 @@ impl Phi {
     pub fn heard(&mut self, now: Time, expected: Duration, longest: Duration) {
         let interval = now.since(self.last);
         self.last = now;
-        self.expected = expected;
+        if expected != self.expected {
+            *self = Self::new(now, expected); // another rhythm: what was says nothing of it
+            return;
+        }
         if interval.as_secs_f64() >= self.mean() * BURST {
             self.add(interval.min(longest));
         }
@@ -73,6 +76,11 @@ impl Phi {
     /// When that silence ends.
     pub fn crossing(&self, deviations: f64, pause: Duration) -> Time {
         self.last + self.silence(deviations, pause)
+    }
+
+    /// What the sender says it keeps to.
+    pub fn expected(&self) -> Duration {
+        self.expected
     }
 
     /// The mean interval, in seconds.

@@ -26,10 +26,12 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// A link without traffic for this long is dead. Keep-alives, three in that time, keep it up, so
-/// that QUIC never thinks a link dead that the pool thinks alive, nor the other way round.
+/// A link without traffic for this long is dead. Keep-alives keep it up, so that QUIC never thinks
+/// a link dead that the pool thinks alive, nor the other way round.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Well above the default interval of heartbeats: where they go, a keep-alive as well would double
+/// the packets. One that is lost is repeated many times before the link counts as dead.
+const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 /// Instead of the 333 ms of the RFC: lost handshake packets are repeated soon enough that a dial
 /// at 5 % loss does not fail.
 const INITIAL_RTT: Duration = Duration::from_millis(30);

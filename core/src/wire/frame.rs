@@ -94,9 +94,20 @@ pub enum Frame {
         seen: u64,
         /// How often the sender means to say so.
         every_ms: u32,
-        /// Whether the sender wants the edge, so that the receiver is to keep it up as well.
-        wanted: bool,
+        /// What the sender has the edge for.
+        want: Want,
     },
+}
+
+/// What one end of a watch edge has it for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Want {
+    /// Nothing any more: the receiver may take it up.
+    Nothing,
+    /// It is to stay, so the receiver is to keep it up as well.
+    Edge,
+    /// The sender judges the receiver's silence, so it is to be heard in every interval.
+    Watch,
 }
 
 /// A record in short.
@@ -133,8 +144,8 @@ pub fn encode(frame: &Frame, updates: &[Bytes]) -> Bytes {
         }
         Frame::Records { want } => (11, postcard::to_extend(want, out)),
         Frame::Conflict { uptime_ms } => (12, postcard::to_extend(uptime_ms, out)),
-        Frame::Heartbeat { seq, seen, every_ms, wanted } => {
-            (13, postcard::to_extend(&(seq, seen, every_ms, wanted), out))
+        Frame::Heartbeat { seq, seen, every_ms, want } => {
+            (13, postcard::to_extend(&(seq, seen, every_ms, want), out))
         }
     };
     out = body.expect("plain data in memory always encodes");
@@ -184,8 +195,8 @@ pub(crate) fn skim(mut bytes: &[u8]) -> Result<(Frame, Vec<Skimmed<'_>>), Decode
         11 => Frame::Records { want: read(body, "records")? },
         12 => Frame::Conflict { uptime_ms: read(body, "conflict")? },
         13 => {
-            let (seq, seen, every_ms, wanted) = read(body, "heartbeat")?;
-            Frame::Heartbeat { seq, seen, every_ms, wanted }
+            let (seq, seen, every_ms, want) = read(body, "heartbeat")?;
+            Frame::Heartbeat { seq, seen, every_ms, want }
         }
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };

@@ -10,7 +10,7 @@ mod frame;
 mod record;
 mod skim;
 
-pub use frame::{FRAME_BYTES_MAX, Frame, Message, Summary, decode, encode};
+pub use frame::{FRAME_BYTES_MAX, Frame, Message, Summary, Want, decode, encode};
 pub(crate) use frame::{skim, update};
 pub use record::{INCARNATION_MAX, OBSERVERS_MAX, Record, encode_record};
 pub(crate) use skim::Skimmed;

@@ -5,7 +5,7 @@ use peerage::{
     Config, Direction, NodeId, Observation, State,
     member::{Instance, Peer},
     membership::{Effect, Input, Membership, Settings, Time},
-    wire::{self, Frame, INCARNATION_MAX, Record},
+    wire::{self, Frame, INCARNATION_MAX, Record, Want},
 };
 
 use crate::rules;
@@ -127,7 +127,7 @@ impl Fed<'_> {
                 seq,
                 seen: self.number(),
                 every_ms: if seq.is_multiple_of(7) { 1 } else { 1000 },
-                wanted: !seq.is_multiple_of(3),
+                want: [Want::Nothing, Want::Edge, Want::Watch][seq as usize % 3],
             },
         }
     }

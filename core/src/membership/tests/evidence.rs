@@ -43,8 +43,10 @@ fn a_member_that_hears_nothing_of_us_is_seen_to() {
     // It beats, but echoes nothing of ours.
     for seq in 1..8 {
         node.pass(1);
-        let bytes =
-            wire::encode(&Frame::Heartbeat { seq, seen: 0, every_ms: 1000, wanted: true }, &[]);
+        let bytes = wire::encode(
+            &Frame::Heartbeat { seq, seen: 0, every_ms: 1000, want: wire::Want::Watch },
+            &[],
+        );
         node.input(Input::Frame { from: peer(1), bytes });
     }
     let edge = node.machine.watch_edges(node.now).find(|e| e.peer == peer(1)).unwrap();

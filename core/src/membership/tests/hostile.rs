@@ -10,7 +10,8 @@ fn closes(out: &[Effect], n: u16) -> bool {
 #[test]
 fn an_interval_that_no_configuration_allows() {
     let mut node = Node::new(3);
-    let lie = Frame::Heartbeat { seq: u64::MAX, seen: u64::MAX, every_ms: 1, wanted: true };
+    let lie =
+        Frame::Heartbeat { seq: u64::MAX, seen: u64::MAX, every_ms: 1, want: wire::Want::Watch };
     assert!(closes(&node.frame(1, lie, &[]), 1));
     assert_eq!(node.machine.counters().frames_bad, 1);
 }
@@ -18,7 +19,8 @@ fn an_interval_that_no_configuration_allows() {
 #[test]
 fn numbers_at_their_end_do_no_harm() {
     let mut node = Node::new(3);
-    let far = Frame::Heartbeat { seq: u64::MAX, seen: u64::MAX, every_ms: 1000, wanted: true };
+    let far =
+        Frame::Heartbeat { seq: u64::MAX, seen: u64::MAX, every_ms: 1000, want: wire::Want::Watch };
     node.frame(1, far, &[]);
     node.pass(10);
 }

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod hostile;
+mod rhythm;
 
 use super::*;
 use crate::{Config, wire::Message};
@@ -112,8 +113,8 @@ impl Node {
     }
 
     fn heartbeat(&mut self, n: u16, seq: u64) -> Vec<Effect> {
-        let wanted = true;
-        self.frame(n, Frame::Heartbeat { seq, seen: 0, every_ms: 1000, wanted }, &[])
+        let want = wire::Want::Watch;
+        self.frame(n, Frame::Heartbeat { seq, seen: 0, every_ms: 1000, want }, &[])
     }
 
     /// Hears of a suspicion, and a second later that it was right.
@@ -525,8 +526,8 @@ fn a_heartbeat_of_one_held_dead_is_answered_with_what_is_held() {
 
 #[test]
 fn a_heartbeat_looks_so_on_the_wire() {
-    let frame = Frame::Heartbeat { seq: 300, seen: 5, every_ms: 1000, wanted: true };
+    let frame = Frame::Heartbeat { seq: 300, seen: 5, every_ms: 1000, want: wire::Want::Watch };
     let bytes = wire::encode(&frame, &[]);
-    assert_eq!(bytes[..], [13, 6, 0, 0, 0, 0xac, 0x02, 5, 0xe8, 0x07, 1]);
+    assert_eq!(bytes[..], [13, 6, 0, 0, 0, 0xac, 0x02, 5, 0xe8, 0x07, 2]);
     assert_eq!(wire::decode(&bytes).unwrap().frame, frame);
 }

@@ -4,45 +4,56 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::{EVERY_MS, LAY_EVERY, ROUNDS, Time, UNSEEN_MAX};
+use super::{
+    EVERY_MS, LATE, LAY_EVERY, ROUNDS, SPARSE, Time, UNSEEN_MAX, WANTED_FOR, WANTED_FOR_ITS,
+};
 use crate::{
     member::{Peer, State},
     membership::{Class, Effect, Membership, Step, account::Check, phi::Phi},
-    wire::{self, Frame},
+    wire::{self, Frame, Want},
 };
 
 impl Membership {
     pub(super) fn tick_beats(&mut self, step: &mut Step<'_>) {
         for at in 0..self.watch.edges.len() {
             if self.watch.edges.beat_due(at, step.now) {
-                let wanted = self.holds(at, step.now);
-                self.send_heartbeat(step, at, wanted);
+                let want = self.want(at, step.now);
+                self.send_heartbeat(step, at, want);
             }
         }
         self.judge_silence(step);
         self.watch.due = self.watch.edges.due();
     }
 
-    pub(super) fn send_heartbeat(&mut self, step: &mut Step<'_>, at: usize, wanted: bool) {
+    fn want(&self, at: usize, now: Time) -> Want {
+        match (self.holds(at, now), self.watch.edges[at].watched) {
+            (false, _) => Want::Nothing,
+            (true, false) => Want::Edge,
+            (true, true) => Want::Watch,
+        }
+    }
+
+    pub(super) fn send_heartbeat(&mut self, step: &mut Step<'_>, at: usize, want: Want) {
         let interval = self.settings.heartbeat_interval;
         let round = interval / ROUNDS;
         let late = round * self.rng.random_range(0..=1);
         let offset = self.watch.offset;
         let edge = &mut self.watch.edges[at];
-        let unseen = edge.sent.saturating_sub(edge.echoed);
-        let class = if unseen >= UNSEEN_MAX { Class::Stream } else { Class::Datagram };
+        let every = if edge.is_judged_there() { interval } else { sparse(interval) };
+        let class = if edge.unseen() >= UNSEEN_MAX { Class::Stream } else { Class::Datagram };
         edge.sent += 1;
+        edge.spoke = step.now;
         // After a pause of ours the missed ones are not made up for.
-        edge.slot = edge.slot + interval;
-        if edge.slot <= step.now + interval / 2 {
-            edge.slot = on_round(step.now + interval, offset, round);
+        edge.slot = edge.slot + every;
+        if edge.slot <= step.now + every / 2 || edge.slot > step.now + every * 2 {
+            edge.slot = on_round(step.now + every, offset, round);
         }
         edge.next = edge.slot + late;
-        let every_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
-        let frame = Frame::Heartbeat { seq: edge.sent, seen: edge.seen, every_ms, wanted };
-        let (next, peer, addr) = (edge.next, edge.peer.clone(), edge.addr);
+        let every_ms = u32::try_from(every.as_millis()).unwrap_or(u32::MAX);
+        let frame = Frame::Heartbeat { seq: edge.sent, seen: edge.seen, every_ms, want };
+        let (peer, addr) = (edge.peer.clone(), edge.addr);
         let alone = edge.state == State::Alive && self.gossip.is_empty();
-        self.watch.edges.beat_at(at, Some(next));
+        self.plan_beat(step.now, at);
         self.counters.heartbeats += 1;
         if alone {
             let bytes = wire::encode(&frame, &[]);
@@ -52,16 +63,44 @@ impl Membership {
         }
     }
 
+    /// Sets when the next heartbeat on an edge goes out: when it is its turn, or before that if
+    /// the one whom we watch falls silent.
+    fn plan_beat(&mut self, now: Time, at: usize) {
+        let (interval, offset) = (self.settings.heartbeat_interval, self.watch.offset);
+        let edge = &self.watch.edges[at];
+        let mut next = edge.next;
+        if edge.watched
+            && !edge.is_judged_there()
+            && let Some(heard) = edge.heard
+        {
+            let late = heard + edge.phi.expected().mul_f64(LATE);
+            let late = late.max(edge.spoke + interval);
+            next = next.min(on_round(late, offset, interval / ROUNDS));
+        }
+        self.watch.edges.beat_at(at, Some(next.max(now)));
+    }
+
+    /// The next heartbeat on an edge goes out by then, if there is a link.
+    pub(super) fn beat_by(&mut self, at: usize, time: Time) {
+        let edge = &mut self.watch.edges[at];
+        edge.next = edge.next.min(time);
+        if edge.linked {
+            let next = edge.next;
+            self.watch.edges.beat_at(at, Some(next));
+            self.watch.due_by(next);
+        }
+    }
+
     pub(in crate::membership) fn on_heartbeat(
         &mut self,
         step: &mut Step<'_>,
         from: &Peer,
-        (seq, seen, every_ms, wanted): (u64, u64, u32, bool),
+        (seq, seen, every_ms, want): (u64, u64, u32, Want),
     ) {
         if !EVERY_MS.contains(&every_ms) {
             return self.bad_frame(step, from);
         }
-        let Some(at) = self.watch.edges.find(from).or_else(|| self.meet_beat(step, from, wanted))
+        let Some(at) = self.watch.edges.find(from).or_else(|| self.meet_beat(step, from, want))
         else {
             return;
         };
@@ -73,6 +112,7 @@ impl Membership {
             self.edge_linked(step, from);
         }
         let (pause, deviations) = (self.heartbeat_pause(), self.watch.deviations);
+        let interval = self.settings.heartbeat_interval;
         let edge = &mut self.watch.edges[at];
         if seq <= edge.seen {
             return; // overtaken on its way
@@ -81,8 +121,12 @@ impl Membership {
         edge.seen = seq;
         edge.echoed = edge.echoed.max(seen.min(edge.sent));
         edge.unseen_when_heard = edge.sent - edge.echoed;
+        edge.unsaid = (every.as_micros() / interval.as_micros()).saturating_sub(1) as u64;
         let again = std::mem::take(&mut edge.unreached);
-        edge.wanted_there = wanted.then_some(step.now);
+        let wanted_for = (interval * WANTED_FOR).max(every * WANTED_FOR_ITS);
+        edge.wanted_there = (want != Want::Nothing).then_some(step.now + wanted_for);
+        let asks = !edge.is_judged_there() && want == Want::Watch;
+        edge.asked = want == Want::Watch;
         if edge.heard.is_some() {
             let longest = edge.phi.silence(deviations, pause);
             edge.phi.heard(step.now, every, longest);
@@ -91,11 +135,16 @@ impl Membership {
         }
         edge.heard = Some(step.now);
         let judge = edge.watched.then(|| edge.phi.crossing(deviations, pause));
-        let idle = !wanted && !edge.wanted;
+        let idle = want == Want::Nothing && !edge.wanted;
+        let soon = edge.slot.min(step.now + interval);
         self.watch.edges.judge_at(at, judge);
         if let Some(at) = judge {
             self.watch.due_by(at);
         }
+        if asks {
+            self.beat_by(at, soon);
+        }
+        self.answer(step, at);
         if idle {
             self.watch.lay_by(step.now + LAY_EVERY);
         }
@@ -104,8 +153,24 @@ impl Membership {
         }
     }
 
+    /// A heartbeat came on an edge where ours are rare: if one is due nearly, it goes out now, and
+    /// the acknowledgement that the transport owes the peer rides on it.
+    fn answer(&mut self, step: &mut Step<'_>, at: usize) {
+        let interval = self.settings.heartbeat_interval;
+        let edge = &self.watch.edges[at];
+        if edge.is_judged_there() || !edge.linked {
+            return;
+        }
+        if step.now + interval.mul_f64(LATE) >= edge.slot {
+            let want = self.want(at, step.now);
+            self.send_heartbeat(step, at, want);
+        } else {
+            self.plan_beat(step.now, at);
+        }
+    }
+
     /// A heartbeat of one that we have no edge to; where the edge is that it asks for.
-    fn meet_beat(&mut self, step: &mut Step<'_>, from: &Peer, wanted: bool) -> Option<usize> {
+    fn meet_beat(&mut self, step: &mut Step<'_>, from: &Peer, want: Want) -> Option<usize> {
         if !self.is_live(from) {
             self.tell_the_dead(step, from);
             return None;
@@ -114,8 +179,8 @@ impl Membership {
         if self.watch.edges.contains(&from.id) {
             self.take_up(step, &from.id); // it led to another process
         }
-        if wanted {
-            self.lay(step, from.clone(), false, false);
+        if want != Want::Nothing {
+            self.lay(step, from.clone(), None);
         }
         self.watch.edges.find(from)
     }
@@ -187,6 +252,12 @@ impl Membership {
             }
         }
     }
+}
+
+/// How often one speaks whose silence nobody judges.
+fn sparse(interval: Duration) -> Duration {
+    let most = Duration::from_millis((*EVERY_MS.end()).into());
+    (interval * SPARSE).min(most).max(interval)
 }
 
 /// The first round of heartbeats not before a time.

@@ -1,6 +1,9 @@
 //! Watch edges: between the neighbours on the rings, heartbeats both ways, and what their silence
 //! means.
 //!
+//! Who is watched is heard in every interval. Who only watches says now and then what it has seen,
+//! on an acknowledgement that is due anyway, and in every interval once it hears nothing.
+//!
 //! An edge pins its link. It is laid some time after the rings call for it and goes some time
 //! after they no longer do, a few at a time, and only when those in its place stand: a mass join
 //! or a mass death moves edges, but not all at once. A peer that still wants an edge keeps ours
@@ -20,6 +23,7 @@ use crate::{
     config::LINKS_BESIDES_RINGS,
     evidence::Direction,
     member::{Member, NodeId, Peer, State},
+    wire::Want,
 };
 use beats::on_round;
 use edges::Edges;
@@ -42,8 +46,14 @@ const DIAL_SECOND: Duration = Duration::from_secs(1);
 const DIAL_AGAIN: Duration = Duration::from_secs(2);
 /// How long an edge that is no longer called for waits for those in its place.
 const HOLD_MAX: Duration = Duration::from_secs(30);
-/// How many intervals after its last word a peer is believed to want an edge that we do not.
+/// How many intervals after its last word a peer is believed to want an edge that we do not, ...
 const WANTED_FOR: u32 = 5;
+/// ... or how many of its own, if they are longer.
+const WANTED_FOR_ITS: u32 = 3;
+/// Whose silence nobody judges says so many times more rarely what it has seen, ...
+const SPARSE: u32 = 5;
+/// ... unless it has heard nothing itself for this share of the peer's interval.
+const LATE: f64 = 1.5;
 /// From so many heartbeats that the peer has not seen on they go by stream: a path that is hostile
 /// to datagrams must not look like a death.
 const UNSEEN_MAX: u64 = 3;
@@ -69,9 +79,13 @@ struct Edge {
     wanted: bool,
     /// The rings make us the one who watches.
     watched: bool,
+    /// They make the peer one who watches us, ...
+    watches: bool,
+    /// ... or it said so itself.
+    asked: bool,
     /// Since when they do not call for it.
     unwanted_since: Time,
-    /// When the peer last said that it wants it, unless it said since that it does not.
+    /// Until when the peer's word holds that it wants it, unless it said since that it does not.
     wanted_there: Option<Time>,
     phi: Phi,
     heard: Option<Time>,
@@ -80,18 +94,33 @@ struct Edge {
     seen: u64,
     sent: u64,
     echoed: u64,
-    /// How many of ours it had not seen when we last heard it.
+    /// How many of ours it had not seen when we last heard it, ...
     unseen_when_heard: u64,
+    /// ... and how many may go out before it speaks again.
+    unsaid: u64,
     /// Its silence was noticed.
     unreached: bool,
     /// When the next heartbeat is due, and when it would be without jitter.
     next: Time,
     slot: Time,
+    /// When the last one went out.
+    spoke: Time,
     dial_at: Time,
     dials: u32,
 }
 
 impl Edge {
+    /// Whether the peer is to hear us in every interval.
+    fn is_judged_there(&self) -> bool {
+        self.watches || self.asked
+    }
+
+    /// How many of our last heartbeats the peer has not seen, as far as its word can be expected.
+    fn unseen(&self) -> u64 {
+        let since = self.sent.saturating_sub(self.echoed);
+        since.saturating_sub(self.unsaid).max(self.unseen_when_heard)
+    }
+
     fn sight(&self, now: Time, deviations: f64, pause: Duration) -> WatchEdge {
         let from = self.heard.is_some() && self.phi.crossing(deviations, pause) <= now;
         let to = self.unseen_when_heard >= UNSEEN_MAX;
@@ -100,7 +129,7 @@ impl Edge {
             watched: self.watched,
             wanted: self.wanted,
             heard: self.heard,
-            unseen: self.sent.saturating_sub(self.echoed),
+            unseen: self.unseen(),
             phi: self.heard.map(|_| self.phi.value(now, pause)),
             direction: match (from, to) {
                 (true, true) => Direction::Both,
@@ -110,6 +139,15 @@ impl Edge {
             },
         }
     }
+}
+
+/// What the rings make of a member.
+#[derive(Clone, Copy, Debug, Default)]
+struct Neighbour {
+    /// We watch it.
+    watched: bool,
+    /// It watches us.
+    watches: bool,
 }
 
 /// All edges of this node.
@@ -225,15 +263,21 @@ impl Membership {
         }
     }
 
-    /// Whom the rings call for; whether we are to watch them.
-    fn neighbours(&self) -> BTreeMap<NodeId, bool> {
+    /// Whom the rings call for.
+    fn neighbours(&self) -> BTreeMap<NodeId, Neighbour> {
         if self.table.all_watch_all() {
-            return self.table.live().map(|id| (id.clone(), true)).collect();
+            let both = Neighbour { watched: true, watches: true };
+            return self.table.live().map(|id| (id.clone(), both)).collect();
         }
+        let mut all: BTreeMap<NodeId, Neighbour> = BTreeMap::new();
         let rings = self.table.rings();
-        let watchers = rings.watchers().map(|id| (id.clone(), false));
-        // The later of two entries stays.
-        watchers.chain(rings.watched().map(|id| (id.clone(), true))).collect()
+        for id in rings.watched() {
+            all.entry(id.clone()).or_default().watched = true;
+        }
+        for id in rings.watchers() {
+            all.entry(id.clone()).or_default().watches = true;
+        }
+        all
     }
 
     fn plan_edges(&mut self, step: &mut Step<'_>) {
@@ -245,14 +289,20 @@ impl Membership {
         }
         for at in 0..self.watch.edges.len() {
             let edge = &mut self.watch.edges[at];
-            let watched = wanted.get(&edge.peer.id).copied();
-            if edge.wanted && watched.is_none() {
+            let called = wanted.get(&edge.peer.id).copied();
+            if edge.wanted && called.is_none() {
                 edge.unwanted_since = step.now;
             }
-            edge.wanted = watched.is_some();
+            edge.wanted = called.is_some();
+            edge.watches = called.is_some_and(|c| c.watches);
             // One that waits for others in its place is judged like before.
-            let newly = watched == Some(true) && !edge.watched;
-            edge.watched = watched.unwrap_or(edge.watched);
+            let newly = called.is_some_and(|c| c.watched) && !edge.watched;
+            edge.watched = called.map_or(edge.watched, |c| c.watched);
+            if newly {
+                // It speaks up once it knows.
+                self.beat_by(at, step.now);
+            }
+            let edge = &mut self.watch.edges[at];
             if newly && edge.heard.is_some() {
                 edge.phi.restart(step.now);
                 let crossing = edge.phi.crossing(deviations, pause);
@@ -260,18 +310,20 @@ impl Membership {
                 self.watch.due_by(crossing);
             }
         }
-        let new: Vec<(NodeId, bool)> =
+        let new: Vec<(NodeId, Neighbour)> =
             wanted.into_iter().filter(|(id, _)| !self.watch.edges.contains(id)).collect();
-        for (id, watched) in new {
+        for (id, called) in new {
             if let Some(peer) = self.table.get(&id).map(|e| e.member.peer()) {
-                self.lay(step, peer, true, watched);
+                self.lay(step, peer, Some(called));
             }
         }
         self.watch.lay_by(step.now);
     }
 
-    /// Begins an edge. Its link is made by and by.
-    fn lay(&mut self, step: &mut Step<'_>, peer: Peer, wanted: bool, watched: bool) {
+    /// Begins an edge that the rings call for, or else the peer. Its link is made by and by.
+    fn lay(&mut self, step: &mut Step<'_>, peer: Peer, called: Option<Neighbour>) {
+        let wanted = called.is_some();
+        let Neighbour { watched, watches } = called.unwrap_or_default();
         if self.watch.edges.len() >= self.watch_edges_max() && !self.make_edge_room(step, wanted) {
             return;
         }
@@ -290,6 +342,8 @@ impl Membership {
             linked,
             wanted,
             watched,
+            watches,
+            asked: false,
             unwanted_since: step.now,
             wanted_there: None,
             phi: Phi::new(step.now, interval),
@@ -298,9 +352,11 @@ impl Membership {
             sent,
             echoed: sent,
             unseen_when_heard: 0,
+            unsaid: 0,
             unreached: false,
             next: first,
             slot: first,
+            spoke: Time::default(),
             dial_at,
             dials: 0,
             peer: peer.clone(),
@@ -349,9 +405,7 @@ impl Membership {
         for (at, edge) in self.watch.edges.iter().enumerate() {
             let id = &edge.peer.id;
             let holds = self.holds(at, step.now);
-            let wanted_there = edge.wanted_there.is_some_and(|at| {
-                step.now.since(at) < self.settings.heartbeat_interval * WANTED_FOR
-            });
+            let wanted_there = edge.wanted_there.is_some_and(|until| step.now < until);
             if !holds && !wanted_there {
                 drop.push(id.clone());
                 continue;
@@ -400,7 +454,7 @@ impl Membership {
     /// The last heartbeat of an edge says that it was the last.
     fn say_and_take_up(&mut self, step: &mut Step<'_>, id: &NodeId) {
         if let Some(at) = self.watch.edges.find_id(id).filter(|at| self.watch.edges[*at].linked) {
-            self.send_heartbeat(step, at, false);
+            self.send_heartbeat(step, at, Want::Nothing);
         }
         self.take_up(step, id);
     }
@@ -447,8 +501,7 @@ impl Membership {
         let edge = &mut self.watch.edges[at];
         (edge.linked, edge.dials) = (true, 0);
         let next = edge.next.max(step.now);
-        self.watch.edges.beat_at(at, Some(next));
-        self.watch.due_by(next);
+        self.beat_by(at, next);
         if !self.planted(Bug::EdgesUnpinned) {
             step.out.push(Effect::Pin { peer: peer.clone(), pinned: true });
         }

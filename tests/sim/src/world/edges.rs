@@ -8,8 +8,10 @@ use peerage::NodeId;
 use super::World;
 use crate::S;
 
-/// No heartbeat between two that are well comes later than this.
+/// No heartbeat between two that are well comes later than this, ...
 const SILENCE_MAX: u64 = 3 * S;
+/// ... where somebody is watched; else than this.
+const RARE_SILENCE_MAX: u64 = 8 * S;
 
 /// Nobody has fewer watchers where there are as many others.
 const WATCHERS_MIN: usize = 3;
@@ -44,10 +46,9 @@ impl World {
                 if !back.is_some_and(|b| b.wanted && (b.watched || edge.watched)) {
                     found.push(format!("{name} and {there} do not agree on their edge"));
                 }
-                if edge
-                    .heard
-                    .is_none_or(|at| self.now.saturating_sub(p.pace.when(at)) > SILENCE_MAX)
-                {
+                let most = if edge.watched { SILENCE_MAX } else { RARE_SILENCE_MAX };
+                let silence = |at| self.now.saturating_sub(p.pace.when(at));
+                if edge.heard.is_none_or(|at| silence(at) > most) {
                     found.push(format!("{name} last heard {there} at {:?}", edge.heard));
                 }
                 if !self.pinned(p.addr, &edge.peer) {

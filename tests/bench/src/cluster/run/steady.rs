@@ -19,6 +19,8 @@ struct Row {
     bytes_per_node_s: f64,
     /// UDP datagrams sent.
     packets_per_node_s: f64,
+    /// Heartbeats among them; each is acknowledged.
+    heartbeats_per_node_s: f64,
     /// Of one core.
     cpu_pct_per_node: f64,
     /// Resident memory above that of the process without nodes.
@@ -49,6 +51,7 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
             n,
             bytes_per_node_s: figure(|row| row.bytes_per_node_s, 1.0),
             packets_per_node_s: figure(|row| row.packets_per_node_s, 10.0),
+            heartbeats_per_node_s: figure(|row| row.heartbeats_per_node_s, 10.0),
             cpu_pct_per_node: figure(|row| row.cpu_pct_per_node, 1000.0),
             rss_kib_per_node: figure(|row| row.rss_kib_per_node, 1.0),
             links_per_node: figure(|row| row.links_per_node, 10.0),
@@ -60,15 +63,24 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
         println!("{}", serde_json::json!({"rows": rows}));
     } else {
         println!(
-            "{:>6}{:>10}{:>12}{:>10}{:>12}{:>8}{:>8}{:>10}",
-            "nodes", "bytes/s", "packets/s", "% CPU", "RSS, KiB", "links", "most", "accused"
+            "{:>6}{:>10}{:>12}{:>13}{:>10}{:>12}{:>8}{:>8}{:>10}",
+            "nodes",
+            "bytes/s",
+            "packets/s",
+            "heartbeats/s",
+            "% CPU",
+            "RSS, KiB",
+            "links",
+            "most",
+            "accused"
         );
         for row in rows {
             println!(
-                "{:>6}{:>10.0}{:>12.1}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
+                "{:>6}{:>10.0}{:>12.1}{:>13.1}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
                 row.n,
                 row.bytes_per_node_s,
                 row.packets_per_node_s,
+                row.heartbeats_per_node_s,
                 row.cpu_pct_per_node,
                 row.rss_kib_per_node,
                 row.links_per_node,
@@ -100,6 +112,7 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
     tokio::time::sleep(quiet).await;
 
     let (begun, cpu, sent) = (Instant::now(), usage::cpu_s(), sent(&nodes));
+    let beats = heartbeats(&nodes);
     tokio::time::sleep(measured).await;
     let (time, used) = (begun.elapsed().as_secs_f64(), usage::cpu_s() - cpu);
     let after = self::sent(&nodes);
@@ -109,6 +122,7 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
         n,
         bytes_per_node_s: (after.0 - sent.0) as f64 / time / each,
         packets_per_node_s: (after.1 - sent.1) as f64 / time / each,
+        heartbeats_per_node_s: (heartbeats(&nodes) - beats) as f64 / time / each,
         cpu_pct_per_node: used / time / each * 100.0,
         rss_kib_per_node: usage::rss_kib()?.saturating_sub(empty) as f64 / each,
         links_per_node: links.iter().sum::<usize>() as f64 / each,
@@ -123,6 +137,11 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
 fn sent(nodes: &[Cluster]) -> (u64, u64) {
     let stats = nodes.iter().map(|node| node.stats().transport);
     stats.fold((0, 0), |sum, stats| (sum.0 + stats.bytes_sent, sum.1 + stats.packets_sent))
+}
+
+/// Heartbeats that all have sent so far.
+fn heartbeats(nodes: &[Cluster]) -> u64 {
+    nodes.iter().map(|node| node.stats().membership.heartbeats).sum()
 }
 
 /// How often any node has accused another so far.
