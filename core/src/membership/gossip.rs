@@ -66,6 +66,8 @@ pub struct Gossip {
     next_order: u64,
     /// How many updates wait that no datagram can hold.
     large: usize,
+    /// How many wait on which a life depends.
+    urgent: usize,
 }
 
 impl Gossip {
@@ -74,6 +76,7 @@ impl Gossip {
         self.remove(about);
         self.next_order += 1;
         self.large += usize::from(bytes.len() > DATAGRAM_BYTES_MAX);
+        self.urgent += usize::from(priority == Priority::Critical);
         let entry = Entry { bytes, priority, sent: 0, order: self.next_order };
         self.order.insert(entry.place(), about);
         self.entries.insert(about, entry);
@@ -84,6 +87,7 @@ impl Gossip {
         if let Some(e) = self.entries.remove(&about) {
             self.order.remove(&e.place());
             self.large -= usize::from(e.bytes.len() > DATAGRAM_BYTES_MAX);
+            self.urgent -= usize::from(e.priority == Priority::Critical);
         }
     }
 
@@ -152,6 +156,11 @@ impl Gossip {
         self.large > 0
     }
 
+    /// How many messages it takes to pass on once all on which a life depends.
+    pub fn urgent_messages(&self) -> usize {
+        self.urgent.div_ceil(UPDATES_MAX)
+    }
+
     /// How many updates wait.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -197,6 +206,21 @@ mod tests {
         assert_eq!(gossip.take(1, 2, None), ["l"]);
         assert_eq!(gossip.take(1, 2, None), ["l"]);
         assert!(gossip.take(1, 2, None).is_empty());
+    }
+
+    #[test]
+    fn urgent_updates_are_counted_in_messages() {
+        let mut gossip = Gossip::default();
+        for n in 0..=UPDATES_MAX as u32 {
+            gossip.push(id(n), Priority::Critical, Bytes::from_static(b"c"));
+        }
+        gossip.push(id(99), Priority::High, Bytes::from_static(b"h"));
+        assert_eq!(gossip.urgent_messages(), 2);
+        // One was replaced by what is not urgent, so the others fit.
+        gossip.push(id(0), Priority::Low, Bytes::from_static(b"l"));
+        assert_eq!(gossip.urgent_messages(), 1);
+        while !gossip.take(STREAM_BYTES_MAX, 1, None).is_empty() {}
+        assert_eq!(gossip.urgent_messages(), 0);
     }
 
     #[test]

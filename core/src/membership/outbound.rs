@@ -16,6 +16,8 @@ use crate::{
 /// With so many links gossip goes over them; a member without one costs a handshake. Three links
 /// to others that have three make one cluster of all.
 const LINKED_ENOUGH: usize = 3;
+/// How many times more members are gossiped to when many updates are urgent.
+const URGENT_MAX: usize = 4;
 /// How many bytes of records one frame of a sync carries.
 const SYNC_BYTES_MAX: usize = 256 << 10;
 
@@ -169,7 +171,10 @@ impl Membership {
 
     fn gossip_partners(&mut self) -> Vec<std::sync::Arc<Member>> {
         let enough = self.table.linked_len() >= LINKED_ENOUGH.min(self.table.live_len());
-        let count = self.settings.gossip_fanout;
+        // Many at once in danger, or back from it: with a few messages a tick each of them would
+        // wait for its turn.
+        let more = self.gossip.urgent_messages().clamp(1, URGENT_MAX);
+        let count = self.settings.gossip_fanout * more;
         if enough {
             return self.table.pick_linked(&mut self.rng, count);
         }

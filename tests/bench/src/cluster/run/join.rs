@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{Nodes, Sizes, converged, in_own_process, median, usage};
 
 /// Past that it does not converge.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
+/// From so late on it is worth a look what is amiss.
+const LATE: Duration = Duration::from_secs(10);
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -59,8 +61,12 @@ pub(crate) async fn once(n: usize) -> Result<()> {
     nodes.start(n).await?;
     let nodes = nodes.started;
     eprintln!("  started {n} after {} ms", begun.elapsed().as_millis());
+    let mut explained = n > 300; // they take longer in any case
     let there = converged(&nodes, PATIENCE, |seen| {
         eprintln!("  {} s: some see {seen} of {n}", begun.elapsed().as_secs());
+        if begun.elapsed() > LATE && !std::mem::replace(&mut explained, true) {
+            super::explain(&nodes);
+        }
     })
     .await;
     if !there {

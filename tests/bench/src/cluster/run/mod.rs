@@ -170,7 +170,13 @@ fn explain(nodes: &[Cluster]) {
     for node in
         lagging.iter().take(3).chain(lagging.iter().rev().take(3)).chain(done.iter().take(1))
     {
-        eprintln!("  {}: {:?}", node.local().id, node.stats());
+        let known = node.members();
+        let missing = nodes.iter().filter(|other| {
+            let id = &other.local().id;
+            known.iter().all(|member| member.id != *id || !member.state.is_live())
+        });
+        let missing: Vec<_> = missing.map(|other| other.local().id.to_string()).take(3).collect();
+        eprintln!("  {}: lacks {missing:?}; {:?}", node.local().id, node.stats());
     }
 }
 
