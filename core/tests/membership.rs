@@ -27,6 +27,18 @@ async fn twenty_nodes_join_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_join_at_once_than_the_seed_has_links_for() {
+    let secret = Secret::generate();
+    let small = |id: &str| node(id, &secret).watch_rings(1).links_max(10);
+    let seed = small("n0").start().await.unwrap();
+    let mut nodes = vec![seed.clone()];
+    for n in 1..60 {
+        nodes.push(small(&format!("n{n}")).seed(seed.addr()).start().await.unwrap());
+    }
+    all_see(&nodes, 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn direct_probes_are_answered_and_measure_the_round_trip() {
     let nodes = cluster_of(2, &Secret::generate()).await;
     until("a round trip is known", || nodes[0].get("n1").is_some_and(|m| m.rtt.is_some())).await;

@@ -264,6 +264,10 @@ impl Run {
                 self.note_seed(addr, error);
                 return None;
             }
+            TransportEvent::Full { addr, others } => {
+                tracing::debug!(%addr, ?others, "no room for a link there");
+                Input::Full { others }
+            }
             // Better no node than half a one.
             TransportEvent::Panic { what, message } => {
                 return Some(Ending::Failed(Error::Internal(format!(

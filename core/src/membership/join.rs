@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use rand::seq::IndexedRandom;
+use rand::{Rng, seq::IndexedRandom};
 
 use super::{Effect, Membership, Step, Time, gossip::Priority};
 use crate::{
@@ -11,8 +11,12 @@ use crate::{
     wire::{Frame, Record},
 };
 
-/// How often seeds are tried while nobody has admitted us.
+/// How often seeds are tried while nobody has admitted us, ...
 const RETRY: Duration = Duration::from_millis(500);
+/// ... by chance so much later: many who began together must not come back together.
+const RETRY_LATER: Duration = Duration::from_millis(250);
+/// To how many of those whom a full seed names a newcomer turns.
+const OTHERS_AT_ONCE: usize = 2;
 /// How many of those that this node knew when it ran last are dialed at once, and how often.
 const KNOWN_AT_ONCE: usize = 3;
 const KNOWN_TRIES: u32 = 60;
@@ -81,7 +85,8 @@ impl Membership {
 
     pub(super) fn tick_join(&mut self, step: &mut Step<'_>) {
         if self.join.retry.is_some_and(|at| at <= step.now) {
-            self.join.retry = self.join.pending.then(|| step.now + RETRY);
+            let later = self.rng.random_range(Duration::ZERO..RETRY_LATER);
+            self.join.retry = self.join.pending.then(|| step.now + RETRY + later);
             if self.join.pending {
                 for seed in &self.settings.seeds {
                     step.out.push(Effect::Dial { addr: *seed, expect: None });
@@ -94,6 +99,17 @@ impl Membership {
         while let Some(at) = self.join.waiting.iter().position(|n| n.deadline <= step.now) {
             let newcomer = self.join.waiting.swap_remove(at);
             self.replace(step, &newcomer);
+        }
+    }
+
+    /// A seed has no room: others, who were admitted before us, may have.
+    pub(super) fn turn_to_others(&mut self, step: &mut Step<'_>, others: &[SocketAddr]) {
+        if self.join.pending {
+            for addr in others.choose_multiple(&mut self.rng, OTHERS_AT_ONCE) {
+                if *addr != self.own.addr {
+                    step.out.push(Effect::Dial { addr: *addr, expect: None });
+                }
+            }
         }
     }
 

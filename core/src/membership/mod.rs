@@ -102,6 +102,11 @@ pub enum Input {
         /// Where it leads.
         peer: Peer,
     },
+    /// Who was dialed has no room for another link, and says who might have.
+    Full {
+        /// Where they listen.
+        others: Vec<SocketAddr>,
+    },
     /// For so long what others said could not reach us, though our ticks came in time: the
     /// machine is overloaded.
     Starved(Duration),
@@ -305,6 +310,7 @@ impl Membership {
             Input::LinkUp { peer, addr, dialed } => self.link_up(step, peer, addr, dialed),
             Input::LinkDown { peer, broken } => self.link_down(step, &peer, broken),
             Input::LinkTrouble { peer } => self.probe_at_once(step, &peer),
+            Input::Full { others } => self.turn_to_others(step, &others),
             Input::Starved(late) => self.forgive(step.now, late),
             Input::SetTags(tags) => self.set_tags(step, tags),
             Input::Unresponsive(is) => self.set_unresponsive(step, is),

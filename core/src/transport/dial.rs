@@ -97,6 +97,10 @@ impl Node {
         }
         .await
         .map_err(|failure| hello_failed(addr, failure))?;
+        if let Answer::Full(_, others) = &answer {
+            let others = others.iter().take(hello::OTHERS_MAX).copied().collect();
+            self.emit(TransportEvent::Full { addr, others });
+        }
         let theirs = hello::accept(&ours, addr, answer, &fresh.ids)?;
         refuse.keep();
         Ok((fresh, theirs, serial))
@@ -150,7 +154,8 @@ impl Node {
                 Some(refusal) => (refusal, None),
                 None if self.is_draining() => (Answer::Closing, None),
                 None if !self.admit_link(&theirs.peer()) => {
-                    (Answer::Full(self.pool.max as u32), None)
+                    let others = self.pool.some(hello::OTHERS_MAX);
+                    (Answer::Full(self.pool.max as u32, others), None)
                 }
                 None => (Answer::Welcome(self.hello()), Some(theirs)),
             },

@@ -23,6 +23,8 @@ const MAGIC: [u8; 4] = *b"peer";
 /// The protocol versions that we speak.
 pub(super) const VERSIONS: (u16, u16) = (1, 1);
 const BYTES_MAX: usize = 4096;
+/// How many others a full node names, and how many are listened to.
+pub(super) const OTHERS_MAX: usize = 8;
 /// Magic, both versions, length.
 const HEAD: usize = 4 + 2 + 2 + 2;
 
@@ -59,8 +61,8 @@ pub(super) enum Answer {
     WrongNode(NodeId),
     /// No version in common.
     WrongVersion(u16, u16),
-    /// No room for another link.
-    Full(u32),
+    /// No room for another link than so many; these might have some.
+    Full(u32, Vec<SocketAddr>),
     /// The dialer reached itself.
     Yourself,
     /// We are shutting down.
@@ -191,7 +193,7 @@ pub(super) fn accept(
             return Err(wrong_node(expected(), format!("node {found:?} answers")));
         }
         Answer::WrongVersion(min, max) => return Err(wrong_version(addr, min, max)),
-        Answer::Full(max) => {
+        Answer::Full(max, _) => {
             return Err(Error::Busy { what: "links at the peer", max: max as usize });
         }
         Answer::Yourself => return Err(wrong_node(expected(), "this node itself answers".into())),

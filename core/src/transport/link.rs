@@ -36,6 +36,10 @@ const FRAMES_AT_ONCE: usize = 32;
 /// still be on its way.
 const SERVED_QUIET: Duration = Duration::from_millis(500);
 
+/// How long a link that a peer opened is kept for what it came for: evicted before the answer, it
+/// would be dialed anew, and whoever has many newcomers would serve none of them.
+const YOUNG: Duration = Duration::from_secs(1);
+
 /// An established link.
 pub(super) struct Link {
     pub(super) peer: Peer,
@@ -53,6 +57,8 @@ pub(super) struct Link {
     /// The peer's requests under way.
     pub(super) serving: AtomicUsize,
     pub(super) pinned: AtomicBool,
+    /// A frame of ours on a stream has reached the peer.
+    answered: AtomicBool,
     used_millis: AtomicU64,
     served_millis: AtomicU64,
     began: Instant,
@@ -81,6 +87,7 @@ impl Link {
             leases: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
             pinned: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             used_millis: AtomicU64::new(0),
             served_millis: AtomicU64::new(0),
             began: Instant::now(),
@@ -124,7 +131,8 @@ impl Link {
         let served = self.served_millis.load(Relaxed);
         let settled =
             served == 0 || self.millis().saturating_sub(served) >= SERVED_QUIET.as_millis() as u64;
-        self.quiet() && settled && !self.pinned.load(Relaxed)
+        let served = self.dialed || self.answered.load(Relaxed) || self.began.elapsed() >= YOUNG;
+        self.quiet() && settled && served && !self.pinned.load(Relaxed)
     }
 
     /// Closes the connection; whoever uses it gets an error at once.
@@ -147,7 +155,12 @@ impl Link {
         node.spawn("frame", async move {
             let _permit = permit;
             match link.stream_frame(bytes).await {
-                Ok(()) => inner.stats.frames_sent.up(),
+                Ok(()) => {
+                    inner.stats.frames_sent.up();
+                    if !link.answered.swap(true, Relaxed) {
+                        inner.pool.stir();
+                    }
+                }
                 Err(_) => inner.stats.frames_dropped.up(), // the link's own end is reported elsewhere
             }
         });

@@ -130,6 +130,13 @@ pub enum TransportEvent {
         /// Why.
         error: Error,
     },
+    /// Who was dialed has no room for another link. The dial fails as well.
+    Full {
+        /// Where.
+        addr: SocketAddr,
+        /// Who might have room, it says; 8 at most.
+        others: Vec<SocketAddr>,
+    },
     /// A membership frame arrived.
     Frame {
         /// Who sent it: the link says so, not the frame.

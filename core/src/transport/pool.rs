@@ -4,10 +4,12 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rand::seq::IteratorRandom;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout_at},
@@ -32,6 +34,8 @@ const PENDING_MAX: usize = 32;
 /// network may drop any. Where dials are quick that is hundreds a second; where nobody answers in
 /// time, they must not take the machine from those who still try to.
 const FRAME_DIALS_MAX: usize = 6;
+/// How often a full pool is looked at by those who wait for room in it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How many links peers may open to us above the limit for our own: a full node must still be
 /// able to answer newcomers.
 pub(super) const RESERVE: usize = 16;
@@ -112,6 +116,12 @@ impl Pool {
         self.table.lock().links.values().cloned().collect()
     }
 
+    /// Where some of those listen that there are links to.
+    pub(super) fn some(&self, count: usize) -> Vec<SocketAddr> {
+        let table = self.table.lock();
+        table.links.values().map(|link| link.addr).choose_multiple(&mut rand::rng(), count)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.table.lock().links.len()
     }
@@ -168,7 +178,13 @@ impl Node {
             };
             match step {
                 Step::Ready(lease) => return Ok(lease),
-                Step::Full => timeout_at(until, room).await.map_err(|_| self.pool_full())?,
+                // Links become free to go by age as well, of which nobody tells.
+                Step::Full => {
+                    let look = until.min(Instant::now() + LOOK_AGAIN);
+                    if timeout_at(look, room).await.is_err() && look == until {
+                        return Err(self.pool_full());
+                    }
+                }
                 Step::Dialing(mut outcome, ours) => {
                     began |= ours;
                     let ended = tokio::select! {

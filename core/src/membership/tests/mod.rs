@@ -295,6 +295,30 @@ fn a_ping_for_a_process_before_us_is_not_answered() {
 }
 
 #[test]
+fn a_newcomer_turns_to_two_of_those_whom_a_full_seed_names() {
+    let config = Config { seeds: vec![addr(1)], ..Config::new("c", "n000") };
+    let settings = Settings::new(peer(0), addr(0), &config);
+    let mut node = Node { machine: Membership::new(settings, 1), now: Time(0) };
+    node.input(Input::Start);
+    let dialed = |out: &[Effect]| {
+        let to = |e: &Effect| match e {
+            Effect::Dial { addr, .. } => Some(*addr),
+            _ => None,
+        };
+        out.iter().filter_map(to).collect::<Vec<_>>()
+    };
+    let others: Vec<_> = (5..13).map(addr).collect();
+    let turned = dialed(&node.input(Input::Full { others: others.clone() }));
+    assert_eq!(turned.len(), 2);
+    assert!(turned.iter().all(|addr| others.contains(addr)));
+    // Never to itself, and not any more once it is in.
+    assert!(dialed(&node.input(Input::Full { others: vec![addr(0)] })).is_empty());
+    node.input(Input::LinkUp { peer: peer(5), addr: addr(5), dialed: Some(turned[0]) });
+    node.frame(5, Frame::Welcome, &[record(5, 1, State::Alive)]);
+    assert!(dialed(&node.input(Input::Full { others })).is_empty());
+}
+
+#[test]
 fn a_process_under_a_known_id_is_told_what_its_predecessor_left_behind() {
     let mut node = Node::new(3);
     node.bury(2, 4);

@@ -129,6 +129,56 @@ async fn the_least_recently_used_idle_link_makes_room() {
 }
 
 #[tokio::test]
+async fn a_full_node_refuses_links_and_names_others() {
+    let mut small = options("a");
+    small.links_max = 1;
+    let a = TestNode::with(small).await;
+    let mut peers = Vec::new();
+    for n in 0..=super::super::pool::RESERVE {
+        let mut peer = TestNode::start(&format!("b{n}")).await;
+        peer.dial(a.addr(), None).await.unwrap();
+        until("the link is in both pools", || a.transport.has_link(&peer.peer)).await;
+        a.transport.pin(&peer.peer, true);
+        peers.push(peer);
+    }
+    let late = TestNode::start("c").await;
+    let mut late = late;
+    late.transport.dial(a.addr(), None);
+    let mut named = None;
+    let error = loop {
+        match late.event().await {
+            TransportEvent::Full { addr, others } if addr == a.addr() => named = Some(others),
+            TransportEvent::DialFailed { error, .. } => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(error, Error::Busy { max: 1, .. }), "{error:?}");
+    let named = named.unwrap();
+    assert_eq!(named.len(), 8);
+    assert!(named.iter().all(|addr| peers.iter().any(|peer| peer.addr() == *addr)));
+}
+
+#[tokio::test]
+async fn a_peer_gets_what_it_came_for_before_its_link_makes_room() {
+    let mut small = options("a");
+    small.links_max = 1;
+    let a = TestNode::with(small).await;
+    let begun = std::time::Instant::now();
+    let (mut b, mut c) = (TestNode::start("b").await, TestNode::start("c").await);
+    b.dial(a.addr(), None).await.unwrap();
+    c.dial(a.addr(), None).await.unwrap();
+    until("both are there", || a.transport.has_link(&c.peer)).await;
+    let young = begun.elapsed() < Duration::from_secs(1);
+    assert!(a.transport.has_link(&b.peer) || !young);
+    // It has been answered: now it makes room.
+    a.transport.send_frame(&b.peer, b.addr(), Class::Stream, Bytes::from_static(b"welcome"));
+    until("the answer is there", || a.transport.stats().frames_sent == 1).await;
+    let mut d = TestNode::start("d").await;
+    d.dial(a.addr(), None).await.unwrap();
+    until("it has gone", || !a.transport.has_link(&b.peer)).await;
+}
+
+#[tokio::test]
 async fn a_pool_in_use_makes_callers_wait_until_their_deadline() {
     let mut small = options("a");
     small.links_max = 1;
