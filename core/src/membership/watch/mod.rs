@@ -33,6 +33,10 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// ... and how long after the first of them at the latest. In a mass join an edge that is laid
 /// between two who see half of the cluster is a handshake for nothing.
 const SETTLE_MAX: Duration = Duration::from_millis(1500);
+/// Where one plan after the other finds more than so many changed, and more than one in so many, ...
+const STORM: (u64, u64) = (16, 8);
+/// ... both double, so often at most.
+const STORMS_MAX: u32 = 3;
 /// How often edges are laid and taken up, ...
 const LAY_EVERY: Duration = Duration::from_millis(100);
 /// ... and how many of each at once.
@@ -41,7 +45,7 @@ const LAY_AT_ONCE: usize = 2;
 /// cannot keep up.
 const DIALS_AT_ONCE: usize = 6;
 /// How long the end with the greater id leaves the dialing to the other.
-const DIAL_SECOND: Duration = Duration::from_secs(1);
+const DIAL_SECOND: Duration = Duration::from_secs(3);
 /// How long a dial has before the member is probed and dialed again; doubles up to 16 times it.
 const DIAL_AGAIN: Duration = Duration::from_secs(2);
 /// How long an edge that is no longer called for waits for those in its place.
@@ -156,8 +160,11 @@ pub(super) struct Watch {
     edges: Edges,
     /// The rounds of heartbeats begin so much off the full interval: nodes are not in step.
     offset: Duration,
-    /// The set of live processes that the edges were planned for.
+    /// The last set of live processes that was seen, and the one that edges were planned for.
+    seen: u64,
     planned_for: u64,
+    /// How many plans in a row found much changed.
+    storms: u32,
     plan_at: Option<Time>,
     plan_latest: Option<Time>,
     lay_at: Option<Time>,
@@ -192,7 +199,9 @@ impl Watch {
         Self {
             edges: Edges::default(),
             offset: Duration::from_micros(rng.random_range(0..1_000_000)),
+            seen: 0,
             planned_for: 0,
+            storms: 0,
             plan_at: None,
             plan_latest: None,
             lay_at: None,
@@ -246,13 +255,18 @@ impl Membership {
     pub(super) fn tick_watch(&mut self, step: &mut Step<'_>) {
         let now = step.now;
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        if self.watch.planned_for != self.table.live_version() {
-            self.watch.planned_for = self.table.live_version();
-            let latest = *self.watch.plan_latest.get_or_insert(step.now + SETTLE_MAX);
-            self.watch.plan_at = Some(latest.min(step.now + SETTLE));
+        if self.watch.seen != self.table.live_version() {
+            self.watch.seen = self.table.live_version();
+            let longer = 1 << self.watch.storms;
+            let latest = *self.watch.plan_latest.get_or_insert(step.now + SETTLE_MAX * longer);
+            self.watch.plan_at = Some(latest.min(step.now + SETTLE * longer));
         }
         if due(self.watch.plan_at) {
             (self.watch.plan_at, self.watch.plan_latest) = (None, None);
+            let changes = self.watch.seen - self.watch.planned_for;
+            let storm = changes > STORM.0 && changes * STORM.1 > self.table.live_len() as u64;
+            self.watch.storms = if storm { (self.watch.storms + 1).min(STORMS_MAX) } else { 0 };
+            self.watch.planned_for = self.watch.seen;
             self.plan_edges(step);
         }
         if due(self.watch.lay_at) {
