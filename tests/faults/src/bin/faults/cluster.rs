@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    process::Command,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use peerage_faults::{
     fleet::Fleet,
     network::Network,
-    process::Process,
+    process::{self, Process},
     report::{Seen, Start, now_us},
 };
 
@@ -31,10 +32,19 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts so many and waits until they know one another.
     pub(crate) fn start(size: usize) -> Result<Self> {
+        Self::start_with(size, Vec::new())
+    }
+
+    /// The same; the last of them run by these programs.
+    pub(crate) fn start_with(size: usize, programs: Vec<Command>) -> Result<Self> {
         let network = Network::new(size)?;
         let mut cluster = Self { network, fleet: Fleet::new(), size };
-        for i in 0..size {
+        let own = size - programs.len();
+        for i in 0..own {
             cluster.spawn(i)?;
+        }
+        for (i, program) in (own..).zip(programs) {
+            cluster.spawn_by(program, i, i)?;
         }
         cluster.all_alive(PATIENCE).context("at the start")?;
         cluster.fleet.pass(SETTLE)?;
@@ -49,7 +59,12 @@ impl Cluster {
 
     /// The same on another host.
     pub(crate) fn spawn_at(&mut self, i: usize, host: usize) -> Result<()> {
-        let agent = self.fleet.agent(Some(self.network.host(host)))?;
+        self.spawn_by(process::own_agent()?, i, host)
+    }
+
+    /// The same by another program.
+    fn spawn_by(&mut self, program: Command, i: usize, host: usize) -> Result<()> {
+        let agent = self.fleet.agent_by(program, Some(self.network.host(host)))?;
         let seeds = (0..3.min(self.size)).filter(|seed| *seed != i).map(addr).collect();
         self.fleet.order(agent, Start { id: id(i), listen: addr(host), seeds })
     }
@@ -124,6 +139,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Nobody had any doubt about these members.
+    pub(crate) fn not_doubted(&self, members: &[String]) -> Result<()> {
+        let doubts = ["HealthCheckFailed", "MemberSuspected", "MemberFailed"];
+        let doubted: Vec<&Seen> = doubts
+            .iter()
+            .flat_map(|kind| self.fleet.of_kind(kind))
+            .filter(|seen| seen.member.as_ref().is_some_and(|member| members.contains(member)))
+            .collect();
+        let shown = shown(&doubted);
+        ensure!(doubted.is_empty(), "doubted: {shown}\n{}", self.how_it_came(&doubted));
+        Ok(())
+    }
+
     /// What all saw of the first member that was wrongly declared, from shortly before on.
     fn how_it_came(&self, wrong: &[&Seen]) -> String {
         let Some(first) = wrong.iter().min_by_key(|seen| seen.at_us) else { return String::new() };
@@ -164,7 +192,8 @@ fn shown(seen: &[&Seen]) -> String {
     let one = |seen: &&Seen| {
         let member = seen.member.as_deref().unwrap_or("?");
         let ago = now_us().saturating_sub(seen.at_us) / 1000;
-        format!("{member} by {} {ago} ms ago (observers {:?})", seen.node, seen.observers)
+        let Seen { node, kind, observers, .. } = seen;
+        format!("{kind} {member} by {node} {ago} ms ago (observers {observers:?})")
     };
     let some: Vec<_> = seen.iter().take(5).map(one).collect();
     format!("{} in all: {}", seen.len(), some.join("; "))

@@ -6,6 +6,8 @@
 #[cfg(target_os = "linux")]
 mod cluster;
 #[cfg(target_os = "linux")]
+mod languages;
+#[cfg(target_os = "linux")]
 mod scenarios;
 
 use std::process::ExitCode;

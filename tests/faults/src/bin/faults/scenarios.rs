@@ -12,7 +12,10 @@ use peerage_faults::{
     report::{Seen, now_us},
 };
 
-use crate::cluster::{Cluster, addr, id};
+use crate::{
+    cluster::{Cluster, addr, id},
+    languages,
+};
 
 /// One test: says in a few words what it measured.
 pub(crate) struct Scenario {
@@ -24,6 +27,7 @@ pub(crate) struct Scenario {
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "stopped_for_60_s", run: || stopped(10, s(60)) },
     Scenario { name: "split_in_halves_and_healed", run: split },
+    Scenario { name: "loop_of_node_and_gil_of_python_blocked_for_30_s", run: languages::blocked },
     Scenario { name: "a_fifth_of_all_packets_lost", run: loss_everywhere },
     Scenario { name: "a_fifth_lost_at_one_node", run: loss_at_one },
     Scenario { name: "one_node_is_not_heard", run: not_heard },
