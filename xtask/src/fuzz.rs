@@ -68,7 +68,7 @@ fn run(program: PathBuf, target: &str, options: &Options) -> Result<bool> {
         let small = folder.join("target").join(format!("corpus-{target}"));
         let _ = std::fs::remove_dir_all(&small);
         std::fs::create_dir_all(&small)?;
-        command.args(["-merge=1", "-max_len=512"]).args([&small, &corpus, &news]);
+        command.args(["-set_cover_merge=1", "-max_len=512"]).args([&small, &corpus, &news]);
         ensure!(command.status()?.success(), "{target}: merging the corpus failed");
         std::fs::remove_dir_all(&corpus)?;
         std::fs::rename(&small, &corpus)?;
