@@ -6,7 +6,9 @@ const node = Object.fromEntries(
   [
     'AbortController',
     'AbortSignal',
+    'Atomics',
     'Buffer',
+    'SharedArrayBuffer',
     'URL',
     'clearInterval',
     'clearTimeout',

@@ -1,10 +1,13 @@
 //! Questions to a program's own loop, which C does not know: the program passes them on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use peerage::{Cluster, Error, Result, boundary::run};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::{
     call::{PEERAGE_FOREVER, argument, call, null, peerage_status},
@@ -16,39 +19,92 @@ use crate::{
 /// The questions that the program has not fetched yet: at most one, since the next comes when the
 /// last was answered. Nobody asks before the program has first looked for one.
 #[derive(Default)]
-pub(crate) struct Questions(Mutex<Option<Fetched>>);
-
-type Fetched = Arc<tokio::sync::Mutex<mpsc::Receiver<u64>>>;
+pub(crate) struct Questions(Mutex<Option<Arc<Slot>>>);
 
 impl Questions {
-    fn of(&self, cluster: &Cluster) -> Fetched {
+    fn of(&self, cluster: &Cluster) -> Arc<Slot> {
         let begin = || {
-            let (ask, asked) = mpsc::channel(1);
+            let slot = Arc::new(Slot::default());
             let mut questions = cluster.loop_questions();
+            let giver = Giver(Arc::downgrade(&slot));
             let pump = async move {
                 while let Some(question) = questions.next().await {
                     // While it waits there, the core counts the time.
-                    if ask.send(question).await.is_err() {
-                        break; // the handle was freed
-                    }
+                    let Some(slot) = giver.0.upgrade() else { break }; // the handle was freed
+                    slot.put(question);
                 }
                 Ok(())
             };
             run(pump, |_| {});
-            Arc::new(tokio::sync::Mutex::new(asked))
+            slot
         };
         self.0.lock().get_or_insert_with(begin).clone()
     }
 }
 
+/// Where a question waits to be fetched.
+#[derive(Default)]
+struct Slot {
+    held: Mutex<Held>,
+    /// Told whenever `held` changes.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Held {
+    question: Option<u64>,
+    /// None will come any more.
+    ended: bool,
+}
+
+/// The pump's end of a slot: however the pump ends, nobody waits any longer.
+struct Giver(Weak<Slot>);
+
+impl Drop for Giver {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.upgrade() {
+            slot.end();
+        }
+    }
+}
+
+impl Slot {
+    /// One that was not fetched gives way: it was answered, or no other would come.
+    fn put(&self, question: u64) {
+        self.held.lock().question = Some(question);
+        // Each is given to one, and whoever is told but gives up tells the next.
+        self.changed.notify_one();
+    }
+
+    fn end(&self) {
+        self.held.lock().ended = true;
+        self.changed.notify_waiters();
+    }
+
+    /// The next question, or nothing once none will come any more.
+    async fn take(&self) -> Option<u64> {
+        loop {
+            // From here on, before the look, no change is missed.
+            let changed = self.changed.notified();
+            {
+                let mut held = self.held.lock();
+                if held.question.is_some() || held.ended {
+                    return held.question.take();
+                }
+            }
+            changed.await;
+        }
+    }
+}
+
 /// The next question, or nothing if the time passes first.
 fn fetch(
-    fetched: Fetched,
+    slot: Arc<Slot>,
     timeout: Option<Duration>,
     cancel: Option<Arc<Cancel>>,
 ) -> Result<Option<u64>> {
     wait(cancel, async move {
-        let next = async { fetched.lock().await.recv().await };
+        let next = slot.take();
         let question = match timeout {
             None => next.await,
             Some(timeout) => match tokio::time::timeout(timeout, next).await {
@@ -91,8 +147,8 @@ pub unsafe extern "C" fn peerage_cluster_loop_question(
                 PEERAGE_FOREVER => None,
                 given => Some(Duration::from_millis(given)),
             };
-            let fetched = cluster.questions.of(&cluster.cluster);
-            question.write(fetch(fetched, timeout, cancel_of(cancel))?.unwrap_or(0));
+            let slot = cluster.questions.of(&cluster.cluster);
+            question.write(fetch(slot, timeout, cancel_of(cancel))?.unwrap_or(0));
             Ok(())
         })
     }

@@ -1,9 +1,11 @@
 /* The conformance scenarios of tests/conformance, played through C. A test is a file there. */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
 #include "evidence.h"
 #include "scene.h"
 
 #include <dirent.h>
+#include <ftw.h>
+#include <unistd.h>
 
 /* No step waits longer for what it expects. */
 #define STEP_MS 30000
@@ -328,6 +330,30 @@ static peerage_status explain(const json *with)
     return status;
 }
 
+static void damage(const json *with)
+{
+    char path[1024];
+    snprintf(path, sizeof path, PEERAGE_FORMAT "/node.peerage",
+        PEERAGE_PRINT(meant(need(with, "dir"))));
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL);
+    CHECK(fputs("damaged", file) >= 0);
+    CHECK(fclose(file) == 0);
+}
+
+static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *at)
+{
+    (void)stat;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
+static void remove_own_folder(void)
+{
+    nftw(own_folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 static void *update_one(void *tag)
 {
     const json *with = ((const json *const *)tag)[0], *item = ((const json *const *)tag)[1];
@@ -420,7 +446,7 @@ static peerage_status play(const char *verb, const json *with)
         void (*check)(const json *);
     } checks[] = {
         {"events", events_are}, {"ended", is_ended}, {"dropped", is_dropped},
-        {"evidence", has_evidence}, {"update_tags_at_once", update_tags_at_once},
+        {"evidence", has_evidence}, {"damage", damage}, {"update_tags_at_once", update_tags_at_once},
     };
     for (size_t at = 0; at < sizeof looks / sizeof *looks; at++)
         if (strcmp(verb, looks[at].verb) == 0) return see(looks[at].holds, with), PEERAGE_OK;
@@ -503,6 +529,8 @@ int main(int argc, char **argv)
     }
     snprintf(file, sizeof file, "%s.json", argv[1]);
     folder(path, sizeof path, file);
+    CHECK(mkdtemp(own_folder) != NULL);
+    atexit(remove_own_folder);
     OK(peerage_secret_generate(&secrets[0], ERR));
     OK(peerage_secret_generate(&secrets[1], ERR));
     size_t at = 1;

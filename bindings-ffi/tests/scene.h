@@ -15,6 +15,8 @@ typedef struct {
 
 static named nodes[NAMED_MAX], subscriptions[NAMED_MAX], keepers[NAMED_MAX];
 static peerage_bytes *secrets[2];
+/* The scenario's own folder. */
+static char own_folder[] = "/tmp/peerage-XXXXXX";
 static char where[400];
 
 /* What is wrong with the step that is played. */
@@ -114,11 +116,17 @@ static inline bool same_bytes(peerage_slice a, peerage_slice b)
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
-/* Secrets and addresses by their names. */
+/* Secrets, folders and addresses by their names. */
 static inline peerage_str meant(const json *value)
 {
     if (is(value, "@secret")) return peerage_bytes_text(secrets[0]);
     if (is(value, "@other-secret")) return peerage_bytes_text(secrets[1]);
+    if (value->len > 5 && strncmp(value->text, "@dir/", 5) == 0) {
+        size_t size = sizeof own_folder + value->len;
+        char *path = json_room(size);
+        snprintf(path, size, "%s/%s", own_folder, value->text + 5);
+        return peerage_text(path);
+    }
     if (value->len > 0 && value->text[0] == '@')
         return peerage_cluster_addr(named_thing(nodes, value->text + 1));
     return text_of(value);

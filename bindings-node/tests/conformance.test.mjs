@@ -1,6 +1,8 @@
 // Plays the scenarios of tests/conformance; see its README for what each step means.
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { Cluster, PeerageError, generateSecret } from 'peerage';
@@ -47,16 +49,22 @@ class Scene {
   nodes = new Map();
   subscriptions = new Map();
   keeps = new Map();
+  folder = mkdtempSync(join(tmpdir(), 'peerage-'));
   secrets = { '@secret': generateSecret(), '@other-secret': generateSecret() };
 
   async end() {
     for (const node of this.nodes.values()) await node.shutdownNow().catch(() => {});
+    rmSync(this.folder, { recursive: true });
   }
 
   async start({ node, config = {} }) {
     const given = { cluster: 'conformance', nodeId: node, secret: this.secrets['@secret'] };
     for (const [name, value] of Object.entries(config)) given[camel(name)] = this.value(value);
     this.nodes.set(node, await Cluster.start(given));
+  }
+
+  damage({ dir }) {
+    writeFileSync(join(this.value(dir), 'node.peerage'), 'damaged');
   }
 
   join({ node, deadline }) {
@@ -268,6 +276,8 @@ class Scene {
   value(given) {
     if (Array.isArray(given)) return given.map((inner) => this.value(inner));
     if (typeof given === 'string' && given in this.secrets) return this.secrets[given];
+    if (typeof given === 'string' && given.startsWith('@dir/'))
+      return join(this.folder, given.slice(5));
     if (typeof given === 'string' && given.startsWith('@'))
       return this.nodes.get(given.slice(1)).addr;
     return duration(given);

@@ -23,8 +23,8 @@ assert SCENARIOS, "there are no scenarios"
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 @awaited
-async def test_scenario(path: Path) -> None:
-    scene = Scene()
+async def test_scenario(path: Path, tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
     for number, step in enumerate(json.loads(path.read_text(encoding="utf-8"))["steps"], 1):
         step = dict(step)
         expected = step.pop("error", None)
@@ -49,7 +49,8 @@ async def test_scenario(path: Path) -> None:
 class Scene:
     """The nodes of one scenario; a method for each verb."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.secrets = {"@secret": generate_secret(), "@other-secret": generate_secret()}
         self.nodes: dict[str, Cluster] = {}
         self.subscriptions: dict[str, Events] = {}
@@ -59,6 +60,9 @@ class Scene:
         fields = {"cluster": "conformance", "node_id": node, "secret": "@secret", **(config or {})}
         given = {name: self.value(value) for name, value in fields.items() if value is not None}
         self.nodes[node] = await Cluster.start(**given)
+
+    async def damage(self, dir: str) -> None:
+        Path(self.value(dir), "node.peerage").write_text("damaged", encoding="utf-8")
 
     async def join(self, node: str, deadline: Any = None) -> None:
         await self.nodes[node].join(self.value(deadline))
@@ -223,6 +227,8 @@ class Scene:
             return value["ms"] / 1000
         if isinstance(value, list):
             return [self.value(item) for item in value]
+        if isinstance(value, str) and value.startswith("@dir/"):
+            return str(self.folder / value[5:])
         if isinstance(value, str) and value.startswith("@"):
             return self.secrets.get(value) or self.nodes[value[1:]].addr
         return value

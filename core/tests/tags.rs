@@ -66,34 +66,3 @@ async fn an_account_says_why_a_member_failed() {
     assert!(nodes[0].explain("nobody").await.unwrap().is_none());
     assert!(nodes[0].explain("").await.unwrap().is_none());
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_loop_that_leaves_a_question_unanswered_makes_its_member_unresponsive() {
-    let secret = Secret::generate();
-    let n0 = node("n0", &secret).start().await.unwrap();
-    let short = Duration::from_millis(300);
-    let n1 = node("n1", &secret).seed(n0.addr()).unresponsive_after(short).start().await.unwrap();
-    n1.join(None).await.unwrap();
-    let flagged = |is: bool| {
-        let n0 = n0.clone();
-        move || n0.get("n1").is_some_and(|m| m.unresponsive == is && m.state == State::Alive)
-    };
-    let mut questions = n1.loop_questions();
-    for _ in 0..3 {
-        let question = questions.next().await.unwrap();
-        n1.answer_loop(question);
-    }
-    let question = questions.next().await.unwrap();
-    let asked = tokio::time::Instant::now();
-    // The next question waits for the answer to this one.
-    let waiting = tokio::spawn(async move { (questions.next().await, questions) });
-    until("it is unresponsive", flagged(true)).await;
-    assert!(asked.elapsed() >= short);
-    n1.answer_loop(question);
-    until("it responds again", flagged(false)).await;
-    let (next, mut questions) = waiting.await.unwrap();
-    assert_eq!(next, Some(question + 1));
-    n1.answer_loop(question + 1);
-    n1.leave().await.unwrap();
-    assert_eq!(questions.next().await, None);
-}

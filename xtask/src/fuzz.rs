@@ -24,7 +24,8 @@ pub(crate) struct Options {
     /// How long each runs.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
-    /// Keep only as many inputs in the corpus as reach everything that it reaches now.
+    /// Instead: take what runs have found into the corpus, and keep only as many inputs in it as
+    /// reach everything that they all reach.
     #[arg(long)]
     minimize: bool,
 }
@@ -56,27 +57,35 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
 fn run(program: PathBuf, target: &str, options: &Options) -> Result<bool> {
     let folder = cargo::root().join("tests/fuzz");
     let corpus = folder.join("corpus").join(target);
+    // What a run finds stays out of the tree, and is read again by the next, ...
+    let news = folder.join("target").join(format!("found-{target}"));
+    std::fs::create_dir_all(&news)?;
     let mut command = Command::new(program);
     command.current_dir(&folder).args(["-timeout=10", "-rss_limit_mb=2048"]);
     if options.minimize {
-        // What is found is merged into an empty folder, which then takes the corpus's place.
+        // ... until it is merged with the corpus into an empty folder, which then takes the
+        // corpus's place.
         let small = folder.join("target").join(format!("corpus-{target}"));
         let _ = std::fs::remove_dir_all(&small);
         std::fs::create_dir_all(&small)?;
-        command.args(["-merge=1", "-max_len=512"]).arg(&small).arg(&corpus);
+        command.args(["-set_cover_merge=1", "-max_len=512"]).args([&small, &corpus, &news]);
         ensure!(command.status()?.success(), "{target}: merging the corpus failed");
         std::fs::remove_dir_all(&corpus)?;
         std::fs::rename(&small, &corpus)?;
+        std::fs::remove_dir_all(&news)?;
         return Ok(true);
     }
     let found = command
         .arg(format!("-max_total_time={}", options.seconds))
         .args(["-max_len=4096", "-print_final_stats=1"])
-        .arg(&corpus)
+        // The first is where it writes what it finds.
+        .args([&news, &corpus])
         .status()
         .with_context(|| format!("cannot run {target}"))?;
     if !found.success() {
-        println!("fuzz {target} FAILED: the input is in tests/fuzz/, named crash-…");
+        println!(
+            "fuzz {target} FAILED: the input is in tests/fuzz/, named crash-…, timeout-… or oom-…"
+        );
     }
     Ok(found.success())
 }

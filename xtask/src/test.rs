@@ -89,9 +89,19 @@ fn rust() -> Result<Total> {
     counted(cargo::cargo().args(["test", "--workspace", "--no-fail-fast"]))
 }
 
-/// Runs the fault tests, which print like cargo's.
+/// Runs the fault tests, which print like cargo's. They are told how to start their agents in
+/// other languages.
 fn faults() -> Result<Total> {
-    counted(cargo::cargo().args(["run", "--package", "peerage-faults", "--bin", "faults"]))
+    let mut agents = serde_json::Map::new();
+    if cfg!(target_os = "linux") {
+        agents.insert("node".into(), languages::node::faults_agent()?.words().into());
+        agents.insert("python".into(), languages::python::faults_agent()?.words().into());
+    }
+    counted(
+        cargo::cargo()
+            .args(["run", "--package", "peerage-faults", "--bin", "faults"])
+            .env("PEERAGE_FAULTS_AGENTS", serde_json::Value::from(agents).to_string()),
+    )
 }
 
 /// Runs tests and counts them. Standard output is left to the closing line.

@@ -125,3 +125,6 @@ async fn write_all(dir: PathBuf, mut kept: watch::Receiver<Kept>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,8 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_that_does_not_answer_is_told_and_never_suspected() {
-    let (other, node, mut questions) = asked(Duration::from_millis(300)).await;
+    let after = Duration::from_millis(300);
+    let (other, node, mut questions) = asked(after).await;
     let mut events = other.events();
     let seen = |unresponsive| other.get("n").is_some_and(|m| m.unresponsive == unresponsive);
     for expected in 1..=3 {
@@ -89,9 +90,11 @@ async fn a_loop_that_does_not_answer_is_told_and_never_suspected() {
         assert_eq!(question, expected);
         node.answer_loop(question);
     }
+    let before = Instant::now();
     let unanswered = soon(questions.next()).await.unwrap();
     let next = tokio::spawn(async move { (questions.next().await, questions) });
     until("it is told", || seen(true)).await;
+    assert!(before.elapsed() >= after);
     assert!(node.local().unresponsive);
     assert!(!next.is_finished());
     // An answer to an older question is none.

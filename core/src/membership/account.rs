@@ -1,6 +1,6 @@
 //! Evidence: what we saw of a member ourselves, and the account of what happened to it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, num::NonZeroU64, sync::Arc, time::Duration};
 
 use super::{Effect, Membership, Step, Time};
 use crate::{
@@ -17,6 +17,22 @@ pub(super) struct Noted {
     state: State,
     incarnation: u64,
     observers: Arc<[Observation]>,
+}
+
+/// A time of which an `Option` takes no more room, in tables of thousands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since(NonZeroU64);
+
+impl From<Time> for Since {
+    fn from(time: Time) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(time.0))
+    }
+}
+
+impl From<Since> for Time {
+    fn from(since: Since) -> Self {
+        Self(since.0.get() - 1)
+    }
 }
 
 /// How we look after a member; each has its bit.
@@ -100,8 +116,8 @@ impl Membership {
             let Some(member) = kind.member() else { continue };
             let Some(entry) = self.table.get_mut(&member.id) else { continue };
             let (what, state, incarnation) = (kind.name(), member.state, member.incarnation);
-            if entry.since == Time::default() {
-                entry.since = step.now; // the first of all: it joined
+            if entry.since.is_none() {
+                entry.since = Some(step.now.into()); // the first of all: it joined
                 if matches!(kind, EventKind::MemberJoined { .. }) {
                     continue;
                 }
@@ -115,13 +131,14 @@ impl Membership {
         let entry = self.table.get(id)?;
         let sight = self.watch_sight(now, id);
         let left = |at: Time| Duration::from_micros(at.0.saturating_sub(now.0));
-        let joined = Happened {
-            ago: now.since(entry.since),
+        // Nothing of one that we only ever heard of as dead.
+        let joined = entry.since.map(|since| Happened {
+            ago: now.since(since.into()),
             what: "MemberJoined",
             state: State::Alive,
             incarnation: entry.first_incarnation,
             observers: Arc::from([]),
-        };
+        });
         let later = entry.history.iter().map(|noted| Happened {
             ago: now.since(noted.at),
             what: noted.what,
@@ -129,7 +146,7 @@ impl Membership {
             incarnation: noted.incarnation,
             observers: noted.observers.clone(),
         });
-        let mut history: Vec<Happened> = std::iter::once(joined).chain(later).collect();
+        let mut history: Vec<Happened> = joined.into_iter().chain(later).collect();
         history.drain(..history.len().saturating_sub(HISTORY_MAX));
         Some(Explanation {
             id: id.clone(),

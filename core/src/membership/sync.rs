@@ -1,6 +1,10 @@
 //! Comparing whole tables: a fingerprint first, then summaries, then only what differs.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use rand::Rng;
 
@@ -27,11 +31,23 @@ pub(super) struct Sync {
     soon: bool,
     second: u64,
     answered: u32,
+    /// Who was told in the current second that others hold it dead.
+    told: BTreeSet<NodeId>,
 }
 
 impl Sync {
     pub(super) fn deadline(&self) -> Option<Time> {
         self.next
+    }
+
+    /// What is limited a second begins anew with each.
+    fn begin_second(&mut self, now: Time) {
+        let second = now.0 / 1_000_000;
+        if second != self.second {
+            self.second = second;
+            self.answered = 0;
+            self.told.clear();
+        }
     }
 }
 
@@ -101,11 +117,7 @@ impl Membership {
     }
 
     fn may_answer(&mut self, now: Time) -> bool {
-        let second = now.0 / 1_000_000;
-        if second != self.sync.second {
-            self.sync.second = second;
-            self.sync.answered = 0;
-        }
+        self.sync.begin_second(now);
         self.sync.answered += 1;
         self.sync.answered <= SYNCS_PER_S_MAX
     }
@@ -126,7 +138,8 @@ impl Membership {
         let theirs: BTreeMap<&NodeId, &Summary> = list.iter().map(|s| (&s.id, s)).collect();
         let mut want = Vec::new();
         let mut send = Vec::new();
-        for s in &list {
+        // Each once, however often it is named.
+        for s in theirs.values() {
             let rank = (s.incarnation, s.state);
             if s.id == self.own.peer.id {
                 if s.instance == self.own.peer.instance
@@ -173,8 +186,10 @@ impl Membership {
         self.apply_from_sync(step, updates);
         let addr = self.back_to(from);
         let mut send = Vec::new();
-        // Asked of a table, so never more than the table has; names we lack cost a look-up each.
-        for id in want.iter().take(SUMMARIES_MAX) {
+        // Asked of a table, so never more than the table has and each once; names we lack cost a
+        // look-up each.
+        let want: BTreeSet<&NodeId> = want.iter().take(SUMMARIES_MAX).collect();
+        for id in want {
             if *id == self.own.peer.id {
                 send.push(self.own_record());
             } else if let Some(e) = self.table.get(id) {
@@ -205,7 +220,11 @@ impl Membership {
 
     fn tell_of_own_death(&mut self, step: &mut Step<'_>, record: &Record) {
         let peer = record.peer();
-        if let Some(addr) = self.addr_of(&peer) {
+        // Once a second, however many say so how often: each costs a frame and a probe.
+        self.sync.begin_second(step.now);
+        if let Some(addr) = self.addr_of(&peer)
+            && self.sync.told.insert(peer.id.clone())
+        {
             self.send_records(step, &peer, addr, Frame::Gossip, std::slice::from_ref(record));
             self.probe_at_once(step, &peer);
         }

@@ -1,6 +1,10 @@
 //! The agent: a process that runs as many nodes as it is told to and reports what they see.
 
-use std::{env, io::Write};
+use std::{
+    env,
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use peerage::{Cluster, Event, EventKind, Secret, State};
@@ -30,6 +34,7 @@ async fn obey(mut orders: mpsc::Receiver<Order>, secret: &Secret) {
         match order {
             Order::Start(start) => nodes.extend(begin(&start, secret).await),
             Order::View => nodes.iter().for_each(|node| say(&view(node))),
+            Order::Block { ms } => block(&nodes, Duration::from_millis(ms)),
         }
     }
 }
@@ -92,10 +97,22 @@ fn seen(node: &str, event: &Event) -> Seen {
 fn view(node: &Cluster) -> Report {
     let members = node.members();
     let (alive, others): (Vec<_>, Vec<_>) = members.iter().partition(|m| m.state == State::Alive);
+    let unresponsive = members.iter().filter(|m| m.unresponsive);
     Report::View {
         node: node.local().id.to_string(),
         alive: alive.len(),
         others: others.iter().map(|m| (m.id.to_string(), m.state.to_string())).collect(),
+        unresponsive: unresponsive.map(|m| m.id.to_string()).collect(),
+    }
+}
+
+/// Blocks our own loop, of which a Rust node knows nothing and asks nothing.
+fn block(nodes: &[Cluster], time: Duration) {
+    let began = Instant::now();
+    std::thread::sleep(time);
+    let blocked_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    for node in nodes {
+        say(&Report::Blocked { node: node.local().id.to_string(), blocked_ms });
     }
 }
 

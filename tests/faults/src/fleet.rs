@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    process::Command,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use peerage::Secret;
 
 use crate::{
     network::Namespace,
-    process::{Input, Process},
+    process::{Input, Process, own_agent},
     report::{Order, Report, Seen, Start},
 };
 
@@ -34,6 +35,8 @@ pub struct Fleet {
     /// Where a node listens.
     addrs: BTreeMap<String, SocketAddr>,
     views: BTreeMap<String, View>,
+    /// How long the loop of a node was blocked when it last was.
+    blocked: BTreeMap<String, Duration>,
     seen: Vec<Seen>,
     inputs: Receiver<(usize, Input)>,
     give: Sender<(usize, Input)>,
@@ -45,6 +48,7 @@ struct View {
     at: Instant,
     alive: usize,
     others: Vec<(String, String)>,
+    unresponsive: BTreeSet<String>,
 }
 
 impl Default for Fleet {
@@ -63,6 +67,7 @@ impl Fleet {
             homes: BTreeMap::new(),
             addrs: BTreeMap::new(),
             views: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             seen: Vec::new(),
             inputs,
             give,
@@ -71,8 +76,14 @@ impl Fleet {
 
     /// Starts an agent process, in a namespace or here.
     pub fn agent(&mut self, place: Option<&Namespace>) -> Result<AgentId> {
+        self.agent_by(own_agent()?, place)
+    }
+
+    /// The same by another program, which takes the same orders: an agent in another language.
+    pub fn agent_by(&mut self, command: Command, place: Option<&Namespace>) -> Result<AgentId> {
         let number = self.agents.len();
-        self.agents.push(Process::agent(number, &self.secret, place, self.give.clone())?);
+        let agent = Process::agent(number, command, &self.secret, place, self.give.clone())?;
+        self.agents.push(agent);
         Ok(AgentId(number))
     }
 
@@ -100,6 +111,19 @@ impl Fleet {
     /// An agent's process.
     pub fn process(&self, agent: AgentId) -> &Process {
         &self.agents[agent.0]
+    }
+
+    /// Blocks the loop that answers for a node, without waiting for it.
+    pub fn block(&mut self, node: &str, time: Duration) -> Result<()> {
+        self.blocked.remove(node);
+        let ms = u64::try_from(time.as_millis())?;
+        let agent = self.home(node);
+        self.agents[agent.0].tell(&Order::Block { ms })
+    }
+
+    /// How long the loop of a node was blocked, once it is no more.
+    pub fn blocked(&self, node: &str) -> Option<Duration> {
+        self.blocked.get(node).copied()
     }
 
     /// Kills the process of a node, and with it all that it runs.
@@ -152,12 +176,34 @@ impl Fleet {
         alive: usize,
         patience: Duration,
     ) -> Result<Duration> {
+        self.all_agree(nodes, &format!("{alive} alive"), patience, |view| view.alive == alive)
+    }
+
+    /// Waits until each of these nodes sees exactly these as unresponsive, in the same way.
+    pub fn all_see_unresponsive<'a>(
+        &mut self,
+        nodes: impl IntoIterator<Item = &'a str>,
+        members: &[String],
+        patience: Duration,
+    ) -> Result<Duration> {
+        let members: BTreeSet<_> = members.iter().cloned().collect();
+        let what = format!("{members:?} unresponsive");
+        self.all_agree(nodes, &what, patience, |view| view.unresponsive == members)
+    }
+
+    fn all_agree<'a>(
+        &mut self,
+        nodes: impl IntoIterator<Item = &'a str>,
+        what: &str,
+        patience: Duration,
+        good: impl Fn(&View) -> bool,
+    ) -> Result<Duration> {
         let nodes: BTreeSet<String> = nodes.into_iter().map(str::to_owned).collect();
         let begun = Instant::now();
         let mut asked: Option<Instant> = None;
         loop {
             let lag = |fleet: &Fleet| -> Vec<String> {
-                let good = |view: &View| view.at >= begun && view.alive == alive;
+                let good = |view: &View| view.at >= begun && good(view);
                 nodes.iter().filter(|id| !fleet.views.get(*id).is_some_and(good)).cloned().collect()
             };
             let lagging = lag(self);
@@ -167,13 +213,15 @@ impl Fleet {
             if begun.elapsed() >= patience {
                 let first = &lagging[0];
                 let sees = match self.views.get(first) {
-                    Some(view) => format!("sees {} and {:?}", view.alive, view.others),
+                    Some(View { alive, others, unresponsive, .. }) => {
+                        format!("sees {alive} alive, {others:?}, unresponsive {unresponsive:?}")
+                    }
                     None => "has said nothing yet".to_owned(),
                 };
                 let (lag, all) = (lagging.len(), nodes.len());
                 bail!(
-                    "waited {patience:?} in vain until all see {alive} alive: {lag} of {all} do \
-                     not; {first} {sees}"
+                    "waited {patience:?} in vain until all see {what}: {lag} of {all} do not; \
+                     {first} {sees}"
                 );
             }
             // One round of questions at a time: whoever lags is asked again once it answered.
@@ -206,8 +254,13 @@ impl Fleet {
             Input::Report(Report::Started { node, addr }) => {
                 self.addrs.insert(node, addr);
             }
-            Input::Report(Report::View { node, alive, others }) => {
-                self.views.insert(node, View { at: Instant::now(), alive, others });
+            Input::Report(Report::View { node, alive, others, unresponsive }) => {
+                let unresponsive = unresponsive.into_iter().collect();
+                let view = View { at: Instant::now(), alive, others, unresponsive };
+                self.views.insert(node, view);
+            }
+            Input::Report(Report::Blocked { node, blocked_ms }) => {
+                self.blocked.insert(node, Duration::from_millis(blocked_ms));
             }
             Input::Report(Report::Event(seen)) => {
                 ensure!(seen.kind != "EventsDropped", "{} lost events", seen.node);

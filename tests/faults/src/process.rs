@@ -38,19 +38,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts an agent in a namespace, or here; the program is our own, told to be one.
+    /// Starts an agent in a namespace, or here.
     pub(crate) fn agent(
         number: usize,
+        mut command: Command,
         secret: &str,
         place: Option<&Namespace>,
         inputs: Sender<(usize, Input)>,
     ) -> Result<Self> {
-        let program = env::current_exe().context("this program has no file any more")?;
-        let mut command = Command::new(program);
-        command.arg("agent").env(SECRET_VARIABLE, secret);
+        command.env(SECRET_VARIABLE, secret);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         tie(&mut command, place);
-        let mut child = command.spawn().context("cannot start an agent")?;
+        let name = command.get_program().display().to_string();
+        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().context("the agent has no standard output")?;
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -117,6 +117,14 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The agent in Rust: our own program, told to be one.
+pub fn own_agent() -> Result<Command> {
+    let program = env::current_exe().context("this program has no file any more")?;
+    let mut command = Command::new(program);
+    command.arg("agent");
+    Ok(command)
 }
 
 /// Makes a command's process die with the thread that starts it.

@@ -15,6 +15,12 @@ pub enum Order {
     Start(Start),
     /// Answered by one `View` for each node.
     View,
+    /// Block the loop that obeys, for so long; answered by `Blocked` when that is over. In a
+    /// language whose loop answers for the node, the node is unresponsive meanwhile.
+    Block {
+        /// For how long, in milliseconds.
+        ms: u64,
+    },
 }
 
 /// A node to be started, with default settings.
@@ -63,6 +69,15 @@ pub enum Report {
         alive: usize,
         /// Those that it does not: ids and states.
         others: Vec<(String, String)>,
+        /// Those that say that their program does not respond.
+        unresponsive: Vec<String>,
+    },
+    /// A loop was blocked, and is not any more.
+    Blocked {
+        /// The node that it answers for.
+        node: String,
+        /// For how long it was.
+        blocked_ms: u64,
     },
 }
 

@@ -61,6 +61,13 @@ impl Launch {
         Self { program, args: Vec::new() }
     }
 
+    /// As texts, for a program that starts it itself.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let program = std::iter::once(self.program.as_os_str());
+        let words = program.chain(self.args.iter().map(OsString::as_os_str));
+        words.map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args);

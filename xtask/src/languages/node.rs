@@ -36,6 +36,13 @@ pub(crate) fn worker() -> Result<Launch> {
     Ok(Launch { program: "node".into(), args: vec![script.into()] })
 }
 
+/// The agent of the fault tests.
+pub(crate) fn faults_agent() -> Result<Launch> {
+    prepare()?;
+    let script = cargo::root().join("tests/faults/programs/agent.mjs");
+    Ok(Launch { program: "node".into(), args: vec![script.into()] })
+}
+
 /// The benchmark of events.
 pub(crate) fn bench() -> Result<Command> {
     prepare()?;

@@ -38,6 +38,13 @@ pub(crate) fn worker() -> Result<Launch> {
     Ok(Launch { program: interpreter(), args: vec![script.into()] })
 }
 
+/// The agent of the fault tests.
+pub(crate) fn faults_agent() -> Result<Launch> {
+    prepare()?;
+    let script = cargo::root().join("tests/faults/programs/agent.py");
+    Ok(Launch { program: interpreter(), args: vec![script.into()] })
+}
+
 /// The benchmark of events.
 pub(crate) fn bench() -> Result<Command> {
     prepare()?;
@@ -79,7 +86,8 @@ pub(crate) fn lint() -> Result<bool> {
     step("ruff check", &["ruff", "check", "--no-cache", "."])?;
     step("ruff format", &["ruff", "format", "--no-cache", "--check", "."])?;
     let cache = folder().join("mypy").display().to_string();
-    step("mypy", &["mypy", "--cache-dir", &cache, "bindings-python", "examples/python"])?;
+    let checked = ["bindings-python", "examples/python", "tests/faults/programs"];
+    step("mypy", &[&["mypy", "--cache-dir", &cache], &checked[..]].concat())?;
     let config = ["--mypy-config-file", "pyproject.toml"];
     let allowed = ["--allowlist", "bindings-python/stubtest.txt"];
     step("stubtest", &[&["mypy.stubtest", "peerage"], &config[..], &allowed].concat())?;

@@ -8,7 +8,7 @@ use rand::{Rng, rngs::StdRng};
 
 use super::{
     Suspicion, Time,
-    account::History,
+    account::{History, Since},
     rings::{self, Rings},
 };
 use crate::{
@@ -37,8 +37,9 @@ pub struct Entry {
     pub missed_probes: u32,
     /// The checks of it that fail, see [`Check`](super::account::Check).
     pub(super) unreached: u8,
-    /// When we first heard of it, and at which incarnation it was.
-    pub(super) since: Time,
+    /// When the first that we saw of it happened, if anything did, ...
+    pub(super) since: Option<Since>,
+    /// ... and at which incarnation we first heard of it.
     pub(super) first_incarnation: u64,
     /// What happened to it since.
     pub(super) history: History,
@@ -216,7 +217,7 @@ impl Table {
                 let entry = Entry {
                     missed_probes: 0,
                     unreached: 0,
-                    since: Time::default(),
+                    since: None,
                     first_incarnation: member.incarnation,
                     history: History::default(),
                     member,

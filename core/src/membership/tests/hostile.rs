@@ -93,6 +93,52 @@ fn a_frame_full_of_old_accusations_gets_one_answer() {
     assert_eq!(answers, 1);
 }
 
+/// A table that holds a living member for dead makes us tell and probe it: once, not as often as
+/// one who means ill repeats it, in a frame or in many.
+#[test]
+fn a_table_full_of_one_death_is_told_of_once_a_second() {
+    let mut node = Node::new(3);
+    let deaths = vec![record(2, 1, State::Failed); 1000];
+    let mut say = || {
+        let out = sent(&node.frame(1, Frame::Records { want: Vec::new() }, &deaths));
+        let of_it = |(to, m): &&(Peer, Message)| *to == peer(2) && m.updates == deaths[..1];
+        let told = out.iter().filter(of_it).count();
+        node.now = node.now + Duration::from_millis(100);
+        (told, out.len())
+    };
+    assert_eq!(say(), (1, 2), "told and probed");
+    let more: usize = (1..30).map(|_| say().0).sum();
+    assert!((1..=3).contains(&more), "{more} in three seconds");
+    assert_ne!(node.state(2), State::Failed, "nobody asked it for longer than that");
+}
+
+#[test]
+fn a_member_wanted_many_times_is_sent_once() {
+    let mut node = Node::new(3);
+    let want = vec![[id(0), id(2)]; 100].concat();
+    let answers = sent(&node.frame(1, Frame::Records { want }, &[]));
+    let records: usize = answers.iter().map(|(_, m)| m.updates.len()).sum();
+    assert_eq!(records, 2);
+}
+
+#[test]
+fn a_summary_repeated_is_answered_once() {
+    let mut node = Node::new(3);
+    let about = |n: u16, incarnation| wire::Summary {
+        id: id(n),
+        instance: Instance(u64::from(n)),
+        incarnation,
+        state: State::Alive,
+    };
+    // Older than what we have of ourselves and of node 2; newer than what we have of node 3.
+    let list = vec![[about(0, 0), about(1, 1), about(2, 0), about(3, 2)]; 100].concat();
+    let answers = sent(&node.frame(1, Frame::Summaries { after: None, upto: None, list }, &[]));
+    let [(_, Message { frame: Frame::Records { want }, updates, .. })] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert_eq!((&want[..], updates.len()), (&[id(3)][..], 2));
+}
+
 #[test]
 fn the_longest_record_still_goes_round() {
     let mut node = Node::new(3);

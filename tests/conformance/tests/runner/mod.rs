@@ -5,8 +5,9 @@ mod values;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ffi::OsStr,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,12 +29,15 @@ struct Scene {
     nodes: HashMap<String, Cluster>,
     subscriptions: HashMap<String, Events>,
     kept: HashMap<(String, String), Kept>,
+    /// The last to go: nodes write into it.
+    folder: Folder,
 }
 
 pub async fn play(path: &Path) {
     let scenario: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let mut scene = Scene {
         secrets: [Secret::generate().to_text(), Secret::generate().to_text()],
+        folder: Folder::new(path.file_stem().unwrap()),
         nodes: HashMap::new(),
         subscriptions: HashMap::new(),
         kept: HashMap::new(),
@@ -64,6 +68,11 @@ impl Scene {
         let with = step.with;
         match step.verb {
             "start" => Ok(self.start(with).await),
+            "damage" => {
+                let dir = self.meant(text(with, "dir").trim_start_matches('@'));
+                fs::write(Path::new(&dir).join("node.peerage"), "damaged").unwrap();
+                Ok(Ok(()))
+            }
             "join" => Ok(self.node(with).join(deadline(with)).await),
             "members" => {
                 let node = self.node(with);
@@ -196,14 +205,22 @@ impl Scene {
         for (field, value) in with.get("config").and_then(Value::as_object).into_iter().flatten() {
             config.insert(field.clone(), value.clone());
         }
-        let address = |node: &str| self.nodes[node].addr().to_string();
-        let given = config
-            .iter()
-            .map(|(name, value)| (name.clone(), field(value, &self.secrets, &address)));
+        let meant = |name: &str| self.meant(name);
+        let given = config.iter().map(|(name, value)| (name.clone(), field(value, &meant)));
         let config = Face::C.config(given.collect::<Vec<_>>())?;
         let cluster = Cluster::start(config).await?;
         self.nodes.insert(name.into(), cluster);
         Ok(())
+    }
+
+    /// What `@…` stands for.
+    fn meant(&self, name: &str) -> String {
+        match (name, name.strip_prefix("dir/")) {
+            ("secret", _) => self.secrets[0].clone(),
+            ("other-secret", _) => self.secrets[1].clone(),
+            (_, Some(folder)) => self.folder.path(folder),
+            (node, None) => self.nodes[node].addr().to_string(),
+        }
     }
 
     fn handle(&mut self, with: &Value) -> Result<()> {
@@ -298,6 +315,28 @@ impl Scene {
 
     fn subscription(&mut self, with: &Value) -> &mut Events {
         self.subscriptions.get_mut(text(with, "subscription")).unwrap()
+    }
+}
+
+/// The scenario's own folder, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(scenario: &OsStr) -> Self {
+        let name = format!("peerage-{}-{}", scenario.display(), std::process::id());
+        let folder = Self(std::env::temp_dir().join(name));
+        fs::create_dir_all(&folder.0).unwrap();
+        folder
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0); // a test's rest, in the place for such
     }
 }
 

@@ -58,12 +58,8 @@ pub fn payloads(list: &Value) -> Vec<Bytes> {
     list.as_array().unwrap().iter().map(payload).collect()
 }
 
-/// A configuration field's value.
-pub fn field(
-    value: &Value,
-    secrets: &[String; 2],
-    address: &impl Fn(&str) -> String,
-) -> boundary::Value {
+/// A configuration field's value; `meant` knows what stands behind `@…`.
+pub fn field(value: &Value, meant: &impl Fn(&str) -> String) -> boundary::Value {
     use boundary::Value as Given;
     match value {
         Value::Null => Given::Null,
@@ -72,22 +68,14 @@ pub fn field(
             Some(whole) => Given::Int(whole.into()),
             None => Given::Float(number.as_f64().unwrap()),
         },
-        Value::String(text) => match text.as_str() {
-            "@secret" => secrets[0].as_str().into(),
-            "@other-secret" => secrets[1].as_str().into(),
-            text => match text.strip_prefix('@') {
-                Some(node) => address(node).into(),
-                None => text.into(),
-            },
+        Value::String(text) => match text.strip_prefix('@') {
+            Some(name) => meant(name).into(),
+            None => text.as_str().into(),
         },
-        Value::Array(list) => {
-            Given::List(list.iter().map(|v| field(v, secrets, address)).collect())
-        }
+        Value::Array(list) => Given::List(list.iter().map(|v| field(v, meant)).collect()),
         Value::Object(map) => match map.get("ms") {
             Some(ms) => Given::Duration(Duration::from_millis(ms.as_u64().unwrap())),
-            None => Given::Map(
-                map.iter().map(|(k, v)| (k.clone(), field(v, secrets, address))).collect(),
-            ),
+            None => Given::Map(map.iter().map(|(k, v)| (k.clone(), field(v, meant))).collect()),
         },
     }
 }

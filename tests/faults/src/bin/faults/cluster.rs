@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    process::Command,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use peerage_faults::{
     fleet::Fleet,
     network::Network,
-    process::Process,
+    process::{self, Process},
     report::{Seen, Start, now_us},
 };
 
@@ -18,6 +19,8 @@ use peerage_faults::{
 const PORT: u16 = 7000;
 /// Nothing takes longer unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So many are started at once.
+const JOIN_AT_ONCE: usize = 10;
 /// After everyone sees everyone: until watchers know how regular the heartbeats are.
 const SETTLE: Duration = Duration::from_secs(7);
 
@@ -31,12 +34,24 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts so many and waits until they know one another.
     pub(crate) fn start(size: usize) -> Result<Self> {
+        Self::start_with(size, Vec::new())
+    }
+
+    /// The same; the last of them run by these programs.
+    pub(crate) fn start_with(size: usize, programs: Vec<Command>) -> Result<Self> {
         let network = Network::new(size)?;
         let mut cluster = Self { network, fleet: Fleet::new(), size };
+        let own = size - programs.len();
+        let mut programs = programs.into_iter();
         for i in 0..size {
-            cluster.spawn(i)?;
+            let program = if i < own { None } else { programs.next() };
+            cluster.spawn_by(program.map_or_else(process::own_agent, Ok)?, i, i)?;
+            // A mass join is no part of what is tested here, least of all on a busy machine.
+            if (i + 1) % JOIN_AT_ONCE == 0 || i + 1 == size {
+                let there: Vec<_> = (0..=i).collect();
+                cluster.see(&there, i + 1, PATIENCE).context("at the start")?;
+            }
         }
-        cluster.all_alive(PATIENCE).context("at the start")?;
         cluster.fleet.pass(SETTLE)?;
         cluster.fleet.forget();
         Ok(cluster)
@@ -49,7 +64,12 @@ impl Cluster {
 
     /// The same on another host.
     pub(crate) fn spawn_at(&mut self, i: usize, host: usize) -> Result<()> {
-        let agent = self.fleet.agent(Some(self.network.host(host)))?;
+        self.spawn_by(process::own_agent()?, i, host)
+    }
+
+    /// The same by another program.
+    fn spawn_by(&mut self, program: Command, i: usize, host: usize) -> Result<()> {
+        let agent = self.fleet.agent_by(program, Some(self.network.host(host)))?;
         let seeds = (0..3.min(self.size)).filter(|seed| *seed != i).map(addr).collect();
         self.fleet.order(agent, Start { id: id(i), listen: addr(host), seeds })
     }
@@ -124,19 +144,52 @@ impl Cluster {
         Ok(())
     }
 
+    /// Nobody declared these members failed or doubted them for long. How many times one was
+    /// suspected: on a machine so busy that an answer comes late it happens to anybody, but then
+    /// the member dispels it within this time.
+    pub(crate) fn hardly_doubted(&self, members: &[String], within: Duration) -> Result<usize> {
+        let about = |kind| {
+            let about = |seen: &&Seen| seen.member.as_ref().is_some_and(|m| members.contains(m));
+            self.fleet.of_kind(kind).filter(about)
+        };
+        let dispelled = |doubt: &&Seen| {
+            let until = doubt.at_us + u64::try_from(within.as_micros()).unwrap_or(u64::MAX);
+            about("MemberRecovered").any(|seen| {
+                seen.node == doubt.node
+                    && seen.member == doubt.member
+                    && (doubt.at_us..=until).contains(&seen.at_us)
+            })
+        };
+        let suspected: Vec<&Seen> = about("MemberSuspected").collect();
+        let lasting = suspected.iter().copied().filter(|doubt| !dispelled(doubt));
+        let wrong: Vec<&Seen> = about("MemberFailed").chain(lasting).collect();
+        ensure!(wrong.is_empty(), "doubted: {}\n{}", shown(&wrong), self.how_it_came(&wrong));
+        // A member that cannot be reached is found wanting by all who watch it.
+        let by: BTreeSet<_> =
+            about("HealthCheckFailed").map(|seen| (&seen.member, &seen.node)).collect();
+        ensure!(by.len() <= members.len(), "failed the health checks of {by:?}");
+        Ok(suspected.len())
+    }
+
     /// What all saw of the first member that was wrongly declared, from shortly before on.
     fn how_it_came(&self, wrong: &[&Seen]) -> String {
         let Some(first) = wrong.iter().min_by_key(|seen| seen.at_us) else { return String::new() };
-        let from = first.at_us.saturating_sub(12_000_000);
+        let from = first.at_us.saturating_sub(40_000_000);
         let about = |seen: &&Seen| seen.member == first.member && seen.at_us >= from;
+        // Whoever declared it first, and what is news: who finds fault with it, and when again.
+        let mut begun = BTreeSet::new();
         let mut story: Vec<&Seen> = self.fleet.seen().iter().filter(about).collect();
         story.sort_by_key(|seen| seen.at_us);
+        story.retain(|seen| {
+            seen.node == first.node || begun.insert((seen.at_us / 1_000_000, &seen.kind))
+        });
         let line = |seen: &&Seen| {
             let ms = (seen.at_us.cast_signed() - first.at_us.cast_signed()) / 1000;
             format!("{ms:>7} ms  {}  {}  observers {:?}", seen.node, seen.kind, seen.observers)
         };
-        let lines: Vec<_> = story.iter().take(40).map(line).collect();
-        format!("{:?}, as all saw it:\n{}", first.member, lines.join("\n"))
+        let lines: Vec<_> = story.iter().take(60).map(line).collect();
+        let (node, lines) = (&first.node, lines.join("\n"));
+        format!("{:?}, as {node} saw it, and the first of all each second:\n{lines}", first.member)
     }
 
     /// Who was held suspect by anybody, and by how many.
@@ -164,7 +217,8 @@ fn shown(seen: &[&Seen]) -> String {
     let one = |seen: &&Seen| {
         let member = seen.member.as_deref().unwrap_or("?");
         let ago = now_us().saturating_sub(seen.at_us) / 1000;
-        format!("{member} by {} {ago} ms ago (observers {:?})", seen.node, seen.observers)
+        let Seen { node, kind, observers, .. } = seen;
+        format!("{kind} {member} by {node} {ago} ms ago (observers {observers:?})")
     };
     let some: Vec<_> = seen.iter().take(5).map(one).collect();
     format!("{} in all: {}", seen.len(), some.join("; "))

@@ -6,6 +6,8 @@
 #[cfg(target_os = "linux")]
 mod cluster;
 #[cfg(target_os = "linux")]
+mod languages;
+#[cfg(target_os = "linux")]
 mod scenarios;
 
 use std::process::ExitCode;
@@ -34,7 +36,7 @@ mod run {
         time::Instant,
     };
 
-    use anyhow::{Result, anyhow};
+    use anyhow::{Error, Result, anyhow};
     use clap::Parser;
 
     use super::scenarios::{SCENARIOS, Scenario};
@@ -92,12 +94,31 @@ mod run {
         if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    /// Runs them, several at once, and says how each went; how many failed.
+    /// Runs them and says how each went; how many failed.
     fn all(chosen: VecDeque<&Scenario>, at_once: u8) -> usize {
         let begun = Instant::now();
+        let n = chosen.len();
+        let (alone, others) = chosen.into_iter().partition(|scenario| scenario.alone);
+        let mut failures = run(alone, 1);
+        failures.extend(run(others, at_once));
+        for (name, error) in &failures {
+            println!("\n---- {name} ----\n{error:#}");
+        }
+        println!(
+            "\ntest result: {}. {} passed; {} failed; 0 ignored; finished in {:.0}s",
+            if failures.is_empty() { "ok" } else { "FAILED" },
+            n - failures.len(),
+            failures.len(),
+            begun.elapsed().as_secs_f64()
+        );
+        failures.len()
+    }
+
+    /// Runs some, so many at once; what went wrong.
+    fn run(chosen: VecDeque<&Scenario>, at_once: u8) -> Vec<(&'static str, Error)> {
         let waiting = Mutex::new(chosen);
         let (give, take) = mpsc::channel();
-        let (mut passed, mut failures) = (0, Vec::new());
+        let mut failures = Vec::new();
         thread::scope(|scope| {
             for _ in 0..at_once {
                 let (give, waiting) = (give.clone(), &waiting);
@@ -113,10 +134,7 @@ mod run {
             drop(give);
             for (name, outcome, took) in take {
                 match outcome {
-                    Ok(said) => {
-                        passed += 1;
-                        println!("test {name} ... ok ({:.1} s) {said}", took.as_secs_f64());
-                    }
+                    Ok(said) => println!("test {name} ... ok ({:.1} s) {said}", took.as_secs_f64()),
                     Err(error) => {
                         println!("test {name} ... FAILED ({:.1} s)", took.as_secs_f64());
                         failures.push((name, error));
@@ -124,16 +142,7 @@ mod run {
                 }
             }
         });
-        for (name, error) in &failures {
-            println!("\n---- {name} ----\n{error:#}");
-        }
-        println!(
-            "\ntest result: {}. {passed} passed; {} failed; 0 ignored; finished in {:.0}s",
-            if failures.is_empty() { "ok" } else { "FAILED" },
-            failures.len(),
-            begun.elapsed().as_secs_f64()
-        );
-        failures.len()
+        failures
     }
 
     fn one(scenario: &Scenario) -> Result<String> {
