@@ -34,6 +34,8 @@ mod suspicion;
 mod sync;
 mod table;
 mod time;
+#[cfg(feature = "simulator")]
+mod warm;
 mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -56,6 +58,8 @@ pub use shared::Shared;
 pub use suspicion::Suspicion;
 pub use table::Entry;
 pub use time::Time;
+#[cfg(feature = "simulator")]
+pub use warm::Ask;
 pub use watch::WatchEdge;
 
 /// How a frame is to travel.
@@ -216,37 +220,38 @@ impl Step<'_> {
     }
 }
 
-/// The machine.
+/// The machine. What nearly every call looks at comes first and lies together.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Membership {
-    settings: Settings,
-    rng: StdRng,
-    own: Own,
-    table: table::Table,
-    gossip: gossip::Gossip,
-    health: health::LocalHealth,
-    probes: probe::Probes,
-    join: join::Join,
-    conflict: Option<identity::Conflict>,
-    sync: sync::Sync,
-    heal: heal::Heal,
-    watch: watch::Watch,
-    /// When the running suspicions are looked at together.
-    review_at: Option<Time>,
-    started: Time,
-    stopped: bool,
-    leave_announced: bool,
-    /// When the gossip tick is due, while the queue is not empty.
-    gossip_at: Option<Time>,
-    gossip_last: Time,
     /// What the caller was told last; a call much later than that means that we were paused.
     deadline_told: Option<Time>,
     /// When anybody was heard last.
     heard_last: Option<Time>,
-    version: u64,
-    counters: Counters,
+    /// When the gossip tick is due, while the queue is not empty.
+    gossip_at: Option<Time>,
+    /// When the running suspicions are looked at together.
+    review_at: Option<Time>,
+    watch: watch::Watch,
+    own: Own,
+    health: health::LocalHealth,
+    stopped: bool,
+    leave_announced: bool,
     #[cfg(feature = "simulator")]
     bug: Option<planted::Bug>,
+    sync: sync::Sync,
+    heal: heal::Heal,
+    join: join::Join,
+    probes: probe::Probes,
+    gossip: gossip::Gossip,
+    rng: StdRng,
+    table: table::Table,
+    conflict: Option<identity::Conflict>,
+    started: Time,
+    gossip_last: Time,
+    version: u64,
+    counters: Counters,
+    settings: Settings,
     #[cfg(feature = "simulator")]
     shared: Option<Shared>,
 }

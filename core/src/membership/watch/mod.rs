@@ -11,6 +11,8 @@
 
 mod beats;
 mod edges;
+#[cfg(feature = "simulator")]
+mod warm;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 

@@ -21,6 +21,7 @@ mod pool;
 mod processes;
 mod queue;
 mod troubles;
+mod warm;
 
 use crate::{
     S,
@@ -296,6 +297,7 @@ impl World {
     pub fn run_until(&mut self, until: u64) {
         while let Some(due) = self.queue.pop(until) {
             self.now = due.at;
+            self.foresee();
             match due.what {
                 What::Tick(p) => self.tick(p as usize),
                 What::Other(place) => {

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::warm::ask_for;
+
 /// What a link is called: a number that no other ever has, and its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct LinkId {
@@ -143,5 +145,11 @@ impl Held {
 
     pub(super) fn links(&self) -> &[LinkId] {
         &self.links
+    }
+
+    /// Asks for the memory.
+    pub(super) fn warm(&self) {
+        ask_for(self.others.as_ptr().cast(), size_of_val(self.others.as_slice()));
+        ask_for(self.links.as_ptr().cast(), size_of_val(self.links.as_slice()));
     }
 }

@@ -16,6 +16,12 @@ const SPAN: u32 = 8;
 /// How many spans the wheel has; a multiple of 64.
 const SPANS: usize = 1024;
 
+/// So many of those that come next are known in order.
+pub(super) const AHEAD: usize = 8;
+/// But no later ones than in so many spans: what is planned meanwhile for before those is put in
+/// its place among them one by one.
+const NEAR: u64 = 4;
+
 /// One thing to come: what it is lies elsewhere, so that little is moved about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Due {
@@ -79,32 +85,40 @@ impl Queue {
 
     /// The next, if it comes by then.
     pub(super) fn pop(&mut self, until: u64) -> Option<Due> {
-        if self.near.is_empty() {
-            self.advance();
+        if self.near.len() <= AHEAD {
+            while self.near.len() <= AHEAD && self.advance() {}
         }
         self.near.pop_if(|due| due.at <= until)
     }
 
-    /// What comes after so many others, as far as that is known already.
-    pub(super) fn ahead(&self, others: usize) -> Option<What> {
+    /// What comes after so many others, fewer than [`AHEAD`], as far as that is known already.
+    pub(super) fn ahead(&self, others: usize) -> Option<Due> {
         let at = self.near.len().checked_sub(others + 1)?;
-        Some(self.near[at].what)
+        Some(self.near[at])
     }
 
-    /// Goes on to the next span in which there is something.
-    fn advance(&mut self) {
+    /// Goes on to the next span in which there is something, if there is one and it is near, or
+    /// nothing else is.
+    fn advance(&mut self) -> bool {
         let far = self.far.peek().map(|d| d.0.at >> SPAN);
-        let Some(span) = [self.next_used(), far].into_iter().flatten().min() else { return };
+        let Some(span) = [self.next_used(), far].into_iter().flatten().min() else { return false };
+        if !self.near.is_empty() && span - self.span > NEAR {
+            return false;
+        }
         self.span = span;
         let place = span as usize % SPANS;
         self.used[place / 64] &= !(1 << (place % 64));
-        std::mem::swap(&mut self.near, &mut self.wheel[place]);
+        let next = &mut self.wheel[place];
         while let Some(due) = self.far.peek_mut()
             && due.0.at >> SPAN == span
         {
-            self.near.push(PeekMut::pop(due).0);
+            next.push(PeekMut::pop(due).0);
         }
-        self.near.sort_unstable_by(|a, b| b.cmp(a));
+        next.sort_unstable_by(|a, b| b.cmp(a));
+        // What was there comes before all that is new, so it is last.
+        next.append(&mut self.near);
+        std::mem::swap(&mut self.near, next);
+        true
     }
 
     /// The first span of the wheel in which there is something.
