@@ -322,11 +322,15 @@ impl Membership {
             Input::Leave => self.leave(step),
         }
         self.tick(step);
-        self.deadline_told = self.deadline();
+        self.deadline_told = self.first_deadline();
     }
 
     /// When [`Input::Tick`] is due next; `None` if never.
     pub fn deadline(&self) -> Option<Time> {
+        self.deadline_told
+    }
+
+    fn first_deadline(&self) -> Option<Time> {
         if self.stopped {
             return None;
         }

@@ -108,7 +108,7 @@ enum Command {
     /// Measure how much cluster time a second of CPU simulates.
     Bench {
         /// How many nodes.
-        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(2..=5000))]
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(2..=20_000))]
         nodes: u64,
         /// Seconds of cluster time to measure.
         #[arg(long, default_value_t = 60)]

@@ -18,10 +18,11 @@ impl Membership {
         }
     }
 
-    /// Or the edges on which something is due.
-    pub fn warm_due(&self, now: Time, ask: Ask) {
+    /// Or the edges on which a heartbeat is due; to which processes is told.
+    pub fn warm_due(&self, now: Time, ask: Ask, mut to: impl FnMut(u64)) {
         for at in (0..self.watch.edges.len()).filter(|at| self.watch.edges.beat_due(*at, now)) {
             ask(std::ptr::from_ref(&self.watch.edges[at]).cast(), size_of::<Edge>());
+            to(self.watch.edges.peers[at].instance.0);
         }
     }
 

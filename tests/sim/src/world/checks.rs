@@ -14,8 +14,8 @@ use crate::{S, rules::Observed};
 
 impl World {
     pub(super) fn check(&mut self, p: usize, effects: &[Effect]) {
-        let touched = self.processes[p].machine.take_touched();
         let Some(mut rules) = self.rules.take() else { return };
+        let touched = self.processes[p].machine.take_touched();
         let process = &self.processes[p];
         let must_live = |peer: &Peer| {
             let alive = |q: &Process| q.peer == *peer && q.running && !q.leaving;

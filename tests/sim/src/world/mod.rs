@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::BuildHasherDefault,
     net::SocketAddr,
 };
 
@@ -30,7 +31,7 @@ use crate::{
     rules::Rules,
     world::{
         pauses::Pace,
-        pool::{Held, LinkId, Links},
+        pool::{AsItIs, Held, LinkId, Links},
         queue::{Queue, What},
     },
 };
@@ -146,7 +147,7 @@ pub struct World {
     config: Config,
     links_max: usize,
     at: BTreeMap<SocketAddr, usize>,
-    by_instance: HashMap<u64, usize>,
+    by_instance: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
     on_host: Vec<Option<usize>>,
     links: Links,
     dials: BTreeMap<u64, Dial>,
@@ -187,7 +188,7 @@ impl World {
             config,
             at: BTreeMap::new(),
             on_host: vec![None; hosts],
-            by_instance: HashMap::new(),
+            by_instance: HashMap::default(),
             links: Links::default(),
             dials: BTreeMap::new(),
             serial: 0,

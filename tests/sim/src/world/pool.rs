@@ -1,8 +1,28 @@
 //! Where links lie: each in a place that is its own while it lives, and known at either end.
 
+use std::hash::Hasher;
+
 use bytes::Bytes;
 
 use super::warm::ask_for;
+
+/// The hash of a number that is random already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// What a link is called: a number that no other ever has, and its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -98,6 +118,11 @@ impl Links {
             (link.serial, link.held) = (0, None);
             self.free.push(id.place);
         }
+    }
+
+    /// Asks for the memory of one.
+    pub(super) fn warm(&self, id: LinkId) {
+        ask_for(std::ptr::from_ref(&self.all[id.place as usize]).cast(), size_of::<Link>());
     }
 
     /// In the order in which they were made.

@@ -31,6 +31,9 @@ impl World {
         let mut machine =
             Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
         machine.share(&self.shared);
+        if self.rules.is_some() {
+            machine.take_touched(); // from now on it notes them
+        }
         if let Some(bug) = self.bug {
             machine.plant(bug);
         }

@@ -17,7 +17,7 @@ const SPAN: u32 = 8;
 const SPANS: usize = 1024;
 
 /// So many of those that come next are known in order.
-pub(super) const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 10;
 /// But no later ones than in so many spans: what is planned meanwhile for before those is put in
 /// its place among them one by one.
 const NEAR: u64 = 4;

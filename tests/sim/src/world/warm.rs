@@ -5,63 +5,96 @@ use super::{
     queue::{AHEAD, Due, What},
 };
 
-/// How many others come before what is asked for: what it is about first, ...
-const FIRST: usize = AHEAD - 1;
-/// ... and what that leads to later.
-const SECOND: usize = 5;
-const THIRD: usize = 3;
-const FOURTH: usize = 1;
+/// How many others come before what is asked for: the link on which it comes, ...
+const LINK: usize = AHEAD - 1;
+/// ... then whom it is about, and what that leads to.
+const PROCESS: usize = 8;
+const EDGES: usize = 6;
+const EDGE: usize = 4;
+const REST: usize = 2;
+
+/// What comes, as far as memory goes.
+enum Foreseen {
+    Tick(usize),
+    Frame { to: usize, from: usize },
+}
 
 impl World {
     /// Asks for what the next steps will look at.
     pub(super) fn foresee(&self) {
-        if let Some(due) = self.queue.ahead(FIRST) {
-            self.foresee_first(due);
-        }
-        if let Some((p, _)) = self.queue.ahead(SECOND).and_then(|due| self.foreseen(due)) {
-            self.processes[p].machine.warm_edges(ask_for);
-        }
-        if let Some((p, due)) =
-            self.queue.ahead(THIRD).and_then(|d| Some((self.foreseen(d)?, d))).map(|(f, d)| (f, d))
+        if let Some(Due { what: What::Other(place), .. }) = self.queue.ahead(LINK)
+            && let Some(Happening::Frame { link, .. }) = &self.happenings[place as usize]
         {
-            match p.1 {
-                Some(from) => self.processes[p.0].machine.warm_edge(from, ask_for),
-                None => {
-                    let process = &self.processes[p.0];
-                    process.machine.warm_due(process.pace.time(due.at), ask_for);
-                }
-            }
+            self.links.warm(*link);
         }
-        if let Some((p, Some(from))) = self.queue.ahead(FOURTH).and_then(|due| self.foreseen(due)) {
-            self.processes[p].machine.warm_past(from, ask_for);
+        match self.ahead(PROCESS) {
+            Some((_, Foreseen::Tick(p))) => {
+                self.warm_process(p);
+                ask_for(std::ptr::from_ref(&self.processes[p].links).cast(), 48);
+            }
+            Some((_, Foreseen::Frame { to, from })) => {
+                self.warm_process(to);
+                ask_for(std::ptr::from_ref(&self.processes[from].peer).cast(), 24);
+            }
+            None => {}
+        }
+        match self.ahead(EDGES) {
+            Some((_, Foreseen::Tick(p))) => {
+                self.processes[p].machine.warm_edges(ask_for);
+                self.processes[p].links.warm();
+            }
+            Some((_, Foreseen::Frame { to, from })) => {
+                self.processes[to].machine.warm_edges(ask_for);
+                // Its name is counted once more.
+                let name = self.processes[from].peer.id.as_str().as_ptr();
+                ask_for(name.wrapping_sub(16), 16);
+            }
+            None => {}
+        }
+        match self.ahead(EDGE) {
+            Some((at, Foreseen::Tick(p))) => {
+                let process = &self.processes[p];
+                process.machine.warm_due(process.pace.time(at), ask_for, |instance| {
+                    let q = self.by_instance.get(&instance);
+                    if let Some(link) = q.and_then(|q| process.links.get(*q)) {
+                        self.links.warm(link);
+                    }
+                });
+            }
+            Some((_, Foreseen::Frame { to, from })) => {
+                let instance = self.processes[from].peer.instance.0;
+                self.processes[to].machine.warm_edge(instance, ask_for);
+            }
+            None => {}
+        }
+        if let Some((_, Foreseen::Frame { to, from })) = self.ahead(REST) {
+            let instance = self.processes[from].peer.instance.0;
+            self.processes[to].machine.warm_past(instance, ask_for);
         }
     }
 
-    fn foresee_first(&self, due: Due) {
-        let Some((p, from)) = self.foreseen(due) else { return };
+    fn warm_process(&self, p: usize) {
         let process = &self.processes[p];
         ask_for(std::ptr::from_ref(&process.running).cast(), 1);
         ask_for(std::ptr::from_ref(&process.pace).cast(), 1);
-        ask_for(std::ptr::from_ref(&process.tick_at).cast(), 1);
+        ask_for(std::ptr::from_ref(&process.tick_at).cast(), 16);
         process.machine.warm_self(ask_for);
-        if from.is_none() {
-            process.links.warm();
-        }
     }
 
-    /// Whose step it will be, and whose frame it will hear.
-    fn foreseen(&self, due: Due) -> Option<(usize, Option<u64>)> {
-        match due.what {
-            What::Tick(p) => Some((p as usize, None)),
+    /// What comes after so many others, and when.
+    fn ahead(&self, others: usize) -> Option<(u64, Foreseen)> {
+        let due = self.queue.ahead(others)?;
+        let foreseen = match due.what {
+            What::Tick(p) => Foreseen::Tick(p as usize),
             What::Other(place) => match &self.happenings[place as usize] {
                 Some(Happening::Frame { link, from, .. }) => {
                     let link = self.links.get(*link)?;
-                    let to = link.at(1 - link.end_of(*from));
-                    Some((to, Some(self.processes[*from].peer.instance.0)))
+                    Foreseen::Frame { to: link.at(1 - link.end_of(*from)), from: *from }
                 }
-                _ => None,
+                _ => return None,
             },
-        }
+        };
+        Some((due.at, foreseen))
     }
 }
 
@@ -69,6 +102,7 @@ impl World {
 const LINE: usize = 64;
 
 /// Asks for some memory; does nothing where there is no such instruction.
+#[inline]
 pub(super) fn ask_for(from: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     {
