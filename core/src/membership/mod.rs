@@ -239,14 +239,14 @@ pub struct Membership {
     leave_announced: bool,
     #[cfg(feature = "simulator")]
     bug: Option<planted::Bug>,
+    conflict: Option<identity::Conflict>,
     sync: sync::Sync,
     heal: heal::Heal,
     join: join::Join,
     probes: probe::Probes,
     gossip: gossip::Gossip,
-    rng: StdRng,
     table: table::Table,
-    conflict: Option<identity::Conflict>,
+    rng: StdRng,
     started: Time,
     gossip_last: Time,
     version: u64,
@@ -308,6 +308,8 @@ impl Membership {
         }
         let step = &mut Step { now, out };
         self.notice_own_pause(step);
+        let lone_beat = matches!(&input, Input::Frame { bytes, .. } if wire::is_lone_beat(bytes))
+            && self.is_settled(now);
         match input {
             Input::Start => self.start(step),
             Input::Tick => {}
@@ -321,8 +323,25 @@ impl Membership {
             Input::Unresponsive(is) => self.set_unresponsive(step, is),
             Input::Leave => self.leave(step),
         }
+        // After most calls, those that brought a heartbeat and no news, only a watch edge can want
+        // to be seen to, and that hardly ever at once.
+        if lone_beat {
+            let first = self.deadline_told.into_iter().chain(self.watch.deadline()).min();
+            self.deadline_told = first;
+            if first.is_none_or(|at| at > now) {
+                debug_assert_eq!(first, self.first_deadline());
+                return;
+            }
+        }
         self.tick(step);
         self.deadline_told = self.first_deadline();
+    }
+
+    /// Whether nothing waits for any call at all, whatever it brings.
+    fn is_settled(&self, now: Time) -> bool {
+        self.own.state != State::Left
+            && self.watch.is_planned_for(self.table.live_version())
+            && self.heard_last.is_some_and(|at| now.since(at) < self.settings.heartbeat_interval)
     }
 
     /// When [`Input::Tick`] is due next; `None` if never.

@@ -5,20 +5,23 @@
 //! The simulator knows whom it will call next, so it asks for what those calls look at, in four
 //! steps of which each needs what the one before has asked for. Nothing here changes anything.
 
-use super::Membership;
+use std::mem::offset_of;
 
-/// What nearly every call looks at lies at the beginning of a machine: so many bytes.
-const OFTEN: usize = 13 * 64;
+use super::Membership;
 
 /// How memory is asked for: from where, and how many bytes.
 pub type Ask = fn(*const u8, usize);
 
 impl Membership {
-    /// First the machine itself.
-    pub fn warm_self(&self, ask: Ask) {
-        ask(std::ptr::from_ref(self).cast(), OFTEN);
+    /// First the machine itself, as far as a tick looks at it, or a heartbeat that comes.
+    pub fn warm_self(&self, tick: bool, ask: Ask) {
+        let upto = if tick { offset_of!(Self, started) } else { offset_of!(Self, conflict) };
+        ask(std::ptr::from_ref(self).cast(), upto);
         for field in [&self.settings.heartbeat_interval, &self.settings.heartbeat_pause] {
             ask(std::ptr::from_ref(field).cast(), 1);
+        }
+        if !tick {
+            self.table.warm(ask);
         }
     }
 }

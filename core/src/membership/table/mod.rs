@@ -124,6 +124,12 @@ impl Table {
         self.touched.replace(Vec::new()).unwrap_or_default()
     }
 
+    /// See `membership::warm`.
+    #[cfg(feature = "simulator")]
+    pub fn warm(&self, ask: super::Ask) {
+        ask(std::ptr::from_ref(&self.live_version).cast(), 8);
+    }
+
     #[cfg(feature = "simulator")]
     fn touch(&mut self, id: &NodeId) {
         self.touched.iter_mut().for_each(|all| all.push(id.clone()));

@@ -221,6 +221,11 @@ impl Watch {
         first.time()
     }
 
+    /// Whether edges were planned, or are going to be, for this set of live processes.
+    pub(super) fn is_planned_for(&self, live_version: u64) -> bool {
+        self.planned_for == live_version
+    }
+
     fn lay_by(&mut self, at: Time) {
         self.lay_at = Some(self.lay_at.map_or(at, |old| old.min(at)));
     }

@@ -22,7 +22,10 @@ impl Membership {
     pub fn warm_due(&self, now: Time, ask: Ask, mut to: impl FnMut(u64)) {
         for at in (0..self.watch.edges.len()).filter(|at| self.watch.edges.beat_due(*at, now)) {
             ask(std::ptr::from_ref(&self.watch.edges[at]).cast(), size_of::<Edge>());
-            to(self.watch.edges.peers[at].instance.0);
+            let peer = &self.watch.edges.peers[at];
+            // Its name is counted once more.
+            ask(peer.id.as_str().as_ptr().wrapping_sub(16), 16);
+            to(peer.instance.0);
         }
     }
 

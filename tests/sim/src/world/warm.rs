@@ -29,11 +29,11 @@ impl World {
         }
         match self.ahead(PROCESS) {
             Some((_, Foreseen::Tick(p))) => {
-                self.warm_process(p);
+                self.warm_process(p, true);
                 ask_for(std::ptr::from_ref(&self.processes[p].links).cast(), 48);
             }
             Some((_, Foreseen::Frame { to, from })) => {
-                self.warm_process(to);
+                self.warm_process(to, false);
                 ask_for(std::ptr::from_ref(&self.processes[from].peer).cast(), 24);
             }
             None => {}
@@ -73,12 +73,12 @@ impl World {
         }
     }
 
-    fn warm_process(&self, p: usize) {
+    fn warm_process(&self, p: usize, tick: bool) {
         let process = &self.processes[p];
         ask_for(std::ptr::from_ref(&process.running).cast(), 1);
         ask_for(std::ptr::from_ref(&process.pace).cast(), 1);
         ask_for(std::ptr::from_ref(&process.tick_at).cast(), 16);
-        process.machine.warm_self(ask_for);
+        process.machine.warm_self(tick, ask_for);
     }
 
     /// What comes after so many others, and when.
