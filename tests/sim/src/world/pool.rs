@@ -50,6 +50,7 @@ pub(super) struct Link {
     /// Something was lost, so that it will be looked at whether it still lives.
     pub(super) doubted: bool,
     /// Stream frames that wait for the path to heal: by which end, and what.
+    #[allow(clippy::box_collection)] // one word in a link that is to fit a line of the cache
     pub(super) held: Option<Box<Vec<(usize, Bytes)>>>,
 }
 
