@@ -17,6 +17,7 @@
 
 mod account;
 mod apply;
+mod due;
 mod gossip;
 mod heal;
 mod health;
@@ -337,34 +338,9 @@ impl Membership {
         self.deadline_told = self.first_deadline();
     }
 
-    /// Whether nothing waits for any call at all, whatever it brings.
-    fn is_settled(&self, now: Time) -> bool {
-        self.own.state != State::Left
-            && self.watch.is_planned_for(self.table.live_version())
-            && self.heard_last.is_some_and(|at| now.since(at) < self.settings.heartbeat_interval)
-    }
-
     /// When [`Input::Tick`] is due next; `None` if never.
     pub fn deadline(&self) -> Option<Time> {
         self.deadline_told
-    }
-
-    fn first_deadline(&self) -> Option<Time> {
-        if self.stopped {
-            return None;
-        }
-        let mut first = time::First::default();
-        first.or(self.gossip_at);
-        if self.own.state != State::Left {
-            first.or(self.probes.deadline());
-            first.or(self.join.deadline());
-            first.or(self.conflict.as_ref().map(|c| c.deadline));
-            first.or(self.first_suspicion());
-            first.or(self.watch.deadline());
-            first.or(self.sync.deadline());
-            first.or(self.heal.deadline());
-        }
-        first.time()
     }
 
     /// Rises whenever [`Membership::members`] would differ.
