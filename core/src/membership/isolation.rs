@@ -23,6 +23,10 @@ impl Membership {
     pub(super) fn cut_off(&self, now: Time) -> Option<Time> {
         let heard = self.heard_last?;
         let silent = now.since(heard);
+        // What it nearly always is, for less than the rest costs.
+        if silent < self.settings.heartbeat_interval {
+            return None;
+        }
         let waits = self.table.live_len() >= OTHERS_MIN
             && silent >= self.silent_from()
             && silent < WAIT_MAX

@@ -17,6 +17,7 @@
 
 mod account;
 mod apply;
+mod due;
 mod gossip;
 mod heal;
 mod health;
@@ -34,6 +35,8 @@ mod suspicion;
 mod sync;
 mod table;
 mod time;
+#[cfg(feature = "simulator")]
+mod warm;
 mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -56,6 +59,8 @@ pub use shared::Shared;
 pub use suspicion::Suspicion;
 pub use table::Entry;
 pub use time::Time;
+#[cfg(feature = "simulator")]
+pub use warm::Ask;
 pub use watch::WatchEdge;
 
 /// How a frame is to travel.
@@ -216,37 +221,38 @@ impl Step<'_> {
     }
 }
 
-/// The machine.
+/// The machine. What nearly every call looks at comes first and lies together.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Membership {
-    settings: Settings,
-    rng: StdRng,
-    own: Own,
-    table: table::Table,
-    gossip: gossip::Gossip,
-    health: health::LocalHealth,
-    probes: probe::Probes,
-    join: join::Join,
-    conflict: Option<identity::Conflict>,
-    sync: sync::Sync,
-    heal: heal::Heal,
-    watch: watch::Watch,
-    /// When the running suspicions are looked at together.
-    review_at: Option<Time>,
-    started: Time,
-    stopped: bool,
-    leave_announced: bool,
-    /// When the gossip tick is due, while the queue is not empty.
-    gossip_at: Option<Time>,
-    gossip_last: Time,
     /// What the caller was told last; a call much later than that means that we were paused.
     deadline_told: Option<Time>,
     /// When anybody was heard last.
     heard_last: Option<Time>,
-    version: u64,
-    counters: Counters,
+    /// When the gossip tick is due, while the queue is not empty.
+    gossip_at: Option<Time>,
+    /// When the running suspicions are looked at together.
+    review_at: Option<Time>,
+    watch: watch::Watch,
+    own: Own,
+    health: health::LocalHealth,
+    stopped: bool,
+    leave_announced: bool,
     #[cfg(feature = "simulator")]
     bug: Option<planted::Bug>,
+    conflict: Option<identity::Conflict>,
+    sync: sync::Sync,
+    heal: heal::Heal,
+    join: join::Join,
+    probes: probe::Probes,
+    gossip: gossip::Gossip,
+    table: table::Table,
+    rng: StdRng,
+    started: Time,
+    gossip_last: Time,
+    version: u64,
+    counters: Counters,
+    settings: Settings,
     #[cfg(feature = "simulator")]
     shared: Option<Shared>,
 }
@@ -303,6 +309,8 @@ impl Membership {
         }
         let step = &mut Step { now, out };
         self.notice_own_pause(step);
+        let lone_beat = matches!(&input, Input::Frame { bytes, .. } if wire::is_lone_beat(bytes))
+            && self.is_settled(now);
         match input {
             Input::Start => self.start(step),
             Input::Tick => {}
@@ -316,27 +324,23 @@ impl Membership {
             Input::Unresponsive(is) => self.set_unresponsive(step, is),
             Input::Leave => self.leave(step),
         }
+        // After most calls, those that brought a heartbeat and no news, only a watch edge can want
+        // to be seen to, and that hardly ever at once.
+        if lone_beat {
+            let first = self.deadline_told.into_iter().chain(self.watch.deadline()).min();
+            self.deadline_told = first;
+            if first.is_none_or(|at| at > now) {
+                debug_assert_eq!(first, self.first_deadline());
+                return;
+            }
+        }
         self.tick(step);
-        self.deadline_told = self.deadline();
+        self.deadline_told = self.first_deadline();
     }
 
     /// When [`Input::Tick`] is due next; `None` if never.
     pub fn deadline(&self) -> Option<Time> {
-        if self.stopped {
-            return None;
-        }
-        let mut first = time::First::default();
-        first.or(self.gossip_at);
-        if self.own.state != State::Left {
-            first.or(self.probes.deadline());
-            first.or(self.join.deadline());
-            first.or(self.conflict.as_ref().map(|c| c.deadline));
-            first.or(self.first_suspicion());
-            first.or(self.watch.deadline());
-            first.or(self.sync.deadline());
-            first.or(self.heal.deadline());
-        }
-        first.time()
+        self.deadline_told
     }
 
     /// Rises whenever [`Membership::members`] would differ.

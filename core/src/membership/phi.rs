@@ -40,6 +40,14 @@ impl Phi {
         Self { expected, samples: VecDeque::new(), sum: 0, squares: 0, last: now }
     }
 
+    /// See `membership::warm`.
+    #[cfg(feature = "simulator")]
+    pub fn warm(&self, ask: super::Ask) {
+        for sample in [self.samples.front(), self.samples.back()].into_iter().flatten() {
+            ask(std::ptr::from_ref(sample).cast(), 2 * size_of_val(sample));
+        }
+    }
+
     /// A heartbeat arrived. A silence longer than `longest` was an outage and has been judged as
     /// one; it counts only that much, or a single one would blind the detector for a whole window.
     pub fn heard(&mut self, now: Time, expected: Duration, longest: Duration) {

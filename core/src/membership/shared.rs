@@ -25,7 +25,7 @@ impl Membership {
     }
 
     /// Whose records changed since this was asked last, for checkers that do not read the whole
-    /// table after every step.
+    /// table after every step. They are noted from the first time on.
     pub fn take_touched(&mut self) -> Vec<NodeId> {
         self.table.take_touched()
     }

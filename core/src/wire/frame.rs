@@ -11,6 +11,9 @@ use crate::member::{Instance, NodeId, Peer, State};
 /// The longest frame, on a stream. Datagrams are bounded by the path.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// The kind of heartbeats.
+const BEAT: u8 = 13;
+
 /// A frame with the updates that ride on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
@@ -125,6 +128,11 @@ pub struct Summary {
 
 /// The frame's bytes with the given updates, which are encoded records.
 pub fn encode(frame: &Frame, updates: &[Bytes]) -> Bytes {
+    if let Frame::Heartbeat { seq, seen, every_ms, want } = frame
+        && updates.is_empty()
+    {
+        return encode_beat(&(seq, seen, every_ms, want));
+    }
     let mut out = Vec::with_capacity(48 + updates.iter().map(Bytes::len).sum::<usize>());
     out.resize(5, 0);
     let (kind, body) = match frame {
@@ -145,7 +153,7 @@ pub fn encode(frame: &Frame, updates: &[Bytes]) -> Bytes {
         Frame::Records { want } => (11, postcard::to_extend(want, out)),
         Frame::Conflict { uptime_ms } => (12, postcard::to_extend(uptime_ms, out)),
         Frame::Heartbeat { seq, seen, every_ms, want } => {
-            (13, postcard::to_extend(&(seq, seen, every_ms, want), out))
+            (BEAT, postcard::to_extend(&(seq, seen, every_ms, want), out))
         }
     };
     out = body.expect("plain data in memory always encodes");
@@ -156,6 +164,22 @@ pub fn encode(frame: &Frame, updates: &[Bytes]) -> Bytes {
         out.extend_from_slice(update);
     }
     out.into()
+}
+
+/// A heartbeat alone, which most frames are: in as many bytes as it needs.
+fn encode_beat(body: &(&u64, &u64, &u32, &Want)) -> Bytes {
+    let mut out = [0; 5 + 10 + 10 + 5 + 1];
+    let length = postcard::to_slice(body, &mut out[5..]).map(|b| b.len());
+    let length = length.expect("the longest numbers fit");
+    out[0] = BEAT;
+    out[1..5].copy_from_slice(&(length as u32).to_le_bytes());
+    Bytes::copy_from_slice(&out[..5 + length])
+}
+
+/// Whether a frame is a heartbeat without updates.
+pub(crate) fn is_lone_beat(bytes: &[u8]) -> bool {
+    matches!(bytes, [BEAT, a, b, c, d, body @ ..]
+        if u32::from_le_bytes([*a, *b, *c, *d]) as usize == body.len())
 }
 
 /// Reads a frame and its updates.
@@ -194,7 +218,7 @@ pub(crate) fn skim(mut bytes: &[u8]) -> Result<(Frame, Vec<Skimmed<'_>>), Decode
         }
         11 => Frame::Records { want: read(body, "records")? },
         12 => Frame::Conflict { uptime_ms: read(body, "conflict")? },
-        13 => {
+        BEAT => {
             let (seq, seen, every_ms, want) = read(body, "heartbeat")?;
             Frame::Heartbeat { seq, seen, every_ms, want }
         }

@@ -11,7 +11,7 @@ mod record;
 mod skim;
 
 pub use frame::{FRAME_BYTES_MAX, Frame, Message, Summary, Want, decode, encode};
-pub(crate) use frame::{skim, update};
+pub(crate) use frame::{is_lone_beat, skim, update};
 pub use record::{INCARNATION_MAX, OBSERVERS_MAX, Record, encode_record};
 pub(crate) use skim::Skimmed;
 

@@ -17,6 +17,8 @@ pub struct Measured {
     pub cpu_s: f64,
     /// Calls of a machine.
     pub steps: u64,
+    /// The fingerprint of the run: what makes it faster leaves it as it was.
+    pub trace: u64,
 }
 
 /// Starts a cluster, waits until all see all, and measures from there.
@@ -43,7 +45,12 @@ pub fn steady(nodes: usize, measured_s: u64, progress: &mut dyn FnMut(&str)) -> 
     progress(&format!("measuring from {} s", world.now() / S));
     let (cpu, steps) = (cpu_s(), world.steps());
     world.run_until(world.now() + measured_s * S);
-    Measured { virtual_s: measured_s as f64, cpu_s: cpu_s() - cpu, steps: world.steps() - steps }
+    Measured {
+        virtual_s: measured_s as f64,
+        cpu_s: cpu_s() - cpu,
+        steps: world.steps() - steps,
+        trace: world.trace(),
+    }
 }
 
 /// The processor time that this process has used.

@@ -108,7 +108,7 @@ enum Command {
     /// Measure how much cluster time a second of CPU simulates.
     Bench {
         /// How many nodes.
-        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(2..=5000))]
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(2..=20_000))]
         nodes: u64,
         /// Seconds of cluster time to measure.
         #[arg(long, default_value_t = 60)]
@@ -224,7 +224,8 @@ fn steady(nodes: usize, seconds: u64, json: bool) -> bool {
     if json {
         let round = |f: f64| (f * 1000.0).round() / 1000.0;
         print_json(&serde_json::json!({"nodes": nodes, "virtual_s": m.virtual_s,
-            "cpu_s": round(m.cpu_s), "ratio": round(ratio), "steps": m.steps}));
+            "cpu_s": round(m.cpu_s), "ratio": round(ratio), "steps": m.steps,
+            "trace": format!("{:016x}", m.trace)}));
     } else {
         println!(
             "{nodes} nodes: {} s of cluster time in {:.2} s of CPU, {ratio:.1} times as fast ({} steps)",

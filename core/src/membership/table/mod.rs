@@ -98,9 +98,9 @@ pub struct Table {
     /// Our neighbours among the live.
     rings: Rings,
     live_version: u64,
-    /// Whose records changed, for the simulator's checkers.
+    /// Whose records changed, for the simulator's checkers if there are any.
     #[cfg(feature = "simulator")]
-    touched: Vec<NodeId>,
+    touched: Option<Vec<NodeId>>,
 }
 
 impl Table {
@@ -115,14 +115,25 @@ impl Table {
             rings: Rings::new(rings, own),
             live_version: 0,
             #[cfg(feature = "simulator")]
-            touched: Vec::new(),
+            touched: None,
         }
     }
 
-    /// Whose records changed since this was asked last.
+    /// Whose records changed since this was asked last; nothing the first time.
     #[cfg(feature = "simulator")]
     pub fn take_touched(&mut self) -> Vec<NodeId> {
-        std::mem::take(&mut self.touched)
+        self.touched.replace(Vec::new()).unwrap_or_default()
+    }
+
+    /// See `membership::warm`.
+    #[cfg(feature = "simulator")]
+    pub fn warm(&self, ask: super::Ask) {
+        ask(std::ptr::from_ref(&self.live_version).cast(), 8);
+    }
+
+    #[cfg(feature = "simulator")]
+    fn touch(&mut self, id: &NodeId) {
+        self.touched.iter_mut().for_each(|all| all.push(id.clone()));
     }
 
     /// What is known about a node.
@@ -191,7 +202,7 @@ impl Table {
     ) -> Slot {
         let id = member.id.clone();
         #[cfg(feature = "simulator")]
-        self.touched.push(id.clone());
+        self.touch(&id);
         let is_live = member.state.is_live();
         let suspected = suspicion.is_some();
         let (slot, was_live, same_process) = match self.find(id.as_str()) {
@@ -264,7 +275,7 @@ impl Table {
     pub fn remove(&mut self, id: &NodeId) -> Option<Slot> {
         let slot = self.find(id.as_str())?;
         #[cfg(feature = "simulator")]
-        self.touched.push(id.clone());
+        self.touch(id);
         self.suspected.remove(&slot);
         if self.slots.at(slot).live_at.is_some() {
             self.hash ^= self.slots.at(slot).fingerprint();

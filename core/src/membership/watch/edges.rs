@@ -11,7 +11,7 @@ const NEVER: Time = Time(u64::MAX);
 
 /// When something is due on one edge.
 #[derive(Clone, Copy, Debug)]
-struct Times {
+pub(super) struct Times {
     beat: Time,
     judge: Time,
 }
@@ -19,8 +19,8 @@ struct Times {
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Edges {
-    peers: Vec<Peer>,
-    times: Vec<Times>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) times: Vec<Times>,
     edges: Vec<Edge>,
 }
 

@@ -11,6 +11,8 @@
 
 mod beats;
 mod edges;
+#[cfg(feature = "simulator")]
+mod warm;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -217,6 +219,11 @@ impl Watch {
         first.or(self.lay_at);
         first.or(self.due);
         first.time()
+    }
+
+    /// Whether edges were planned, or are going to be, for this set of live processes.
+    pub(super) fn is_planned_for(&self, live_version: u64) -> bool {
+        self.planned_for == live_version
     }
 
     fn lay_by(&mut self, at: Time) {

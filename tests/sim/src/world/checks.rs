@@ -14,8 +14,8 @@ use crate::{S, rules::Observed};
 
 impl World {
     pub(super) fn check(&mut self, p: usize, effects: &[Effect]) {
-        let touched = self.processes[p].machine.take_touched();
         let Some(mut rules) = self.rules.take() else { return };
+        let touched = self.processes[p].machine.take_touched();
         let process = &self.processes[p];
         let must_live = |peer: &Peer| {
             let alive = |q: &Process| q.peer == *peer && q.running && !q.leaving;
@@ -59,9 +59,11 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Send { bytes, .. } => {
-                    for chunk in bytes.chunks(8) {
+                    let (words, rest) = bytes.as_chunks::<8>();
+                    words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
+                    if !rest.is_empty() {
                         let mut word = [0; 8];
-                        word[..chunk.len()].copy_from_slice(chunk);
+                        word[..rest.len()].copy_from_slice(rest);
                         mix(u64::from_le_bytes(word));
                     }
                 }

@@ -69,8 +69,7 @@ impl World {
 
     fn pinned(&self, addr: std::net::SocketAddr, to: &peerage::member::Peer) -> bool {
         let Some(p) = self.at.get(&addr).copied() else { return false };
-        let mut links = self.processes[p].links.iter();
-        let link = links.find(|(q, _)| self.processes[**q].peer == *to).map(|(_, l)| *l);
-        link.is_some_and(|l| self.links[&l].pinned[self.end_of(l, p)])
+        let link = self.link_to(p, to).and_then(|id| self.links.get(id));
+        link.is_some_and(|l| l.pinned[l.end_of(p)])
     }
 }

@@ -11,22 +11,26 @@ use peerage::{
 use rand::Rng;
 
 use super::{
-    CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, KEEP_ALIVE, Link, TROUBLE, WAITING_MAX, World,
+    CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, KEEP_ALIVE, TROUBLE, WAITING_MAX, World,
+    pool::{Link, LinkId},
 };
 use crate::MS;
 
 impl World {
-    pub(super) fn end_of(&self, link: u64, p: usize) -> usize {
-        usize::from(self.links.get(&link).is_some_and(|l| l.ends[1] == p))
+    /// The link of a process to another, if there is one.
+    pub(super) fn link_to(&self, p: usize, peer: &Peer) -> Option<LinkId> {
+        // No two processes have the same instance.
+        let q = self.by_instance.get(&peer.instance.0)?;
+        self.processes[p].links.get(*q)
     }
 
     /// One end closes; the other hears of it if the path is open, and else times out.
-    pub(super) fn close(&mut self, link: u64, p: usize) {
-        let end = self.end_of(link, p);
-        let Some(l) = self.links.get_mut(&link) else { return };
+    pub(super) fn close(&mut self, link: LinkId, p: usize) {
+        let Some(l) = self.links.get_mut(link) else { return };
+        let end = l.end_of(p);
         l.up[end] = false;
-        let (mine, theirs) = (l.ends[end], l.ends[1 - end]);
-        self.processes[mine].links.remove(&theirs);
+        let (mine, theirs) = (l.at(end), l.at(1 - end));
+        self.processes[mine].links.remove(theirs);
         let (from, to) = (self.processes[mine].host, self.processes[theirs].host);
         if !self.net.loses(from, to, &mut self.rng) {
             let at = self.now + self.net.latency(from, to, &mut self.rng);
@@ -38,8 +42,8 @@ impl World {
 
     /// The path under a link is gone: it dies unless the path comes back in time, which is counted
     /// from the last packet; an idle link passes one a second.
-    pub(super) fn break_link(&mut self, link: u64) {
-        let Some(l) = self.links.get_mut(&link).filter(|l| !l.broken) else { return };
+    pub(super) fn break_link(&mut self, link: LinkId) {
+        let Some(l) = self.links.get_mut(link).filter(|l| !l.broken) else { return };
         l.broken = true;
         l.epoch += 1;
         let epoch = l.epoch;
@@ -49,57 +53,57 @@ impl World {
     }
 
     /// One end of a link is down and its machine hears of it.
-    pub(super) fn end_down(&mut self, link: u64, end: usize, broken: bool) {
-        let Some(l) = self.links.get_mut(&link) else { return };
+    pub(super) fn end_down(&mut self, link: LinkId, end: usize, broken: bool) {
+        let Some(l) = self.links.get_mut(link) else { return };
         l.up[end] = false;
-        let (me, other) = (l.ends[end], l.ends[1 - end]);
+        let (me, other) = (l.at(end), l.at(1 - end));
         if l.up == [false, false] {
-            self.links.remove(&link);
+            self.links.remove(link);
         }
-        if self.processes[me].links.get(&other) == Some(&link) {
-            self.processes[me].links.remove(&other);
+        if self.processes[me].links.get(other) == Some(link) {
+            self.processes[me].links.remove(other);
         }
         let peer = self.processes[other].peer.clone();
         self.input(me, Input::LinkDown { peer, broken });
     }
 
-    pub(super) fn drop_link(&mut self, link: u64, broken: [bool; 2]) {
+    pub(super) fn drop_link(&mut self, link: LinkId, broken: [bool; 2]) {
         for (end, broken) in broken.into_iter().enumerate() {
-            if self.links.get(&link).is_some_and(|l| l.up[end]) {
+            if self.links.get(link).is_some_and(|l| l.up[end]) {
                 self.end_down(link, end, broken);
             }
         }
-        self.links.remove(&link);
+        self.links.remove(link);
     }
 
     /// Cuts came or went: links over them begin to die, or live again.
     pub(super) fn network_changed(&mut self) {
-        let ids: Vec<u64> = self.links.keys().copied().collect();
-        self.links_changed(ids);
+        let ids = self.links.ids();
+        self.links_changed(&ids);
     }
 
     /// A process stands still or runs again: the same for its links.
     pub(super) fn links_changed_of(&mut self, p: usize) {
-        let ids: Vec<u64> = self.processes[p].links.values().copied().collect();
-        self.links_changed(ids);
+        let ids = self.processes[p].links.links().to_vec();
+        self.links_changed(&ids);
     }
 
-    fn links_changed(&mut self, ids: Vec<u64>) {
-        for id in ids {
-            let Some(l) = self.links.get(&id) else { continue };
-            let [a, b] = l.ends.map(|p| self.processes[p].host);
-            let awake = l.ends.iter().all(|p| self.processes[*p].pace.is_awake());
+    fn links_changed(&mut self, ids: &[LinkId]) {
+        for id in ids.iter().copied() {
+            let Some(l) = self.links.get(id) else { continue };
+            let ends = [l.at(0), l.at(1)];
+            let [a, b] = ends.map(|p| self.processes[p].host);
+            let awake = ends.iter().all(|p| self.processes[*p].pace.is_awake());
             let path = awake && self.net.open_both(a, b);
             let open = path && l.up == [true, true];
             if !open && !l.broken && !path {
                 self.break_link(id);
             } else if open && l.broken {
-                let Some(l) = self.links.get_mut(&id) else { continue };
+                let Some(l) = self.links.get_mut(id) else { continue };
                 l.broken = false;
                 l.epoch += 1;
                 l.troubled = [false, false];
-                let (ends, held) = (l.ends, std::mem::take(&mut l.held));
-                for (from, bytes) in held {
+                for (from, bytes) in l.held.take().map(|held| *held).unwrap_or_default() {
                     self.travel(id, ends[from], Class::Stream, bytes);
                 }
             }
@@ -118,12 +122,7 @@ impl World {
         if !self.processes[p].running {
             return;
         }
-        let links = &self.processes[p].links;
-        let by_addr = self.at.get(&addr).and_then(|q| links.get(q).map(|l| (*q, *l)));
-        let link = by_addr.filter(|(q, _)| self.processes[*q].peer == to).or_else(|| {
-            links.iter().find(|(q, _)| self.processes[**q].peer == to).map(|(q, l)| (*q, *l))
-        });
-        if let Some((_, link)) = link {
+        if let Some(link) = self.link_to(p, &to) {
             return self.travel(link, p, class, bytes);
         }
         let dial = self.dial(p, addr, Some(to.id.clone()));
@@ -135,21 +134,20 @@ impl World {
     }
 
     /// Puts a frame on a link.
-    pub(super) fn travel(&mut self, link: u64, from: usize, class: Class, bytes: Bytes) {
-        let Some(l) = self.links.get_mut(&link) else { return };
+    pub(super) fn travel(&mut self, link: LinkId, from: usize, class: Class, bytes: Bytes) {
+        let Some(l) = self.links.get_mut(link) else { return };
         l.used = self.now;
-        let end = usize::from(l.ends[1] == from);
+        let (end, to) = (l.end_of(from), l.at(1 - l.end_of(from)));
         if l.broken && !l.troubled[end] {
             l.troubled[end] = true;
             let epoch = l.epoch;
             self.push(self.now + TROUBLE, Happening::Trouble(link, epoch, end));
         }
-        let to = self.links[&link].ends[1 - end];
-        let (a, b) = (self.processes[from].host, self.processes[to].host);
         if self.net.is_clean() {
-            let at = self.now + self.net.latency(a, b, &mut self.rng);
+            let at = self.now + self.net.latency.sample(&mut self.rng);
             return self.push(at, Happening::Frame { link, from, class, bytes });
         }
+        let (a, b) = (self.processes[from].host, self.processes[to].host);
         self.feel_loss(link, end, a, b);
         if class == Class::Stream {
             let at = self.now + self.net.reliable(a, b, &mut self.rng);
@@ -169,9 +167,9 @@ impl World {
 
     /// What the stack makes of losses: trouble after three probe time-outs in a row, and doubt
     /// whether the link still lives.
-    fn feel_loss(&mut self, link: u64, end: usize, there: usize, back: usize) {
+    fn feel_loss(&mut self, link: LinkId, end: usize, there: usize, back: usize) {
         let fails = 1.0 - self.answered(there, back);
-        let Some(l) = self.links.get_mut(&link).filter(|l| !l.broken) else { return };
+        let Some(l) = self.links.get_mut(link).filter(|l| !l.broken) else { return };
         if fails <= 0.0 || fails >= 1.0 {
             return; // nothing is lost, or the path is cut
         }
@@ -194,8 +192,8 @@ impl World {
     /// A lossy link of which an end has heard no frame for the idle time-out dies, unless one of
     /// the packets that carry none came through: nine probes of its own and their
     /// acknowledgements, or three packets that keep the link alive.
-    pub(super) fn doubt(&mut self, link: u64) {
-        let Some(l) = self.links.get_mut(&link) else { return };
+    pub(super) fn doubt(&mut self, link: LinkId) {
+        let Some(l) = self.links.get_mut(link) else { return };
         l.doubted = false;
         if l.broken || l.up != [true, true] {
             return;
@@ -205,7 +203,7 @@ impl World {
             if self.now - heard[end] < IDLE_TIMEOUT {
                 continue;
             }
-            let [me, other] = [ends[end], ends[1 - end]].map(|p| self.processes[p].host);
+            let [me, other] = [ends[end], ends[1 - end]].map(|p| self.processes[p as usize].host);
             let silent =
                 (1.0 - self.answered(me, other)).powi(9) * self.net.loss(other, me).powi(3);
             if silent > 0.0 && self.rng.random_bool(silent) {
@@ -214,10 +212,10 @@ impl World {
         }
     }
 
-    pub(super) fn arrive(&mut self, link: u64, from: usize, class: Class, bytes: Bytes) {
-        let Some(l) = self.links.get_mut(&link) else { return };
-        let end = usize::from(l.ends[1] == from);
-        let to = l.ends[1 - end];
+    pub(super) fn arrive(&mut self, link: LinkId, from: usize, class: Class, bytes: Bytes) {
+        let Some(l) = self.links.get_mut(link) else { return };
+        let end = l.end_of(from);
+        let to = l.at(1 - end);
         if !l.up[1 - end] {
             return;
         }
@@ -227,7 +225,7 @@ impl World {
             let from = self.processes[from].peer.clone();
             self.input(to, Input::Frame { from, bytes });
         } else if class == Class::Stream {
-            l.held.push((end, bytes));
+            l.held.get_or_insert_default().push((end, bytes));
         }
     }
 
@@ -296,39 +294,25 @@ impl World {
         Some(d)
     }
 
-    pub(super) fn establish(&mut self, d: &Dial, q: usize) -> u64 {
+    pub(super) fn establish(&mut self, d: &Dial, q: usize) -> LinkId {
         let by = d.by;
-        let held = self.processes[by].links.get(&q).copied();
         // Where the other end has closed what we still hold, we have not heard of it yet.
-        if let Some(old) = held.filter(|l| self.links.get(l).is_none_or(|l| l.up != [true, true])) {
-            self.drop_link(old, [false, false]);
-        }
-        if let Some(old) = self.processes[q].links.get(&by).copied()
-            && self.links.get(&old).is_none_or(|l| l.up != [true, true])
-        {
-            self.drop_link(old, [false, false]);
+        for (p, other) in [(by, q), (q, by)] {
+            if let Some(old) = self.processes[p].links.get(other)
+                && self.links.get(old).is_none_or(|l| l.up != [true, true])
+            {
+                self.drop_link(old, [false, false]);
+            }
         }
         let peers = [by, q].map(|p| (self.processes[p].peer.clone(), self.processes[p].addr));
         let [(dialer, dialer_addr), (acceptor, acceptor_addr)] = peers;
-        let there = self.processes[by].links.get(&q).copied();
+        let there = self.processes[by].links.get(q);
         let link = there.unwrap_or_else(|| {
             self.serial += 1;
-            let link = Link {
-                ends: [by, q],
-                up: [true, true],
-                epoch: 0,
-                broken: false,
-                troubled: [false, false],
-                heard: [self.now; 2],
-                doubted: false,
-                pinned: [false, false],
-                held: Vec::new(),
-                used: self.now,
-            };
-            self.links.insert(self.serial, link);
-            self.processes[by].links.insert(q, self.serial);
-            self.processes[q].links.insert(by, self.serial);
-            self.serial
+            let link = self.links.insert(self.serial, Link::new([by, q], self.now));
+            self.processes[by].links.insert(q, link);
+            self.processes[q].links.insert(by, link);
+            link
         });
         if there.is_none() {
             self.input(q, Input::LinkUp { peer: dialer, addr: dialer_addr, dialed: None });
@@ -344,27 +328,23 @@ impl World {
     }
 
     pub(super) fn pin(&mut self, p: usize, peer: &Peer, pinned: bool) {
-        let links = &self.processes[p].links;
-        let link = links.iter().find(|(q, _)| self.processes[**q].peer == *peer).map(|(_, l)| *l);
-        if let Some(link) = link {
-            let end = self.end_of(link, p);
-            if let Some(l) = self.links.get_mut(&link) {
-                l.pinned[end] = pinned;
-            }
+        let link = self.link_to(p, peer);
+        if let Some(l) = link.and_then(|link| self.links.get_mut(link)) {
+            let end = l.end_of(p);
+            l.pinned[end] = pinned;
         }
     }
 
     /// The pool is bounded: the link unused for the longest goes.
-    pub(super) fn evict(&mut self, p: usize, fresh: u64) {
+    pub(super) fn evict(&mut self, p: usize, fresh: LinkId) {
         if self.processes[p].links.len() <= self.links_max {
             return;
         }
-        let ids = self.processes[p]
-            .links
-            .values()
-            .filter(|l| **l != fresh && !self.links[*l].pinned[self.end_of(**l, p)]);
-        if let Some(oldest) = ids.copied().min_by_key(|l| (self.links[l].used, *l)) {
-            let end = self.end_of(oldest, p);
+        let all = self.processes[p].links.links().iter().copied().filter(|id| *id != fresh);
+        let all = all.filter_map(|id| Some((id, self.links.get(id)?)));
+        let free = all.filter(|(_, l)| !l.pinned[l.end_of(p)]);
+        let oldest = free.min_by_key(|(id, l)| (l.used, *id)).map(|(id, l)| (id, l.end_of(p)));
+        if let Some((oldest, end)) = oldest {
             self.close(oldest, p);
             self.end_down(oldest, end, false);
         }

@@ -1,8 +1,8 @@
 //! The world: processes, the links between them, and one heap of things to come.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasherDefault,
     net::SocketAddr,
 };
 
@@ -18,15 +18,22 @@ mod checks;
 mod edges;
 mod links;
 mod pauses;
+mod pool;
 mod processes;
+mod queue;
 mod troubles;
+mod warm;
 
 use crate::{
     S,
     faults::Fault,
     network::{Network, TroubleId},
     rules::Rules,
-    world::pauses::Pace,
+    world::{
+        pauses::Pace,
+        pool::{AsItIs, Held, LinkId, Links},
+        queue::{Queue, What},
+    },
 };
 
 /// How long making a link may take, as in the default configuration.
@@ -71,30 +78,10 @@ pub struct Process {
     pub started: u64,
     /// What its subscribers saw, if the world keeps events.
     pub events: Vec<(u64, EventKind)>,
-    links: BTreeMap<usize, u64>,
+    links: Held,
     dials: BTreeMap<(SocketAddr, Option<NodeId>), u64>,
     tick_at: Option<u64>,
     pace: Pace,
-}
-
-#[derive(Clone, Debug)]
-struct Link {
-    /// The dialer and the acceptor.
-    ends: [usize; 2],
-    up: [bool; 2],
-    /// Rises whenever the path breaks or heals.
-    epoch: u64,
-    broken: bool,
-    troubled: [bool; 2],
-    /// When each end last heard something.
-    heard: [u64; 2],
-    /// Something was lost, so that it will be looked at whether it still lives.
-    doubted: bool,
-    /// Which end does not evict it.
-    pinned: [bool; 2],
-    /// Stream frames that wait for the path to heal: by which end, and what.
-    held: Vec<(usize, Bytes)>,
-    used: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -110,9 +97,8 @@ struct Dial {
 
 #[derive(Clone, Debug)]
 enum Happening {
-    Tick(usize),
     Frame {
-        link: u64,
+        link: LinkId,
         from: usize,
         class: Class,
         bytes: Bytes,
@@ -120,12 +106,12 @@ enum Happening {
     Dialed(u64, u64),
     /// The handshake took longer than anybody waits.
     DialFails(u64),
-    LinkDies(u64, u64),
+    LinkDies(LinkId, u32),
     /// Whether anything passed on a lossy link for as long as it lives without.
-    Doubt(u64),
-    Trouble(u64, u64, usize),
+    Doubt(LinkId),
+    Trouble(LinkId, u32, usize),
     /// The other end closed the link.
-    Closed(u64, usize),
+    Closed(LinkId, usize),
     LeaveOver(usize),
     Resume(usize),
     Starve(usize),
@@ -133,26 +119,6 @@ enum Happening {
     Handled(usize),
     Flip(TroubleId),
     Fault(Box<Fault>),
-}
-
-#[derive(Clone, Debug)]
-struct Due(u64, u64, Happening);
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
 }
 
 /// All of it.
@@ -171,14 +137,19 @@ pub struct World {
     /// Planted in every machine that starts from now on.
     pub bug: Option<Bug>,
     now: u64,
-    heap: BinaryHeap<Reverse<Due>>,
-    order: u64,
+    queue: Queue,
+    /// What the queue speaks of, and the places that are free.
+    happenings: Vec<Option<Happening>>,
+    free: Vec<u32>,
+    /// What one step gave; empty between steps.
+    effects: Vec<Effect>,
     rng: StdRng,
     config: Config,
     links_max: usize,
     at: BTreeMap<SocketAddr, usize>,
+    by_instance: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
     on_host: Vec<Option<usize>>,
-    links: BTreeMap<u64, Link>,
+    links: Links,
     dials: BTreeMap<u64, Dial>,
     serial: u64,
     /// How many cuts without a name of their own there were.
@@ -208,14 +179,17 @@ impl World {
             keep_events: false,
             bug: None,
             now: 0,
-            heap: BinaryHeap::new(),
-            order: 0,
+            queue: Queue::new(),
+            happenings: Vec::new(),
+            free: Vec::new(),
+            effects: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
             links_max: config.links_max as usize,
             config,
             at: BTreeMap::new(),
             on_host: vec![None; hosts],
-            links: BTreeMap::new(),
+            by_instance: HashMap::default(),
+            links: Links::default(),
             dials: BTreeMap::new(),
             serial: 0,
             cuts: 0,
@@ -322,29 +296,42 @@ impl World {
 
     /// Lets time pass.
     pub fn run_until(&mut self, until: u64) {
-        while let Some(Reverse(due)) = self.heap.peek()
-            && due.0 <= until
-        {
-            let Some(Reverse(Due(at, _, what))) = self.heap.pop() else { break };
-            self.now = at;
-            self.happen(what);
+        while let Some(due) = self.queue.pop(until) {
+            self.now = due.at;
+            self.foresee();
+            match due.what {
+                What::Tick(p) => self.tick(p as usize),
+                What::Other(place) => {
+                    let what = self.happenings[place as usize].take();
+                    self.free.push(place);
+                    if let Some(what) = what {
+                        self.happen(what);
+                    }
+                }
+            }
         }
         self.now = self.now.max(until);
     }
 
     fn push(&mut self, at: u64, what: Happening) {
-        self.order += 1;
-        self.heap.push(Reverse(Due(at, self.order, what)));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.happenings.push(None);
+            self.happenings.len() as u32 - 1
+        });
+        self.happenings[place as usize] = Some(what);
+        self.queue.push(at, What::Other(place));
+    }
+
+    fn tick(&mut self, p: usize) {
+        let process = &mut self.processes[p];
+        if process.tick_at == Some(self.now) {
+            process.tick_at = None;
+            self.input(p, Input::Tick);
+        }
     }
 
     fn happen(&mut self, what: Happening) {
         match what {
-            Happening::Tick(p) => {
-                if self.processes[p].tick_at == Some(self.now) {
-                    self.processes[p].tick_at = None;
-                    self.input(p, Input::Tick);
-                }
-            }
             Happening::Frame { link, from, class, bytes } => self.arrive(link, from, class, bytes),
             Happening::Dialed(dial, pause) => self.dialed(dial, pause),
             Happening::DialFails(dial) => {
@@ -352,21 +339,21 @@ impl World {
             }
             Happening::Doubt(link) => self.doubt(link),
             Happening::LinkDies(link, epoch) => {
-                if self.links.get(&link).is_some_and(|l| l.epoch == epoch) {
+                if self.links.get(link).is_some_and(|l| l.epoch == epoch) {
                     self.drop_link(link, [true, true]);
                 }
             }
             Happening::Trouble(link, epoch, end) => {
-                let link = self.links.get_mut(&link);
+                let link = self.links.get_mut(link);
                 if let Some(l) = link.filter(|l| l.epoch == epoch && l.up[end]) {
                     // Where much is lost there may be trouble again; a broken path has said so.
                     l.troubled[end] = l.broken;
-                    let (me, peer) = (l.ends[end], self.processes[l.ends[1 - end]].peer.clone());
+                    let (me, peer) = (l.at(end), self.processes[l.at(1 - end)].peer.clone());
                     self.input(me, Input::LinkTrouble { peer });
                 }
             }
             Happening::Closed(link, end) => {
-                let up = self.links.get(&link).is_some_and(|l| l.up[end]);
+                let up = self.links.get(link).is_some_and(|l| l.up[end]);
                 if up {
                     self.end_down(link, end, false);
                 }
@@ -397,14 +384,15 @@ impl World {
             };
             self.say(p, "<-", &shown);
         }
-        let mut effects = Vec::new();
+        let mut effects = std::mem::take(&mut self.effects);
         let now = self.processes[p].pace.time(self.now);
         self.processes[p].machine.handle(now, input, &mut effects);
         self.note(p, &effects);
         self.check(p, &effects);
-        for effect in effects {
+        for effect in effects.drain(..) {
             self.perform(p, effect);
         }
+        self.effects = effects;
         self.schedule(p);
     }
 
@@ -425,7 +413,7 @@ impl World {
             && process.tick_at.is_none_or(|planned| planned > at)
         {
             process.tick_at = Some(at);
-            self.push(at, Happening::Tick(p));
+            self.queue.push(at, What::Tick(p as u32));
         }
     }
 
@@ -439,10 +427,7 @@ impl World {
                 }
             }
             Effect::Close { peer, .. } => {
-                let links = &self.processes[p].links;
-                let link = links.iter().find(|(q, _)| self.processes[**q].peer == peer);
-                if let Some((_, link)) = link {
-                    let link = *link;
+                if let Some(link) = self.link_to(p, &peer) {
                     self.close(link, p);
                 }
             }

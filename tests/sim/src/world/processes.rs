@@ -8,7 +8,7 @@ use peerage::{
 };
 use rand::Rng;
 
-use super::{Happening, LEAVE_TIMEOUT, Process, World, pauses::Pace};
+use super::{Happening, LEAVE_TIMEOUT, Process, World, pauses::Pace, pool::Held};
 
 impl World {
     /// Starts a process on a host, under the id that belongs to the host `named`.
@@ -31,10 +31,14 @@ impl World {
         let mut machine =
             Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
         machine.share(&self.shared);
+        if self.rules.is_some() {
+            machine.take_touched(); // from now on it notes them
+        }
         if let Some(bug) = self.bug {
             machine.plant(bug);
         }
         let p = self.processes.len();
+        self.by_instance.insert(peer.instance.0, p);
         self.processes.push(Process {
             host,
             peer,
@@ -47,7 +51,7 @@ impl World {
             seeds: config.seeds,
             started: self.now,
             events: Vec::new(),
-            links: BTreeMap::new(),
+            links: Held::default(),
             dials: BTreeMap::new(),
             tick_at: None,
             pace: Pace::new(self.now),
@@ -62,15 +66,13 @@ impl World {
     pub fn crash(&mut self, host: usize) {
         let Some(p) = self.on_host[host] else { return };
         self.gone(p);
-        let links: Vec<u64> = self.processes[p].links.values().copied().collect();
-        for link in links {
-            let end = self.end_of(link, p);
-            if let Some(l) = self.links.get_mut(&link) {
+        for link in std::mem::take(&mut self.processes[p].links).links().iter().copied() {
+            if let Some(l) = self.links.get_mut(link) {
+                let end = l.end_of(p);
                 l.up[end] = false;
             }
             self.break_link(link);
         }
-        self.processes[p].links.clear();
     }
 
     /// The process on a host leaves.
@@ -109,8 +111,7 @@ impl World {
             return;
         }
         self.gone(p);
-        let links: Vec<u64> = std::mem::take(&mut self.processes[p].links).into_values().collect();
-        for link in links {
+        for link in std::mem::take(&mut self.processes[p].links).links().iter().copied() {
             self.close(link, p);
         }
     }
