@@ -20,15 +20,17 @@ const SUMMARIES_MAX: usize = 256;
 const SYNCS_PER_S_MAX: u32 = 16;
 /// After a join the table is compared soon, since gossip that went round meanwhile was missed, ...
 const AFTER_JOIN: Duration = Duration::from_millis(600);
-/// ... and again as long as it differs, within this time: many may be joining.
+/// ... and again as long as it differs, within this time: many may be joining. Where it does not
+/// differ from one other's, both may lack the same, so it is compared again after twice as long.
 const JOINING: Duration = Duration::from_secs(60);
 
 /// When to compare next, and how many comparisons were answered lately.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sync {
     next: Option<Time>,
-    /// The next is one of those after a join, with somebody we hold a link to.
-    soon: bool,
+    /// The next is one of those after a join, with somebody we hold a link to, so long after the
+    /// last.
+    soon: Option<Duration>,
     second: u64,
     answered: u32,
     /// Who was told in the current second that others hold it dead.
@@ -60,20 +62,22 @@ impl Membership {
     pub(super) fn sync_soon(&mut self, step: &Step<'_>) {
         let jitter = self.rng.random_range(0.5..1.0);
         self.sync.next = Some(step.now + AFTER_JOIN.mul_f64(jitter));
-        self.sync.soon = true;
+        self.sync.soon = Some(AFTER_JOIN);
     }
 
     pub(super) fn tick_sync(&mut self, step: &mut Step<'_>) {
         if self.sync.next.is_some_and(|at| at <= step.now) {
             let jitter = self.rng.random_range(0.9..1.1);
-            self.sync.next = Some(step.now + self.settings.sync_interval.mul_f64(jitter));
             let hash = self.table.hash(&self.own_summary());
-            let soon = std::mem::take(&mut self.sync.soon);
             let alive = |e: &super::Entry| e.member.state == State::Alive;
-            let partner = match soon {
-                true => self.table.pick_linked(&mut self.rng, 1),
-                false => self.table.pick(&mut self.rng, 1, alive),
+            let partner = match self.sync.soon {
+                Some(_) => self.table.pick_linked(&mut self.rng, 1),
+                None => self.table.pick(&mut self.rng, 1, alive),
             };
+            let interval = self.settings.sync_interval;
+            self.sync.soon = self.sync.soon.map(|gap| gap * 2).filter(|gap| *gap < interval);
+            let gap = self.sync.soon.unwrap_or(interval);
+            self.sync.next = Some(step.now + gap.mul_f64(jitter));
             if let Some(member) = partner.into_iter().next() {
                 self.send(
                     step,

@@ -319,6 +319,25 @@ fn a_newcomer_turns_to_two_of_those_whom_a_full_seed_names() {
 }
 
 #[test]
+fn after_a_join_tables_are_compared_again_though_one_other_had_the_same() {
+    let config = Config { seeds: vec![addr(1)], ..Config::new("c", "n000") };
+    let settings = Settings::new(peer(0), addr(0), &config);
+    let mut node = Node { machine: Membership::new(settings, 1), now: Time(0) };
+    node.input(Input::Start);
+    node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
+    node.frame(1, Frame::Welcome, &[record(1, 1, State::Alive)]);
+    let all = node.pass(12);
+    let compared = all.iter().filter(|(_, effect)| match effect {
+        Effect::Send { bytes, .. } => {
+            matches!(wire::decode(bytes).unwrap().frame, Frame::Digest { .. })
+        }
+        _ => false,
+    });
+    // After some 0.5, 1.2, 2.4 and 4.8 s: who has the same may lack the same.
+    assert_eq!(compared.count(), 4);
+}
+
+#[test]
 fn a_process_under_a_known_id_is_told_what_its_predecessor_left_behind() {
     let mut node = Node::new(3);
     node.bury(2, 4);
