@@ -1,9 +1,9 @@
 //! Applying what others say about third members: rule 2 decides, events follow.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
-    Effect, Membership, Step, Suspicion, Time,
+    Class, DATAGRAM_BYTES_MAX, Effect, Membership, Step, Suspicion, Time, UPDATES_MAX,
     account::Check,
     gossip::Priority,
     planted::Bug,
@@ -14,7 +14,7 @@ use crate::{
     event::EventKind,
     evidence::Observation,
     member::{Member, NodeId, Peer, State},
-    wire::{Frame, Record, Skimmed},
+    wire::{self, Frame, Record, Skimmed},
 };
 
 /// How often running suspicions are looked at together.
@@ -37,6 +37,41 @@ impl Membership {
             let (own, addr) = (self.own_record(), self.back_to(from));
             self.send_records(step, from, addr, Frame::Gossip, &[own]);
         }
+        self.pass_on_refutations(step, from, heard);
+    }
+
+    /// Tells whoever still holds a member for suspect what that has refuted, as we know: it would
+    /// declare it failed. Where much is lost gossip misses somebody, and only the suspect itself
+    /// would tell again. One packet for a frame.
+    fn pass_on_refutations(&self, step: &mut Step<'_>, from: &Peer, heard: &[Skimmed<'_>]) {
+        let missed: BTreeSet<Slot> = heard.iter().filter_map(|r| self.refuted_since(r)).collect();
+        let mut room = DATAGRAM_BYTES_MAX;
+        let mut updates = Vec::new();
+        for slot in missed.into_iter().take(UPDATES_MAX) {
+            let update = wire::update(&self.table.at(slot).record(step.now));
+            if update.len() <= room {
+                room -= update.len();
+                updates.push(update);
+            }
+        }
+        if !updates.is_empty() {
+            let (to, addr, class) = (from.clone(), self.back_to(from), Class::Datagram);
+            let bytes = wire::encode(&Frame::Gossip, &updates);
+            step.out.push(Effect::Send { to, addr, class, bytes });
+        }
+    }
+
+    /// A member that a record calls suspect by what it has refuted since.
+    fn refuted_since(&self, heard: &Skimmed<'_>) -> Option<Slot> {
+        if heard.state != State::Suspect {
+            return None;
+        }
+        let slot = self.table.find(heard.id)?;
+        let entry = self.table.at(slot);
+        let refuted = entry.member.state == State::Alive
+            && entry.member.instance == heard.instance
+            && entry.rank() > heard.rank();
+        refuted.then_some(slot)
     }
 
     /// Whether a record holds us for dead or nearly so by what we have long refuted.

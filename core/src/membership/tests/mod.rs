@@ -283,6 +283,19 @@ fn who_missed_our_refutation_is_told_of_it() {
 }
 
 #[test]
+fn who_missed_the_refutation_of_another_is_told_of_it() {
+    let mut node = Node::new(3);
+    node.gossip(1, record(2, 1, State::Suspect));
+    node.gossip(1, record(2, 2, State::Alive));
+    let old = vec![record(2, 1, State::Suspect); 100];
+    let told = sent(&node.frame(3, Frame::Gossip, &old));
+    let [(to, message)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((to, &message.updates[..]), (&peer(3), &[record(2, 2, State::Alive)][..]));
+    let told = sent(&node.gossip(3, record(2, 2, State::Suspect)));
+    assert!(told.iter().all(|(to, _)| *to != peer(3)), "it knows");
+}
+
+#[test]
 fn a_ping_for_a_process_before_us_is_not_answered() {
     let mut node = Node::new(3);
     let before = Peer { id: id(0), instance: Instance(77) };
