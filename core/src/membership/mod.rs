@@ -53,6 +53,8 @@ use crate::{
 pub use gossip::{DATAGRAM_BYTES_MAX, STREAM_BYTES_MAX, UPDATES_MAX};
 #[cfg(feature = "simulator")]
 pub use planted::Bug;
+#[cfg(feature = "simulator")]
+pub use rings::{place_seed, watchers_of};
 pub use settings::Settings;
 #[cfg(feature = "simulator")]
 pub use shared::Shared;

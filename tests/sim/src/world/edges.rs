@@ -1,9 +1,12 @@
 //! Whether the watch edges are as they should be once all is quiet: both ends agree, heartbeats
-//! pass, links are held, and everybody is watched.
+//! pass, links are held, and everybody is watched by those whom the rings name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use peerage::NodeId;
+use peerage::{
+    NodeId,
+    membership::{place_seed, watchers_of},
+};
 
 use super::World;
 use crate::S;
@@ -13,14 +16,11 @@ const SILENCE_MAX: u64 = 3 * S;
 /// ... where somebody is watched; else than this.
 const RARE_SILENCE_MAX: u64 = 8 * S;
 
-/// Nobody has fewer watchers where there are as many others.
-const WATCHERS_MIN: usize = 3;
-
 impl World {
     /// What is wrong with the watch edges; empty if nothing is.
     pub fn edges_amiss(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let mut watched_by: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut watched_by: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
         let all: Vec<_> = self.members().filter(|p| !self.forlorn(p)).collect();
         let rings = self.config.watch_rings as usize;
         for p in &all {
@@ -37,7 +37,7 @@ impl World {
             for edge in edges.iter().filter(|e| e.wanted) {
                 let there = &edge.peer.id;
                 if edge.watched {
-                    *watched_by.entry(there.clone()).or_default() += 1;
+                    watched_by.entry(there.clone()).or_default().insert(name.clone());
                 }
                 let q = all.iter().find(|q| q.peer == edge.peer);
                 let back = q.and_then(|q| {
@@ -56,12 +56,19 @@ impl World {
                 }
             }
         }
+        let ids = || all.iter().map(|p| &p.peer.id);
         for p in &all {
-            let watchers = watched_by.get(&p.peer.id).copied().unwrap_or_default();
-            // Several rings may give the same watcher; with three of them it is corroborated.
-            let fewest = (all.len() - 1).min(rings).min(WATCHERS_MIN);
-            if watchers < fewest {
-                found.push(format!("{} is watched by {watchers}", p.peer.id));
+            let id = &p.peer.id;
+            let by = watched_by.remove(id).unwrap_or_default();
+            let due: BTreeSet<NodeId> = if all.len() <= rings + 1 {
+                ids().filter(|other| *other != id).cloned().collect()
+            } else {
+                watchers_of(rings, id, ids().map(|id| (place_seed(id), id))).into_iter().collect()
+            };
+            if by != due {
+                let (lacks, besides): (Vec<_>, Vec<_>) =
+                    (due.difference(&by).collect(), by.difference(&due).collect());
+                found.push(format!("{id} is not watched by {lacks:?}, but by {besides:?}"));
             }
         }
         found
