@@ -17,6 +17,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const RETRY_LATER: Duration = Duration::from_millis(250);
 /// To how many of those whom a full seed names a newcomer turns.
 const OTHERS_AT_ONCE: usize = 2;
+/// To how many of them until it tries the seeds again: those may be full as well, and name more.
+const OTHERS_MAX: usize = 6;
 /// How many of those that this node knew when it ran last are dialed at once, and how often.
 const KNOWN_AT_ONCE: usize = 3;
 const KNOWN_TRIES: u32 = 60;
@@ -43,6 +45,8 @@ struct Newcomer {
 pub(super) struct Join {
     pending: bool,
     retry: Option<Time>,
+    /// How many others were turned to since.
+    turned: usize,
     /// When those that this node knew last time are tried again, and how often still.
     known_at: Option<Time>,
     known_tries: u32,
@@ -51,7 +55,14 @@ pub(super) struct Join {
 
 impl Join {
     pub(super) fn new(pending: bool) -> Self {
-        Self { pending, retry: None, known_at: None, known_tries: 0, waiting: Vec::new() }
+        Self {
+            pending,
+            retry: None,
+            turned: 0,
+            known_at: None,
+            known_tries: 0,
+            waiting: Vec::new(),
+        }
     }
 
     /// Nobody has admitted us yet.
@@ -85,6 +96,7 @@ impl Membership {
 
     pub(super) fn tick_join(&mut self, step: &mut Step<'_>) {
         if self.join.retry.is_some_and(|at| at <= step.now) {
+            self.join.turned = 0;
             let later = self.rng.random_range(Duration::ZERO..RETRY_LATER);
             self.join.retry = self.join.pending.then(|| step.now + RETRY + later);
             if self.join.pending {
@@ -105,7 +117,9 @@ impl Membership {
     /// A seed has no room: others, who were admitted before us, may have.
     pub(super) fn turn_to_others(&mut self, step: &mut Step<'_>, others: &[SocketAddr]) {
         if self.join.pending {
-            for addr in others.choose_multiple(&mut self.rng, OTHERS_AT_ONCE) {
+            let room = OTHERS_AT_ONCE.min(OTHERS_MAX - self.join.turned);
+            self.join.turned += room;
+            for addr in others.choose_multiple(&mut self.rng, room) {
                 if *addr != self.own.addr {
                     step.out.push(Effect::Dial { addr: *addr, expect: None });
                 }

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod hostile;
+mod joining;
 mod rhythm;
 
 use super::*;
@@ -305,49 +306,6 @@ fn a_ping_for_a_process_before_us_is_not_answered() {
     };
     assert_eq!(acks(&node.frame(1, ping(before), &[])), 0);
     assert_eq!(acks(&node.frame(1, ping(peer(0)), &[])), 1);
-}
-
-#[test]
-fn a_newcomer_turns_to_two_of_those_whom_a_full_seed_names() {
-    let config = Config { seeds: vec![addr(1)], ..Config::new("c", "n000") };
-    let settings = Settings::new(peer(0), addr(0), &config);
-    let mut node = Node { machine: Membership::new(settings, 1), now: Time(0) };
-    node.input(Input::Start);
-    let dialed = |out: &[Effect]| {
-        let to = |e: &Effect| match e {
-            Effect::Dial { addr, .. } => Some(*addr),
-            _ => None,
-        };
-        out.iter().filter_map(to).collect::<Vec<_>>()
-    };
-    let others: Vec<_> = (5..13).map(addr).collect();
-    let turned = dialed(&node.input(Input::Full { others: others.clone() }));
-    assert_eq!(turned.len(), 2);
-    assert!(turned.iter().all(|addr| others.contains(addr)));
-    // Never to itself, and not any more once it is in.
-    assert!(dialed(&node.input(Input::Full { others: vec![addr(0)] })).is_empty());
-    node.input(Input::LinkUp { peer: peer(5), addr: addr(5), dialed: Some(turned[0]) });
-    node.frame(5, Frame::Welcome, &[record(5, 1, State::Alive)]);
-    assert!(dialed(&node.input(Input::Full { others })).is_empty());
-}
-
-#[test]
-fn after_a_join_tables_are_compared_again_though_one_other_had_the_same() {
-    let config = Config { seeds: vec![addr(1)], ..Config::new("c", "n000") };
-    let settings = Settings::new(peer(0), addr(0), &config);
-    let mut node = Node { machine: Membership::new(settings, 1), now: Time(0) };
-    node.input(Input::Start);
-    node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
-    node.frame(1, Frame::Welcome, &[record(1, 1, State::Alive)]);
-    let all = node.pass(12);
-    let compared = all.iter().filter(|(_, effect)| match effect {
-        Effect::Send { bytes, .. } => {
-            matches!(wire::decode(bytes).unwrap().frame, Frame::Digest { .. })
-        }
-        _ => false,
-    });
-    // After some 0.5, 1.2, 2.4 and 4.8 s: who has the same may lack the same.
-    assert_eq!(compared.count(), 4);
 }
 
 #[test]

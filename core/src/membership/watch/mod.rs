@@ -223,7 +223,7 @@ impl Watch {
 
     /// Whether edges were planned, or are going to be, for this set of live processes.
     pub(super) fn is_planned_for(&self, live_version: u64) -> bool {
-        self.planned_for == live_version
+        self.seen == live_version
     }
 
     fn lay_by(&mut self, at: Time) {
