@@ -103,6 +103,17 @@ enum Step {
     Full,
 }
 
+/// What waiting for a dial came to.
+enum Dialed {
+    /// There is a link, of this dial's or of the peer's.
+    Here(Lease),
+    Ended(Result<Arc<Link>>),
+    /// The deadline came first.
+    Late,
+    /// The transport stopped.
+    Gone,
+}
+
 impl Pool {
     pub(super) fn new(max: usize) -> Self {
         Self { max, ..Self::default() }
@@ -185,29 +196,50 @@ impl Node {
                         return Err(self.pool_full());
                     }
                 }
-                Step::Dialing(mut outcome, ours) => {
+                Step::Dialing(outcome, ours) => {
                     began |= ours;
-                    let ended = tokio::select! {
-                        ended = timeout_at(until, outcome.wait_for(Option::is_some)) => ended,
-                        // The peer's own dial may have come through meanwhile.
-                        () = room => continue,
-                    };
                     let unreachable = |reason: &str| Error::Unreachable {
                         target: peer.id.to_string(),
                         reason: reason.into(),
                     };
-                    match ended.map_err(|_| unreachable("no link within the deadline"))?.as_deref()
-                    {
-                        Ok(Some(Ok(link))) if link.peer != *peer => {
+                    match self.dialed(peer, outcome, until).await {
+                        Dialed::Here(lease) => return Ok(lease),
+                        Dialed::Late => return Err(unreachable("no link within the deadline")),
+                        Dialed::Gone => return Err(self.closed()),
+                        Dialed::Ended(Ok(link)) if link.peer != *peer => {
                             return Err(unreachable("another process answers under its id"));
                         }
                         // A dial that began before the peer was there says nothing about now.
-                        Ok(Some(Err(Error::Unreachable { .. }))) if !began => {}
-                        Ok(Some(Err(error))) => return Err(error.clone()),
-                        Ok(_) => {} // look again: it is in the table, or was lost already
-                        Err(_) => return Err(self.closed()),
+                        Dialed::Ended(Err(Error::Unreachable { .. })) if !began => {}
+                        Dialed::Ended(Err(error)) => return Err(error),
+                        Dialed::Ended(Ok(_)) => {} // look again: it is there, or lost already
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits for the end of a dial, or for the peer's own dial to come through meanwhile.
+    async fn dialed(
+        self: &Arc<Self>,
+        peer: &Peer,
+        mut outcome: watch::Receiver<Outcome>,
+        until: Instant,
+    ) -> Dialed {
+        loop {
+            let mut room = std::pin::pin!(self.pool.room.notified());
+            room.as_mut().enable(); // before the look, so that no wake is missed
+            if let Some(lease) = self.lease_held(&self.pool.table.lock(), peer) {
+                return Dialed::Here(lease);
+            }
+            tokio::select! {
+                biased; // whoever makes a dial's end known wakes all who wait for room as well
+                ended = timeout_at(until, outcome.wait_for(Option::is_some)) => return match ended {
+                    Ok(Ok(ended)) => ended.clone().map_or(Dialed::Gone, Dialed::Ended),
+                    Ok(Err(_)) => Dialed::Gone,
+                    Err(_) => Dialed::Late,
+                },
+                () = room => {}
             }
         }
     }
@@ -221,10 +253,8 @@ impl Node {
         if table.closed || self.is_draining() {
             return Err(self.closed());
         }
-        if let Some(link) = table.links.get(peer) {
-            link.leases.fetch_add(1, Relaxed);
-            self.stats.requests_out.up();
-            return Ok(Step::Ready(Lease { link: link.clone(), node: self.clone() }));
+        if let Some(lease) = self.lease_held(&table, peer) {
+            return Ok(Step::Ready(lease));
         }
         let key = (addr, Some(peer.id.clone()));
         if let Some(dial) = table.dials.get(&key) {
@@ -239,6 +269,13 @@ impl Node {
             }
             Err(_) => Ok(Step::Full),
         }
+    }
+
+    fn lease_held(self: &Arc<Self>, table: &Table, peer: &Peer) -> Option<Lease> {
+        let link = table.links.get(peer)?;
+        link.leases.fetch_add(1, Relaxed);
+        self.stats.requests_out.up();
+        Some(Lease { link: link.clone(), node: self.clone() })
     }
 
     /// Dials for the driver, which hears how it ends.
@@ -332,8 +369,7 @@ impl Node {
             () = self.stop.cancelled() => return, // those who wait see the sender go
             result = self.dial(&key) => result,
         };
-        let pending = guard.finish(&result);
-        let _ = done.send(Some(result.clone())); // nobody may be waiting
+        let pending = guard.finish(&result, done);
         match result {
             Ok(link) => {
                 for (peer, class, bytes) in pending {
@@ -447,9 +483,18 @@ struct DialGuard<'a> {
 }
 
 impl DialGuard<'_> {
-    /// Takes the dial out of the table, tells the driver of a failure, and returns the frames.
-    fn finish(self, result: &Result<Arc<Link>>) -> Vec<(Peer, Class, Bytes)> {
-        let dial = self.node.pool.table.lock().dials.remove(self.key);
+    /// Takes the dial out of the table, tells those who wait and the driver of a failure, and
+    /// returns the frames. Out of the table and told in one step: who finds no dial there must not
+    /// take it that none was made.
+    fn finish(
+        self,
+        result: &Result<Arc<Link>>,
+        done: watch::Sender<Outcome>,
+    ) -> Vec<(Peer, Class, Bytes)> {
+        let mut table = self.node.pool.table.lock();
+        let dial = table.dials.remove(self.key);
+        let _ = done.send(Some(result.clone())); // nobody may be waiting
+        drop(table);
         if let Err(error) = result {
             let (addr, expect) = self.key.clone();
             self.node.emit(TransportEvent::DialFailed { addr, expect, error: error.clone() });
