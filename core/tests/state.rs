@@ -58,6 +58,10 @@ async fn a_cluster_that_was_stopped_as_a_whole_finds_itself_without_seeds() {
         let now = node.local();
         assert!(now.incarnation > before.incarnation, "{now:?} after {before:?}");
     }
+    // One that is merely dropped still writes for a moment, into a directory that is gone.
+    for node in nodes {
+        in_time("the end", node.shutdown_now()).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +82,7 @@ async fn a_damaged_file_is_set_aside_and_told() {
     assert!(reason.contains("checksum"), "{reason}");
     assert_eq!(fs::read(path).unwrap(), torn);
     until("a good file is written in its place", || file.exists()).await;
+    n0.shutdown_now().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,7 +125,7 @@ struct Run {
 }
 
 /// From such a lag on it is starvation.
-const LAG_MIN: Duration = Duration::from_millis(300);
+const LAG_MIN: Duration = Duration::from_millis(150);
 
 impl Run {
     async fn until_it_ends(mut self) -> Ending {

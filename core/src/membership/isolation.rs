@@ -18,7 +18,23 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// A tick this much later than asked for is a pause of ours: others had no chance to be heard.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
+/// How long after we last were late we do nothing for others that costs a handshake.
+const STARVING: Duration = Duration::from_secs(2);
+
 impl Membership {
+    /// Our tasks are so late. Where the machine is short of time, what costs a handshake makes it
+    /// shorter, for others on it as well, who then answer later still: such storms feed
+    /// themselves.
+    pub(super) fn starved(&mut self, now: Time, late: Duration) {
+        self.forgive(now, late);
+        self.starved_at = Some(now);
+    }
+
+    /// Whether our tasks were late just now.
+    pub(super) fn is_starving(&self, now: Time) -> bool {
+        self.starved_at.is_some_and(|at| now.since(at) < STARVING)
+    }
+
     /// Until when judgement waits, if it does.
     pub(super) fn cut_off(&self, now: Time) -> Option<Time> {
         let heard = self.heard_last?;

@@ -231,6 +231,8 @@ pub struct Membership {
     deadline_told: Option<Time>,
     /// When anybody was heard last.
     heard_last: Option<Time>,
+    /// When our tasks were late last.
+    starved_at: Option<Time>,
     /// When the gossip tick is due, while the queue is not empty.
     gossip_at: Option<Time>,
     /// When the running suspicions are looked at together.
@@ -293,6 +295,7 @@ impl Membership {
             gossip_last: Time::default(),
             deadline_told: None,
             heard_last: None,
+            starved_at: None,
             version: 0,
             counters: Counters::default(),
             #[cfg(feature = "simulator")]
@@ -321,7 +324,7 @@ impl Membership {
             Input::LinkDown { peer, broken } => self.link_down(step, &peer, broken),
             Input::LinkTrouble { peer } => self.probe_at_once(step, &peer),
             Input::Full { others } => self.turn_to_others(step, &others),
-            Input::Starved(late) => self.forgive(step.now, late),
+            Input::Starved(late) => self.starved(step.now, late),
             Input::SetTags(tags) => self.set_tags(step, tags),
             Input::Unresponsive(is) => self.set_unresponsive(step, is),
             Input::Leave => self.leave(step),

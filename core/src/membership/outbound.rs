@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::SocketAddr};
 use bytes::Bytes;
 
 use super::{
-    Class, DATAGRAM_BYTES_MAX, Effect, Membership, STREAM_BYTES_MAX, Step, UPDATES_MAX,
+    Class, DATAGRAM_BYTES_MAX, Effect, Membership, STREAM_BYTES_MAX, Step, Time, UPDATES_MAX,
     gossip::Priority, table::Slot,
 };
 use crate::{
@@ -145,7 +145,7 @@ impl Membership {
     pub(super) fn tick_gossip(&mut self, step: &mut Step<'_>) {
         if self.gossip_at.is_some_and(|at| at <= step.now) {
             self.gossip_last = step.now;
-            for member in self.gossip_partners() {
+            for member in self.gossip_partners(step.now) {
                 if self.gossip.is_empty() {
                     break;
                 }
@@ -169,8 +169,10 @@ impl Membership {
         self.send(step, &member.peer(), member.addr, class, &Frame::Gossip);
     }
 
-    fn gossip_partners(&mut self) -> Vec<std::sync::Arc<Member>> {
-        let enough = self.table.linked_len() >= LINKED_ENOUGH.min(self.table.live_len());
+    fn gossip_partners(&mut self, now: Time) -> Vec<std::sync::Arc<Member>> {
+        let linked = self.table.linked_len();
+        let enough = linked >= LINKED_ENOUGH.min(self.table.live_len())
+            || (linked > 0 && self.is_starving(now));
         // Many at once in danger, or back from it: with a few messages a tick each of them would
         // wait for its turn.
         let more = self.gossip.urgent_messages().clamp(1, URGENT_MAX);

@@ -16,8 +16,9 @@ use crate::{
 /// The most probes of our own under way; one a period, the rest are prompted by lost links and
 /// by suspicions that others raised.
 const PROBES_MAX: usize = 64;
-/// The most probes under way on behalf of others; further requests are dropped, and the asking
-/// side takes the missing `Nack` for bad health of ours, which it is.
+/// The most probes under way on behalf of others; further requests are dropped, as are those that
+/// cost a handshake while we starve, and the asking side takes the missing `Nack` for bad health,
+/// which it is.
 const RELAYS_MAX: usize = 256;
 /// About how many members without a link to a suspect probe it at once when they hear of it,
 /// besides those with one: each pays a handshake, in a moment when the machine may be busy.
@@ -133,7 +134,8 @@ impl Membership {
         }
         let linked = self.table.get(&record.id).is_some_and(|e| e.linked);
         let chance = (CORROBORATORS / (self.table.live_len().max(1) as f64)).min(1.0);
-        if linked || self.is_watched(&record.id) || self.rng.random_bool(chance) {
+        let may_dial = !self.is_starving(step.now);
+        if linked || (may_dial && (self.is_watched(&record.id) || self.rng.random_bool(chance))) {
             self.probe(step, &record.id);
         }
     }
@@ -329,7 +331,8 @@ impl Membership {
         if self.is_me(&target) {
             return self.send_back(step, &from, &Frame::Ack { seq });
         }
-        if self.probes.relayed.len() >= RELAYS_MAX {
+        let linked = || self.table.get(&target.id).is_some_and(|e| e.linked);
+        if self.probes.relayed.len() >= RELAYS_MAX || (self.is_starving(step.now) && !linked()) {
             return;
         }
         let own_seq = self.probes.next_seq();

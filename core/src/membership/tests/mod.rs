@@ -4,6 +4,7 @@ mod evidence;
 mod hostile;
 mod joining;
 mod rhythm;
+mod starving;
 
 use super::*;
 use crate::{Config, wire::Message};

@@ -466,7 +466,7 @@ impl Membership {
         edge.dial_at = step.now + DIAL_AGAIN * (1 << before.min(4));
         let (peer, addr) = (edge.peer.clone(), edge.addr);
         step.out.push(Effect::Dial { addr, expect: Some(peer.id.clone()) });
-        if before > 0 {
+        if before > 0 && !self.is_starving(step.now) {
             // The link does not come up: is the member still there?
             self.probe_at_once(step, &peer);
         }
