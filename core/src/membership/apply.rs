@@ -120,6 +120,12 @@ impl Membership {
         match self.table.get(&record.id) {
             None if record.state.is_live() => self.meet(step, record),
             None => self.remember_dead(step, &record),
+            Some(known) if is_about_a_namesake(known, &record) => {
+                let (peer, addr) = (known.member.peer(), known.member.addr);
+                if known.linked {
+                    self.send_records(step, &peer, addr, Frame::Gossip, &[record]);
+                }
+            }
             Some(known) if record.rank() > known.rank() => {
                 if may_be_mistaken(known, &record, self.table.live_len(), step.now)
                     && !self.planted(Bug::DeathsBelieved)
@@ -416,6 +422,16 @@ impl Membership {
             None => false,
         }
     }
+}
+
+/// Whether a record says something against another process than the living one that we know, at the
+/// same incarnation: both began under the id without hearing of one another, as seeds do that start
+/// anew. It says nothing of this one, which announces itself above the other once it hears of it.
+fn is_about_a_namesake(known: &super::Entry, record: &Record) -> bool {
+    known.member.state.is_live()
+        && known.member.instance != record.instance
+        && known.member.incarnation == record.incarnation
+        && record.state != State::Alive
 }
 
 /// Whether a death that others declared is taken for a suspicion first: whoever was cut off has

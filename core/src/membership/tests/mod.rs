@@ -310,6 +310,25 @@ fn a_ping_for_a_process_before_us_is_not_answered() {
 }
 
 #[test]
+fn what_is_said_against_the_process_before_says_nothing_of_its_successor() {
+    for state in [State::Suspect, State::Failed, State::Left] {
+        let mut node = Node::new(3);
+        // It began anew without hearing of the one before it, at the same incarnation.
+        let successor = Peer { id: id(4), instance: Instance(77) };
+        node.gossip(1, Record { instance: successor.instance, ..record(4, 1, State::Alive) });
+        node.input(Input::LinkUp { peer: successor.clone(), addr: addr(4), dialed: None });
+        let before = Record { observers: vec![saw(90)], ..record(4, 1, state) };
+        let out = node.gossip(2, before.clone());
+        assert_eq!(node.state(4), State::Alive, "{state:?}");
+        assert_eq!(node.machine.entry(&id(4)).unwrap().member.instance, successor.instance);
+        assert!(!out.iter().any(|e| matches!(e, Effect::Event(_))), "{out:?}");
+        // It hears of it, and announces itself above it.
+        let told = sent(&out).into_iter().find(|(to, _)| *to == successor).expect("it is told");
+        assert!(told.1.updates.contains(&before));
+    }
+}
+
+#[test]
 fn a_process_under_a_known_id_is_told_what_its_predecessor_left_behind() {
     let mut node = Node::new(3);
     node.bury(2, 4);
