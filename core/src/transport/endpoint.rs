@@ -22,9 +22,13 @@ use s2n_quic_core::{endpoint::Endpoint, inet::SocketAddress};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
-    datagram::Datagrams, gather::Gathering, health::Observer, identity::Identity, stats::Stats, tls,
+    datagram::Datagrams, gather::Gathering, health::Observer, identity::Identity, reset::Role,
+    stats::Stats, tls,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    member::NodeId,
+};
 
 /// A link without traffic for this long is dead. Keep-alives keep it up, so that QUIC never thinks
 /// a link dead that the pool thinks alive, nor the other way round.
@@ -50,6 +54,7 @@ const HANDSHAKES_MAX: usize = 1024;
 /// What an endpoint is built from.
 pub(super) struct Setup<'a> {
     pub(super) identity: &'a Identity,
+    pub(super) id: &'a NodeId,
     pub(super) connect_timeout: Duration,
     /// The most connections the accepting endpoint holds, refused and draining ones included.
     pub(super) connections_max: usize,
@@ -72,6 +77,8 @@ impl Setup<'_> {
             .map_err(|e| not_started(listen, e))?
             .with_limits(self.limits().map_err(|e| not_started(listen, e))?)
             .map_err(|e| not_started(listen, e))?
+            .with_stateless_reset_token(self.identity.resets.tokens(self.id, Role::Accepts))
+            .map_err(|e| not_started(listen, e))?
             .with_endpoint_limits(limiter)
             .map_err(|e| not_started(listen, e))?
             .with_datagram(Datagrams { stats: self.stats.clone() })
@@ -93,6 +100,8 @@ impl Setup<'_> {
             .with_io(io)
             .map_err(|e| not_started(local, e))?
             .with_limits(self.limits().map_err(|e| not_started(local, e))?)
+            .map_err(|e| not_started(local, e))?
+            .with_stateless_reset_token(self.identity.resets.tokens(self.id, Role::Dials))
             .map_err(|e| not_started(local, e))?
             .with_datagram(Datagrams { stats: self.stats.clone() })
             .map_err(|e| not_started(local, e))?

@@ -13,7 +13,7 @@ use rustls::{
 };
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
-use super::secret::Secret;
+use super::{reset::ResetKey, secret::Secret};
 use crate::{
     config::Security,
     error::{Error, FieldError, Result},
@@ -31,6 +31,7 @@ pub(super) struct Identity {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
     pub(super) roots: Arc<RootCertStore>,
+    pub(super) resets: ResetKey,
 }
 
 impl Identity {
@@ -69,6 +70,8 @@ impl Identity {
             chain: vec![leaf.der().clone()],
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
             roots: Arc::new(roots),
+            // Not of the key, which is another one at each start.
+            resets: ResetKey::new(secret.bytes()),
         })
     }
 
@@ -80,7 +83,8 @@ impl Identity {
         }
         let chain = certificates(cert)?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(|why| wrong_file(key, why))?;
-        Ok(Self { chain, key, roots: Arc::new(roots) })
+        let resets = ResetKey::new(key.secret_der());
+        Ok(Self { chain, key, roots: Arc::new(roots), resets })
     }
 }
 

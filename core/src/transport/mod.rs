@@ -25,6 +25,7 @@ mod node;
 mod pool;
 mod reader;
 mod request;
+mod reset;
 pub mod secret;
 mod stats;
 mod tls;

@@ -79,6 +79,7 @@ impl Node {
         let (stats, trouble) = (Arc::<Stats>::default(), Arc::<Notify>::default());
         let setup = Setup {
             identity,
+            id: &options.node_id,
             connect_timeout: options.connect_timeout,
             connections_max: options.links_max + RESERVE,
             stats: &stats,

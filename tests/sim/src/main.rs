@@ -110,6 +110,9 @@ enum Command {
         /// How many nodes.
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(2..=20_000))]
         nodes: u64,
+        /// Seconds of cluster time within which all start.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        start_within: u64,
         /// Seconds of cluster time to measure at once.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
@@ -132,8 +135,8 @@ fn main() -> ExitCode {
         Some(Command::Scenarios { names, small, json }) => scenarios::many(&names, small, json),
         Some(Command::Soak { minutes, first, jobs, json }) => soak(minutes, first, jobs, json),
         Some(Command::Detection { nodes, seeds, json }) => detection(&nodes, seeds, json),
-        Some(Command::Bench { nodes, seconds, runs, json }) => {
-            steady(nodes as usize, runs as usize, seconds, json)
+        Some(Command::Bench { nodes, start_within, seconds, runs, json }) => {
+            steady(nodes as usize, start_within, runs as usize, seconds, json)
         }
     };
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -223,8 +226,8 @@ fn soak(minutes: Option<f64>, first: Option<u64>, jobs: Option<usize>, json: boo
     failed == 0
 }
 
-fn steady(nodes: usize, runs: usize, seconds: u64, json: bool) -> bool {
-    let m = bench::steady(nodes, runs, seconds, &mut |line| eprintln!("{line}"));
+fn steady(nodes: usize, start_within: u64, runs: usize, seconds: u64, json: bool) -> bool {
+    let m = bench::steady(nodes, start_within, runs, seconds, &mut |line| eprintln!("{line}"));
     let ratio = m.virtual_s / m.cpu_s;
     if json {
         let round = |f: f64| (f * 1000.0).round() / 1000.0;

@@ -276,3 +276,38 @@ async fn a_silent_peer_is_trouble_before_its_link_is_down() {
     assert_eq!(error.code(), Code::Unreachable, "{error}");
     tokio::task::spawn_blocking(move || drop(kept)).await.unwrap();
 }
+
+/// A runtime for a node that dies without a word: its tasks stop where they are.
+fn mortal(id: &'static str, listen: SocketAddr) -> (tokio::runtime::Runtime, Peer, SocketAddr) {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+    let node = std::thread::scope(|scope| {
+        let start = || runtime.block_on(TestNode::with(Options { listen, ..options(id) }));
+        scope.spawn(start).join().unwrap()
+    });
+    let (peer, addr) = (node.peer.clone(), node.addr());
+    // Its handle would say goodbye when it is dropped.
+    std::mem::forget(node);
+    (runtime, peer, addr)
+}
+
+#[tokio::test]
+async fn a_process_in_the_place_of_another_ends_its_links_at_the_next_packet() {
+    let mut a = TestNode::start("a").await;
+    let (runtime, before, addr) = mortal("b", ([127, 0, 0, 1], 0).into());
+    assert_eq!(a.dial(addr, Some("b")).await.unwrap(), before);
+    a.transport.request(&before, addr, "echo", Bytes::new(), PATIENCE).await.unwrap();
+    tokio::task::spawn_blocking(|| runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+    let after = TestNode::with(Options { listen: addr, ..options("b") }).await;
+    a.transport.send_frame(&before, addr, Class::Datagram, Bytes::from_static(b"there?"));
+    let end = loop {
+        if let TransportEvent::LinkDown { peer, end } = a.event().await {
+            assert_eq!(peer, before);
+            break end;
+        }
+    };
+    // Not its silence, which would end it as well, but later.
+    assert_eq!(end.to_string(), "the peer does not know it any more");
+    assert!(end.is_broken(), "its member is looked after");
+    assert_eq!(a.request(&after, "echo", "").await.unwrap(), "");
+}

@@ -1,0 +1,85 @@
+//! Stateless resets (RFC 9000, section 10.3): a process that listens where another one died tells
+//! that one's peers at their next packet that it knows nothing of their links. Without it they would
+//! wait for an answer until the link is judged by its silence.
+//!
+//! The token of a connection must be the same before and after the loss of everything else, so it is
+//! made of what the node's configuration says, and of the connection's id. Each endpoint has a key
+//! of its own: one that could be brought to answer for another's living connection would hand out
+//! the means to end it (section 21.11).
+
+use aws_lc_rs::{hkdf, hmac};
+use s2n_quic::provider::stateless_reset_token::{Generator, Provider};
+use s2n_quic_core::stateless_reset::token::{LEN, Token};
+
+use crate::member::NodeId;
+
+/// What a node's tokens are made from, besides its id: the secret, or its private key.
+pub(super) struct ResetKey(hkdf::Prk);
+
+/// Which of a node's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Accepts,
+    Dials,
+}
+
+/// Makes an endpoint's tokens.
+pub(super) struct ResetTokens(hmac::Key);
+
+impl ResetKey {
+    pub(super) fn new(material: &[u8]) -> Self {
+        Self(hkdf::Salt::new(hkdf::HKDF_SHA256, b"peerage stateless reset 1").extract(material))
+    }
+
+    pub(super) fn tokens(&self, id: &NodeId, role: Role) -> ResetTokens {
+        let role: &[u8] = match role {
+            Role::Accepts => b"accepts",
+            Role::Dials => b"dials",
+        };
+        let info = [role, b" ", id.as_str().as_bytes()];
+        let okm = self.0.expand(&info, hmac::HMAC_SHA256);
+        ResetTokens(okm.expect("a key of the hash's own length can be derived").into())
+    }
+}
+
+impl Provider for ResetTokens {
+    type Generator = Self;
+    type Error = std::convert::Infallible;
+
+    fn start(self) -> Result<Self, Self::Error> {
+        Ok(self)
+    }
+}
+
+impl Generator for ResetTokens {
+    fn generate(&mut self, local_connection_id: &[u8]) -> Token {
+        let tag = hmac::sign(&self.0, local_connection_id);
+        let mut token = [0; LEN];
+        token.copy_from_slice(&tag.as_ref()[..LEN]);
+        token.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(material: &[u8], id: &str, role: Role, connection: &[u8]) -> Token {
+        let id = NodeId::new(id).unwrap();
+        ResetKey::new(material).tokens(&id, role).generate(connection)
+    }
+
+    #[test]
+    fn a_token_is_the_same_after_a_restart_and_another_one_for_everything_else() {
+        let all = || token(b"secret", "n0", Role::Accepts, b"id01");
+        assert_eq!(all(), all());
+        for other in [
+            token(b"other", "n0", Role::Accepts, b"id01"),
+            token(b"secret", "n1", Role::Accepts, b"id01"),
+            token(b"secret", "n0", Role::Dials, b"id01"),
+            token(b"secret", "n0", Role::Accepts, b"id02"),
+        ] {
+            assert_ne!(all(), other);
+        }
+    }
+}
