@@ -21,7 +21,9 @@ const bye = new Promise((resolve) => node.handle('bye', () => resolve()));
 await node.setTags({ state: 'blocked' });
 const end = performance.now() + Number(milliseconds);
 while (performance.now() < end);
+// Before it says that it is free, upon which it is asked to leave.
+const { requestsIn } = node.stats();
 await node.setTags({ state: 'free' });
-console.log(JSON.stringify({ heard, handled, requestsIn: node.stats().requestsIn }));
+console.log(JSON.stringify({ heard, handled, requestsIn }));
 await bye;
 await node.leave();
