@@ -132,7 +132,7 @@ impl Membership {
         if record.state != State::Suspect || by_us || self.own.state == State::Left {
             return;
         }
-        let linked = self.table.get(&record.id).is_some_and(|e| e.linked);
+        let linked = self.table.is_linked(&record.id);
         let chance = (CORROBORATORS / (self.table.live_len().max(1) as f64)).min(1.0);
         let may_dial = !self.is_starving(step.now);
         if linked || (may_dial && (self.is_watched(&record.id) || self.rng.random_bool(chance))) {
@@ -331,8 +331,8 @@ impl Membership {
         if self.is_me(&target) {
             return self.send_back(step, &from, &Frame::Ack { seq });
         }
-        let linked = || self.table.get(&target.id).is_some_and(|e| e.linked);
-        if self.probes.relayed.len() >= RELAYS_MAX || (self.is_starving(step.now) && !linked()) {
+        let too_dear = self.is_starving(step.now) && !self.table.is_linked(&target.id);
+        if self.probes.relayed.len() >= RELAYS_MAX || too_dear {
             return;
         }
         let own_seq = self.probes.next_seq();

@@ -180,6 +180,11 @@ impl Table {
         self.live.len()
     }
 
+    /// Whether we hold a link to whoever has this id.
+    pub fn is_linked(&self, id: &NodeId) -> bool {
+        self.get(id).is_some_and(|e| e.linked)
+    }
+
     /// How many live members we hold a link to.
     pub fn linked_len(&self) -> usize {
         self.linked.len()

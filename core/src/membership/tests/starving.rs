@@ -9,10 +9,14 @@ const LATE: Duration = Duration::from_millis(400);
 fn node() -> Node {
     let mut node = Node::new(30);
     node.pass(3); // edges are planned
-    for n in 21..=30 {
+    unlink(&mut node, 21..=30);
+    node
+}
+
+fn unlink(node: &mut Node, which: std::ops::RangeInclusive<u16>) {
+    for n in which {
         node.input(Input::LinkDown { peer: peer(n), broken: false });
     }
-    node
 }
 
 fn asked_for(n: u16) -> Frame {
@@ -51,9 +55,7 @@ fn a_suspicion_of_others_makes_it_probe_only_whom_it_has_a_link_to() {
 fn a_dial_that_takes_long_says_nothing_of_the_member() {
     let probed = |starved: bool| {
         let mut node = node();
-        for n in 1..=30 {
-            node.input(Input::LinkDown { peer: peer(n), broken: false });
-        }
+        unlink(&mut node, 1..=30);
         let mut pings = 0;
         for _ in 0..80 {
             if starved {
@@ -72,9 +74,7 @@ fn a_dial_that_takes_long_says_nothing_of_the_member() {
 fn it_gossips_only_to_whom_it_has_a_link_to() {
     let strangers = |starved: bool| {
         let mut node = node();
-        for n in 3..=20 {
-            node.input(Input::LinkDown { peer: peer(n), broken: false });
-        }
+        unlink(&mut node, 3..=20);
         let mut strangers = 0;
         for incarnation in 2..30 {
             if starved {
