@@ -1,6 +1,6 @@
 //! Evidence: what we saw of a member ourselves, and the account of what happened to it.
 
-use std::{collections::VecDeque, num::NonZeroU64, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{Effect, Membership, Step, Time};
 use crate::{
@@ -17,22 +17,6 @@ pub(super) struct Noted {
     state: State,
     incarnation: u64,
     observers: Arc<[Observation]>,
-}
-
-/// A time of which an `Option` takes no more room, in tables of thousands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Since(NonZeroU64);
-
-impl From<Time> for Since {
-    fn from(time: Time) -> Self {
-        Self(NonZeroU64::MIN.saturating_add(time.0))
-    }
-}
-
-impl From<Since> for Time {
-    fn from(since: Since) -> Self {
-        Self(since.0.get() - 1)
-    }
 }
 
 /// How we look after a member; each has its bit.

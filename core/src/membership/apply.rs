@@ -301,7 +301,10 @@ impl Membership {
         });
         let dead = !record.state.is_live();
         let dead_since = dead.then(|| step.now - Duration::from_millis(record.dead_for_ms));
-        let observers = record.observers.as_slice().into();
+        let observers = match record.observers.as_slice() {
+            [] => Arc::default(), // of which there is only one in the process
+            some => some.into(),
+        };
         self.table.put(member.clone(), suspicion, observers, dead_since);
         self.edge_believes(&member);
         self.version += 1;
@@ -413,7 +416,7 @@ impl Membership {
             return true;
         }
         let oldest =
-            self.table.iter().filter_map(|e| Some((e.dead_since?, e.member.id.clone()))).min();
+            self.table.iter().filter_map(|e| Some((e.dead_since()?, e.member.id.clone()))).min();
         match oldest {
             Some((_, id)) => {
                 self.forget(&id);

@@ -20,11 +20,13 @@ pub const DATAGRAM_BYTES_MAX: usize = 800;
 
 /// How many updates that do not fit are passed over in search of one that does.
 const PASSED_OVER_MAX: u32 = 8;
-/// Hearing an update from somebody else counts as having sent it so many times: those who know it
-/// already are then soon the most, and in a mass join repeating it is most of the work.
-const HEARD_COUNTS: u32 = 2;
 /// With fewer updates waiting than this there is room to repeat all of them in full.
 const BUSY: usize = 64;
+/// With more, hearing an update from somebody else counts as having sent it so many times: those
+/// who know it already are then soon the most, and in a mass join repeating it is most of the work,
+const HEARD_COUNTS: u32 = 2;
+/// and once more for so many that wait besides: the longer the queue, the less is repeated.
+const HEARD_COUNTS_MORE: usize = 16;
 
 /// What goes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -125,9 +127,10 @@ impl Gossip {
     /// Somebody else passed on what is queued: where much waits it needs fewer who do. This is the
     /// feedback of rumour mongering (Demers et al. 1987). A matter of life is repeated in full.
     pub fn heard(&mut self, about: Slot, sends_max: u32) {
-        let busy = self.entries.len() >= BUSY;
-        if busy && self.entries.get(&about).is_some_and(|e| e.priority != Priority::Critical) {
-            self.count(about, HEARD_COUNTS, sends_max);
+        let Some(besides) = self.entries.len().checked_sub(BUSY) else { return };
+        if self.entries.get(&about).is_some_and(|e| e.priority != Priority::Critical) {
+            let times = HEARD_COUNTS + (besides / HEARD_COUNTS_MORE) as u32;
+            self.count(about, times, sends_max);
         }
     }
 
@@ -250,6 +253,18 @@ mod tests {
         }
         hear(&mut gossip);
         assert_eq!((gossip.contains(id(1)), gossip.contains(id(2))), (false, true));
+    }
+
+    #[test]
+    fn the_more_wait_the_less_is_repeated() {
+        let mut gossip = Gossip::default();
+        for n in 0..(BUSY + 10 * HEARD_COUNTS_MORE) as u32 {
+            gossip.push(id(n), Priority::Medium, Bytes::from_static(b"m"));
+        }
+        gossip.heard(id(0), 14);
+        assert!(gossip.contains(id(0)), "heard once it counts twelve times");
+        gossip.heard(id(0), 14);
+        assert!(!gossip.contains(id(0)));
     }
 
     #[test]

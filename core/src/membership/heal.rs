@@ -91,7 +91,7 @@ impl Membership {
         let ids: Vec<NodeId> = self
             .table
             .iter()
-            .filter(|e| expired(e.dead_since))
+            .filter(|e| expired(e.dead_since()))
             .map(|e| e.member.id.clone())
             .collect();
         for id in ids {

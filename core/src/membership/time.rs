@@ -1,6 +1,7 @@
 //! Time as the machine knows it: an argument, in microseconds since some start.
 
 use std::{
+    num::NonZeroU64,
     ops::{Add, Sub},
     time::Duration,
 };
@@ -13,6 +14,22 @@ impl Time {
     /// The time since an earlier point; zero if it is not earlier.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A time of which an `Option` takes no more room, in tables of thousands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since(NonZeroU64);
+
+impl From<Time> for Since {
+    fn from(time: Time) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(time.0))
+    }
+}
+
+impl From<Since> for Time {
+    fn from(since: Since) -> Self {
+        Self(since.0.get() - 1)
     }
 }
 

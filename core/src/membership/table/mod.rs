@@ -2,14 +2,15 @@
 
 mod slots;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use rand::{Rng, rngs::StdRng};
 
 use super::{
     Suspicion, Time,
-    account::{History, Since},
+    account::History,
     rings::{self, Rings},
+    time::Since,
 };
 use crate::{
     evidence::Observation,
@@ -30,7 +31,7 @@ pub struct Entry {
     /// Who could not reach it, when it failed.
     pub observers: Arc<[Observation]>,
     /// Since when it is failed or left.
-    pub dead_since: Option<Time>,
+    dead_since: Option<Since>,
     /// Whether the transport holds a link to exactly this process.
     pub linked: bool,
     /// How many probes of ours in a row it has not answered.
@@ -46,15 +47,34 @@ pub struct Entry {
     /// What its places on the rings are made from.
     place_seed: u64,
     /// Its place in `Table::live`.
-    live_at: Option<u32>,
+    live_at: Option<At>,
     /// Its place in `Table::linked`.
-    linked_at: Option<u32>,
+    linked_at: Option<At>,
+}
+
+/// A place in a list, of which an `Option` takes no more room.
+#[derive(Clone, Copy, Debug)]
+struct At(NonZeroU32);
+
+impl At {
+    fn new(index: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index as u32))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
 }
 
 impl Entry {
     /// The order of rule 2.
     pub fn rank(&self) -> (u64, State) {
         (self.member.incarnation, self.member.state)
+    }
+
+    /// Since when it is failed or left.
+    pub(super) fn dead_since(&self) -> Option<Time> {
+        self.dead_since.map(Time::from)
     }
 
     /// Who could not reach it.
@@ -78,7 +98,7 @@ impl Entry {
             tags: m.tags.clone(),
             observers: self.observers_now().to_vec(),
             unresponsive: m.unresponsive,
-            dead_for_ms: self.dead_since.map_or(0, |since| now.since(since).as_millis() as u64),
+            dead_for_ms: self.dead_since().map_or(0, |since| now.since(since).as_millis() as u64),
         }
     }
 }
@@ -219,7 +239,7 @@ impl Table {
                     self.hash ^= entry.fingerprint();
                 }
                 (entry.member, entry.suspicion) = (member, suspicion);
-                (entry.observers, entry.dead_since) = (observers, dead_since);
+                (entry.observers, entry.dead_since) = (observers, dead_since.map(Since::from));
                 entry.linked &= same_process;
                 // Another process, or one that is back: what was seen before says nothing.
                 if !same_process || !was_live {
@@ -239,7 +259,7 @@ impl Table {
                     member,
                     suspicion,
                     observers,
-                    dead_since,
+                    dead_since: dead_since.map(Since::from),
                     linked,
                     place_seed,
                     live_at,
@@ -262,7 +282,7 @@ impl Table {
         }
         match (was_live, is_live) {
             (false, true) => {
-                self.slots.at_mut(slot).live_at = Some(self.live.len() as u32);
+                self.slots.at_mut(slot).live_at = Some(At::new(self.live.len()));
                 self.live.push(slot);
                 self.rings.add(place_seed, &id);
             }
@@ -301,8 +321,8 @@ impl Table {
 
     fn leave_live(&mut self, slot: Slot) {
         let Some(at) = self.slots.at_mut(slot).live_at.take() else { return };
-        self.live.swap_remove(at as usize);
-        if let Some(moved) = self.live.get(at as usize) {
+        self.live.swap_remove(at.index());
+        if let Some(moved) = self.live.get(at.index()) {
             self.slots.at_mut(*moved).live_at = Some(at);
         }
     }
@@ -312,13 +332,13 @@ impl Table {
         let entry = self.slots.at_mut(slot);
         match (entry.linked_at, entry.linked && entry.live_at.is_some()) {
             (None, true) => {
-                entry.linked_at = Some(self.linked.len() as u32);
+                entry.linked_at = Some(At::new(self.linked.len()));
                 self.linked.push(slot);
             }
             (Some(at), false) => {
                 entry.linked_at = None;
-                self.linked.swap_remove(at as usize);
-                if let Some(moved) = self.linked.get(at as usize) {
+                self.linked.swap_remove(at.index());
+                if let Some(moved) = self.linked.get(at.index()) {
                     self.slots.at_mut(*moved).linked_at = Some(at);
                 }
             }
@@ -455,4 +475,15 @@ pub fn summary(m: &Member) -> Summary {
 fn fingerprint(id_hash: u64, instance: Instance, (incarnation, state): (u64, State)) -> u64 {
     let own = rings::mix(id_hash ^ instance.0.rotate_left(32));
     rings::mix(own ^ (incarnation << 2 | state as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand simulated nodes keep a hundred million of them.
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Option<Entry>>() <= 88, "{}", size_of::<Option<Entry>>());
+    }
 }
