@@ -23,10 +23,13 @@ const PASSED_OVER_MAX: u32 = 8;
 /// With fewer updates waiting than this there is room to repeat all of them in full.
 const BUSY: usize = 64;
 /// With more, hearing an update from somebody else counts as having sent it so many times: those
-/// who know it already are then soon the most, and in a mass join repeating it is most of the work,
+/// who know it already are then soon the most, and in a mass join repeating it is most of the work.
 const HEARD_COUNTS: u32 = 2;
-/// and once more for so many that wait besides: the longer the queue, the less is repeated.
-const HEARD_COUNTS_MORE: usize = 16;
+/// With more than this the queue is held short: then some may miss an update, and learn of it when
+/// they compare tables.
+const LONG: usize = 1024;
+/// For so many updates more, hearing one counts once more.
+const LONG_STEP: usize = 16;
 
 /// What goes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -127,9 +130,10 @@ impl Gossip {
     /// Somebody else passed on what is queued: where much waits it needs fewer who do. This is the
     /// feedback of rumour mongering (Demers et al. 1987). A matter of life is repeated in full.
     pub fn heard(&mut self, about: Slot, sends_max: u32) {
-        let Some(besides) = self.entries.len().checked_sub(BUSY) else { return };
-        if self.entries.get(&about).is_some_and(|e| e.priority != Priority::Critical) {
-            let times = HEARD_COUNTS + (besides / HEARD_COUNTS_MORE) as u32;
+        let busy = self.entries.len() >= BUSY;
+        if busy && self.entries.get(&about).is_some_and(|e| e.priority != Priority::Critical) {
+            let over = self.entries.len().saturating_sub(LONG);
+            let times = HEARD_COUNTS + (over / LONG_STEP) as u32;
             self.count(about, times, sends_max);
         }
     }
@@ -256,9 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn the_more_wait_the_less_is_repeated() {
+    fn a_long_queue_is_held_short() {
         let mut gossip = Gossip::default();
-        for n in 0..(BUSY + 10 * HEARD_COUNTS_MORE) as u32 {
+        for n in 0..(LONG + 10 * LONG_STEP) as u32 {
             gossip.push(id(n), Priority::Medium, Bytes::from_static(b"m"));
         }
         gossip.heard(id(0), 14);

@@ -3,6 +3,7 @@
 mod detection;
 mod false_positives;
 mod join;
+mod plain;
 mod steady;
 mod usage;
 

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use peerage::Cluster;
 use serde::{Deserialize, Serialize};
 
-use super::{Nodes, Steady, converged, explain, in_own_process, median, usage};
+use super::{Nodes, Steady, converged, explain, in_own_process, median, plain, usage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many nodes are started at once.
@@ -23,6 +23,8 @@ struct Row {
     heartbeats_per_node_s: f64,
     /// Of one core.
     cpu_pct_per_node: f64,
+    /// The same of as many packets between plain UDP sockets, with nothing behind them.
+    plain_cpu_pct_per_node: f64,
     /// Resident memory above that of the process without nodes.
     rss_kib_per_node: f64,
     /// Mean.
@@ -53,6 +55,7 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
             packets_per_node_s: figure(|row| row.packets_per_node_s, 10.0),
             heartbeats_per_node_s: figure(|row| row.heartbeats_per_node_s, 10.0),
             cpu_pct_per_node: figure(|row| row.cpu_pct_per_node, 1000.0),
+            plain_cpu_pct_per_node: figure(|row| row.plain_cpu_pct_per_node, 1000.0),
             rss_kib_per_node: figure(|row| row.rss_kib_per_node, 1.0),
             links_per_node: figure(|row| row.links_per_node, 10.0),
             links_max: runs.iter().map(|row| row.links_max).max().unwrap_or(0),
@@ -63,12 +66,13 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
         println!("{}", serde_json::json!({"rows": rows}));
     } else {
         println!(
-            "{:>6}{:>10}{:>12}{:>13}{:>10}{:>12}{:>8}{:>8}{:>10}",
+            "{:>6}{:>10}{:>12}{:>13}{:>10}{:>10}{:>12}{:>8}{:>8}{:>10}",
             "nodes",
             "bytes/s",
             "packets/s",
             "heartbeats/s",
             "% CPU",
+            "plain UDP",
             "RSS, KiB",
             "links",
             "most",
@@ -76,12 +80,13 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
         );
         for row in rows {
             println!(
-                "{:>6}{:>10.0}{:>12.1}{:>13.1}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
+                "{:>6}{:>10.0}{:>12.1}{:>13.1}{:>10.3}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
                 row.n,
                 row.bytes_per_node_s,
                 row.packets_per_node_s,
                 row.heartbeats_per_node_s,
                 row.cpu_pct_per_node,
+                row.plain_cpu_pct_per_node,
                 row.rss_kib_per_node,
                 row.links_per_node,
                 row.links_max,
@@ -118,17 +123,25 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
     let after = self::sent(&nodes);
     let each = n as f64;
     let links: Vec<usize> = nodes.iter().map(|node| node.stats().transport.links).collect();
-    let row = Row {
+    let (bytes, packets) = ((after.0 - sent.0) as f64, (after.1 - sent.1) as f64);
+    let mut row = Row {
         n,
-        bytes_per_node_s: (after.0 - sent.0) as f64 / time / each,
-        packets_per_node_s: (after.1 - sent.1) as f64 / time / each,
+        bytes_per_node_s: bytes / time / each,
+        packets_per_node_s: packets / time / each,
         heartbeats_per_node_s: (heartbeats(&nodes) - beats) as f64 / time / each,
         cpu_pct_per_node: used / time / each * 100.0,
+        plain_cpu_pct_per_node: 0.0,
         rss_kib_per_node: usage::rss_kib()?.saturating_sub(empty) as f64 / each,
         links_per_node: links.iter().sum::<usize>() as f64 / each,
         links_max: links.into_iter().max().unwrap_or(0),
         accused: accusations(&nodes) - accused,
     };
+    for node in &nodes {
+        node.shutdown_now().await?;
+    }
+    drop(nodes);
+    let bytes = (bytes / packets.max(1.0)).round() as usize;
+    row.plain_cpu_pct_per_node = plain::cpu_pct(n, row.packets_per_node_s, bytes, measured).await?;
     println!("{}", serde_json::to_string(&row)?);
     Ok(())
 }
