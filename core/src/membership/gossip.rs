@@ -96,6 +96,13 @@ impl Gossip {
         }
     }
 
+    /// Forgets everything on which no life depends.
+    pub fn keep_critical(&mut self) {
+        let others = (Priority::High, 0, Reverse(u64::MAX))..;
+        let others: Vec<Slot> = self.order.range(others).map(|(_, slot)| *slot).collect();
+        others.into_iter().for_each(|slot| self.remove(slot));
+    }
+
     /// Whom the queue says to be gone.
     pub fn about_the_gone(&self) -> Vec<Slot> {
         let first = |priority| (priority, 0, Reverse(u64::MAX));
@@ -269,6 +276,18 @@ mod tests {
         assert!(gossip.contains(id(0)), "heard once it counts twelve times");
         gossip.heard(id(0), 14);
         assert!(!gossip.contains(id(0)));
+    }
+
+    #[test]
+    fn only_what_is_critical_is_kept() {
+        let mut gossip = Gossip::default();
+        let all = [Priority::High, Priority::Critical, Priority::Medium, Priority::Low];
+        for (n, priority) in (0..).zip(all) {
+            gossip.push(id(n), priority, Bytes::from_static(b"u"));
+        }
+        gossip.keep_critical();
+        assert!(gossip.contains(id(1)));
+        assert_eq!(gossip.len(), 1);
     }
 
     #[test]

@@ -262,7 +262,12 @@ impl Membership {
     }
 
     pub(super) fn on_welcome(&mut self, step: &mut Step<'_>, from: &Peer, updates: Vec<Record>) {
+        let first = self.table.len() == 0;
         self.apply_from_sync(step, updates);
+        if first {
+            // Whom a cluster consists of is news to its newcomer only.
+            self.gossip.keep_critical();
+        }
         self.table.set_linked(&from.id, true);
         self.edge_linked(step, from);
         if self.join.pending {
