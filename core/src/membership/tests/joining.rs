@@ -46,6 +46,18 @@ fn a_newcomer_turns_to_two_of_those_whom_a_full_seed_names() {
 }
 
 #[test]
+fn what_a_newcomer_is_told_first_it_does_not_tell_on() {
+    let mut node = newcomer();
+    node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
+    let cluster: Vec<_> = (1..100).map(|n| record(n, 1, State::Alive)).collect();
+    node.frame(1, Frame::Welcome, &cluster);
+    assert_eq!(node.machine.gossip_len(), 1, "only itself");
+    // What another cluster holds, which a second seed belongs to, is news to the first.
+    node.frame(2, Frame::Welcome, &[record(200, 1, State::Alive)]);
+    assert_eq!(node.machine.gossip_len(), 2);
+}
+
+#[test]
 fn after_a_join_tables_are_compared_again_though_one_other_had_the_same() {
     let mut node = newcomer();
     node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
