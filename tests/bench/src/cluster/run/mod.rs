@@ -2,8 +2,8 @@
 
 mod detection;
 mod false_positives;
+mod floor;
 mod join;
-mod plain;
 mod steady;
 mod usage;
 

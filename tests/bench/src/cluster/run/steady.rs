@@ -6,9 +6,11 @@ use anyhow::{Result, bail};
 use peerage::Cluster;
 use serde::{Deserialize, Serialize};
 
-use super::{Nodes, Steady, converged, explain, in_own_process, median, plain, usage};
+use super::{Nodes, Steady, converged, explain, floor, in_own_process, median, usage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long what nodes are compared with is measured at most: it is as steady as can be.
+const FLOOR_MEASURED: Duration = Duration::from_secs(10);
 /// How many nodes are started at once.
 const BATCH: usize = 25;
 
@@ -24,7 +26,9 @@ struct Row {
     /// Of one core.
     cpu_pct_per_node: f64,
     /// The same of as many packets between plain UDP sockets, with nothing behind them.
-    plain_cpu_pct_per_node: f64,
+    udp_cpu_pct_per_node: f64,
+    /// The same of nothing but the heartbeats, over raw s2n-quic.
+    quic_cpu_pct_per_node: f64,
     /// Resident memory above that of the process without nodes.
     rss_kib_per_node: f64,
     /// Mean.
@@ -55,7 +59,8 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
             packets_per_node_s: figure(|row| row.packets_per_node_s, 10.0),
             heartbeats_per_node_s: figure(|row| row.heartbeats_per_node_s, 10.0),
             cpu_pct_per_node: figure(|row| row.cpu_pct_per_node, 1000.0),
-            plain_cpu_pct_per_node: figure(|row| row.plain_cpu_pct_per_node, 1000.0),
+            udp_cpu_pct_per_node: figure(|row| row.udp_cpu_pct_per_node, 1000.0),
+            quic_cpu_pct_per_node: figure(|row| row.quic_cpu_pct_per_node, 1000.0),
             rss_kib_per_node: figure(|row| row.rss_kib_per_node, 1.0),
             links_per_node: figure(|row| row.links_per_node, 10.0),
             links_max: runs.iter().map(|row| row.links_max).max().unwrap_or(0),
@@ -66,13 +71,14 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
         println!("{}", serde_json::json!({"rows": rows}));
     } else {
         println!(
-            "{:>6}{:>10}{:>12}{:>13}{:>10}{:>10}{:>12}{:>8}{:>8}{:>10}",
+            "{:>6}{:>10}{:>12}{:>13}{:>10}{:>10}{:>10}{:>12}{:>8}{:>8}{:>10}",
             "nodes",
             "bytes/s",
             "packets/s",
             "heartbeats/s",
             "% CPU",
-            "plain UDP",
+            "raw UDP",
+            "raw QUIC",
             "RSS, KiB",
             "links",
             "most",
@@ -80,13 +86,14 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
         );
         for row in rows {
             println!(
-                "{:>6}{:>10.0}{:>12.1}{:>13.1}{:>10.3}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
+                "{:>6}{:>10.0}{:>12.1}{:>13.1}{:>10.3}{:>10.3}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
                 row.n,
                 row.bytes_per_node_s,
                 row.packets_per_node_s,
                 row.heartbeats_per_node_s,
                 row.cpu_pct_per_node,
-                row.plain_cpu_pct_per_node,
+                row.udp_cpu_pct_per_node,
+                row.quic_cpu_pct_per_node,
                 row.rss_kib_per_node,
                 row.links_per_node,
                 row.links_max,
@@ -130,7 +137,8 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
         packets_per_node_s: packets / time / each,
         heartbeats_per_node_s: (heartbeats(&nodes) - beats) as f64 / time / each,
         cpu_pct_per_node: used / time / each * 100.0,
-        plain_cpu_pct_per_node: 0.0,
+        udp_cpu_pct_per_node: 0.0,
+        quic_cpu_pct_per_node: 0.0,
         rss_kib_per_node: usage::rss_kib()?.saturating_sub(empty) as f64 / each,
         links_per_node: links.iter().sum::<usize>() as f64 / each,
         links_max: links.into_iter().max().unwrap_or(0),
@@ -141,7 +149,9 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
     }
     drop(nodes);
     let bytes = (bytes / packets.max(1.0)).round() as usize;
-    row.plain_cpu_pct_per_node = plain::cpu_pct(n, row.packets_per_node_s, bytes, measured).await?;
+    let measured = measured.min(FLOOR_MEASURED);
+    row.udp_cpu_pct_per_node = floor::udp(n, row.packets_per_node_s, bytes, measured).await?;
+    row.quic_cpu_pct_per_node = floor::quic(n, measured).await?;
     println!("{}", serde_json::to_string(&row)?);
     Ok(())
 }
