@@ -37,6 +37,9 @@ use crate::{
 const TASKS_END: Duration = Duration::from_secs(2);
 /// How long closed connections may linger to repeat their farewell before the endpoints go.
 const LINGER: Duration = Duration::from_millis(250);
+/// How often a link is pinged on which a request of ours waits: a peer that dies over it is known to
+/// be in trouble after that and three of the stack's probe time-outs.
+const PING: Duration = Duration::from_millis(100);
 /// How long answers that are finished have to leave before the links are closed.
 const FLUSH: Duration = Duration::from_millis(20);
 /// How long the stack's own tasks have to close the socket after their endpoint went.
@@ -63,6 +66,8 @@ pub(super) struct Node {
     pub(super) stop: CancellationToken,
     /// Everything has ended.
     pub(super) finished: CancellationToken,
+    /// A link has a request of ours to wait for that had none.
+    pub(super) asked: Notify,
     draining: AtomicBool,
     settled: Notify,
     serial: AtomicU64,
@@ -105,6 +110,7 @@ impl Node {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             finished: CancellationToken::new(),
+            asked: Notify::new(),
             draining: AtomicBool::new(false),
             settled: Notify::new(),
             serial: AtomicU64::new(0),
@@ -153,11 +159,15 @@ impl Node {
         self.draining.load(Relaxed)
     }
 
-    /// Reports links in trouble as soon as the stack notices, and closes unused ones.
+    /// Reports links in trouble as soon as the stack notices, pings those on which a request waits,
+    /// and closes unused ones.
     async fn watch(&self, trouble: &Notify, unused_max: Duration) {
         let period = (unused_max / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
         let mut sweep = interval(period);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ping = interval(PING);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waiting = false;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -168,6 +178,11 @@ impl Node {
                         }
                     }
                 }
+                () = self.asked.notified(), if !waiting => {
+                    waiting = true;
+                    ping.reset();
+                }
+                _ = ping.tick(), if waiting => waiting = self.ping_where_requests_wait(),
                 _ = sweep.tick() => {
                     for link in self.pool.links() {
                         if link.unused() >= unused_max {
@@ -177,6 +192,20 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// The stack looks for an answer to each ping, and finds the link in trouble if none comes.
+    /// Whether any request waits.
+    fn ping_where_requests_wait(&self) -> bool {
+        if self.stats.requests_out.get() == 0 {
+            return false;
+        }
+        for link in self.pool.links() {
+            if link.leases.load(Relaxed) > 0 {
+                let _ = link.handle.clone().ping(); // it fails where the link has just ended
+            }
+        }
+        true
     }
 
     /// How much is under way, in both directions.

@@ -273,8 +273,11 @@ impl Node {
 
     fn lease_held(self: &Arc<Self>, table: &Table, peer: &Peer) -> Option<Lease> {
         let link = table.links.get(peer)?;
-        link.leases.fetch_add(1, Relaxed);
+        let first = link.leases.fetch_add(1, Relaxed) == 0;
         self.stats.requests_out.up();
+        if first {
+            self.asked.notify_one();
+        }
         Some(Lease { link: link.clone(), node: self.clone() })
     }
 

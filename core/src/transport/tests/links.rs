@@ -277,27 +277,68 @@ async fn a_silent_peer_is_trouble_before_its_link_is_down() {
     tokio::task::spawn_blocking(move || drop(kept)).await.unwrap();
 }
 
-/// A runtime for a node that dies without a word: its tasks stop where they are.
-fn mortal(id: &'static str, listen: SocketAddr) -> (tokio::runtime::Runtime, Peer, SocketAddr) {
+/// A node that dies without a word with its runtime: its tasks stop where they are.
+struct Mortal {
+    runtime: tokio::runtime::Runtime,
+    peer: Peer,
+    addr: SocketAddr,
+    handler: Arc<Handler>,
+}
+
+impl Mortal {
+    async fn die(self) {
+        let die = move || self.runtime.shutdown_timeout(PATIENCE);
+        tokio::task::spawn_blocking(die).await.unwrap();
+    }
+}
+
+fn mortal(id: &'static str, listen: SocketAddr) -> Mortal {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(1).enable_all().build().unwrap();
     let node = std::thread::scope(|scope| {
         let start = || runtime.block_on(TestNode::with(Options { listen, ..options(id) }));
         scope.spawn(start).join().unwrap()
     });
-    let (peer, addr) = (node.peer.clone(), node.addr());
+    let (peer, addr, handler) = (node.peer.clone(), node.addr(), node.handler.clone());
     // Its handle would say goodbye when it is dropped.
     std::mem::forget(node);
-    (runtime, peer, addr)
+    Mortal { runtime, peer, addr, handler }
+}
+
+#[tokio::test]
+async fn a_peer_that_dies_over_a_request_is_in_trouble_within_a_second() {
+    let mut a = TestNode::start("a").await;
+    let b = mortal("b", ([127, 0, 0, 1], 0).into());
+    assert_eq!(a.dial(b.addr, Some("b")).await.unwrap(), b.peer);
+    let (peer, addr) = (b.peer.clone(), b.addr);
+    let asking = a.transport.request(&peer, addr, "hang", Bytes::new(), PATIENCE);
+    let watching = async {
+        b.handler.arrived.acquire().await.unwrap().forget();
+        // Until all is acknowledged: what is not would show by itself that nobody is there. A pause
+        // that is too short only makes the test weaker.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        b.die().await;
+        let died = std::time::Instant::now();
+        let TransportEvent::LinkTrouble { peer: troubled } = a.events.recv().await.unwrap() else {
+            panic!("the link went first")
+        };
+        assert_eq!(troubled, peer);
+        died.elapsed()
+    };
+    let (asked, took) = tokio::join!(asking, watching);
+    // Keep-alives, which go out every second, would find it after 1.1 s to 2 s.
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(asked.unwrap_err().code(), Code::LinkLost);
 }
 
 #[tokio::test]
 async fn a_process_in_the_place_of_another_ends_its_links_at_the_next_packet() {
     let mut a = TestNode::start("a").await;
-    let (runtime, before, addr) = mortal("b", ([127, 0, 0, 1], 0).into());
+    let b = mortal("b", ([127, 0, 0, 1], 0).into());
+    let (before, addr) = (b.peer.clone(), b.addr);
     assert_eq!(a.dial(addr, Some("b")).await.unwrap(), before);
     a.transport.request(&before, addr, "echo", Bytes::new(), PATIENCE).await.unwrap();
-    tokio::task::spawn_blocking(|| runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+    b.die().await;
     let after = TestNode::with(Options { listen: addr, ..options("b") }).await;
     a.transport.send_frame(&before, addr, Class::Datagram, Bytes::from_static(b"there?"));
     let end = loop {
