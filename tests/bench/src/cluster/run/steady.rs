@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use peerage::Cluster;
+use peerage::{Cluster, EventKind, Events};
 use serde::{Deserialize, Serialize};
 
 use super::{Nodes, Steady, converged, explain, floor, in_own_process, median, usage};
@@ -121,6 +121,9 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
     let nodes = nodes.started;
     let accused = accusations(&nodes);
     eprintln!("  converged; {} s of quiet", quiet.as_secs());
+    for node in &nodes {
+        tokio::spawn(tell_what_fails(node.events(), node.local().id.to_string(), Instant::now()));
+    }
     tokio::time::sleep(quiet).await;
 
     let (begun, cpu, sent) = (Instant::now(), usage::cpu_s(), sent(&nodes));
@@ -154,6 +157,16 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
     row.quic_cpu_pct_per_node = floor::quic(n, measured).await?;
     println!("{}", serde_json::to_string(&row)?);
     Ok(())
+}
+
+/// Says on standard error whom a node finds wanting, and why: nobody should be.
+async fn tell_what_fails(mut events: Events, node: String, since: Instant) {
+    while let Some(event) = events.next().await {
+        if let EventKind::HealthCheckFailed { member, observers } = &event.kind {
+            let after = since.elapsed().as_secs_f32();
+            eprintln!("  after {after:.1} s {node} finds {} wanting: {observers:?}", member.id);
+        }
+    }
 }
 
 /// Bytes and packets that all have sent so far.
