@@ -88,8 +88,12 @@ impl From<s2n_quic::stream::Error> for Failure {
 
 /// Sends one side's part and ends the stream.
 pub(super) async fn send<T: Serialize>(stream: &mut SendStream, what: &T) -> Result<(), Failure> {
-    stream.send(encode(VERSIONS, what)?).await?;
-    Ok(stream.finish()?)
+    let sent = stream.send(encode(VERSIONS, what)?).await.and_then(|()| stream.finish());
+    match sent {
+        // Who has read it all lets go of the stream, perhaps before it was told to end.
+        Ok(()) | Err(s2n_quic::stream::Error::StreamReset { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Receives the other side's part.

@@ -3,6 +3,7 @@
 
 mod lifetime;
 mod links;
+mod pool;
 mod requests;
 mod security;
 

@@ -1,0 +1,129 @@
+//! The pool under use: what is leased stays, what is given up leaves nothing behind.
+
+use std::task::{Context, Poll};
+
+use rand::Rng;
+
+use super::*;
+
+/// Polls a future so many times at most, and drops it then.
+struct Polled<F> {
+    inner: Option<Pin<Box<F>>>,
+    left: usize,
+}
+
+impl<F: Future> Future for Polled<F> {
+    /// Nothing if it was dropped.
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        if let Poll::Ready(output) = inner.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        self.left -= 1;
+        if self.left == 0 {
+            self.inner = None;
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+}
+
+fn polled<F: Future>(times: usize, future: F) -> Polled<F> {
+    Polled { inner: Some(Box::pin(future)), left: times }
+}
+
+/// Neither end has anything under way.
+async fn nothing_is_left(a: &TestNode, b: &TestNode) {
+    let none = |node: &TestNode| {
+        let (stats, links) = (node.transport.stats(), node.transport.links());
+        let on_links: usize = links.iter().map(|link| link.in_flight + link.serving).sum();
+        (stats.requests_out, stats.requests_in, on_links) == (0, 0, 0)
+    };
+    until("nothing is under way", || none(a) && none(b)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_dropped_at_any_point_leaves_nothing() {
+    let b = TestNode::start("b").await;
+    let payload = Bytes::from(vec![7; 3 << 20]); // more than a stream's window
+    for times in 1.. {
+        let a = TestNode::start("a").await; // the dial is one of the points
+        let answer = polled(times, a.request(&b, "echo", payload.clone())).await;
+        nothing_is_left(&a, &b).await;
+        assert_eq!(a.request(&b, "echo", "still").await.unwrap(), "still");
+        if let Some(answer) = answer {
+            assert_eq!(answer.unwrap().len(), payload.len());
+            assert!(times > 3, "it was ready after {times} polls only");
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_dropped_requests_are_given_back() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    a.request(&b, "echo", "").await.unwrap();
+    // More than a link has at once.
+    for _ in 0..endpoint::STREAMS_MAX + 100 {
+        let answer = polled(1, a.request(&b, "hang", "")).await;
+        // The peer has dropped those before when it next looks after them.
+        assert!(matches!(answer, None | Some(Err(Error::Busy { .. }))), "{answer:?}");
+    }
+    nothing_is_left(&a, &b).await;
+    assert_eq!(a.request(&b, "echo", "still").await.unwrap(), "still");
+    assert_eq!(a.transport.stats().dials, 1, "on the same link");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_in_use_is_never_evicted() {
+    const PEERS: usize = 6;
+    let a = Arc::new(TestNode::with(Options { links_max: 3, ..options("a") }).await);
+    let mut peers = Vec::new();
+    for n in 0..PEERS {
+        peers.push(TestNode::start(&format!("b{n}")).await);
+    }
+    let peers = Arc::new(peers);
+    let asking = (0..16).map(|_| {
+        let (a, peers) = (a.clone(), peers.clone());
+        tokio::spawn(async move {
+            for _ in 0..150 {
+                let to = rand::rng().random_range(0..PEERS);
+                // An evicted one would end with LinkLost.
+                assert_eq!(a.request(&peers[to], "echo", "x").await.unwrap(), "x");
+            }
+        })
+    });
+    for task in asking.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let stats = a.transport.stats();
+    assert!(stats.evicted >= 100, "{} evictions", stats.evicted);
+    assert_eq!(stats.requests_out, 0);
+    assert!(stats.links <= 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fifty_first_link_waits_for_one_of_fifty() {
+    let a = Arc::new(TestNode::start("a").await);
+    let mut hanging = Vec::new();
+    let mut peers = Vec::new();
+    for n in 0..50 {
+        let b = Arc::new(TestNode::start(&format!("b{n}")).await);
+        let (asking, asked) = (a.clone(), b.clone());
+        hanging.push(tokio::spawn(async move { asking.request(&asked, "hang", "").await }));
+        b.handler.arrived.acquire().await.unwrap().forget();
+        peers.push(b);
+    }
+    assert_eq!(a.transport.stats().links, 50);
+    let late = TestNode::start("late").await;
+    let short = Duration::from_millis(100);
+    let asked = a.transport.request(&late.peer, late.addr(), "echo", Bytes::new(), short).await;
+    let error = asked.unwrap_err();
+    assert!(matches!(error, Error::PoolFull { current: 50, max: 50 }), "{error:?}");
+    hanging[17].abort();
+    assert_eq!(a.request(&late, "echo", "now").await.unwrap(), "now");
+    assert!(!a.transport.has_link(&peers[17].peer));
+    assert_eq!(a.transport.stats().links, 50);
+}
