@@ -189,6 +189,7 @@ impl Node {
                             self.close_unused(&link);
                         }
                     }
+                    self.close_surplus();
                 }
             }
         }

@@ -452,6 +452,23 @@ impl Node {
         }
     }
 
+    /// Closes unused links above the limit for our own: peers may open some more, for as long as it
+    /// takes to serve them.
+    pub(super) fn close_surplus(&self) {
+        loop {
+            let mut table = self.pool.table.lock();
+            if table.links.len() <= self.pool.max {
+                return;
+            }
+            let idle = table.links.values().filter(|link| link.evictable());
+            let Some(victim) = idle.min_by_key(|link| link.last_use()).cloned() else { return };
+            table.remove(self, &victim, LinkEnd::Evicted);
+            drop(table);
+            self.stats.evicted.up();
+            victim.close(Code::Unused);
+        }
+    }
+
     /// Takes a link out of the table, if it is there, and tells the driver.
     pub(super) fn drop_link(&self, link: &Arc<Link>, end: LinkEnd) -> bool {
         let removed = self.pool.table.lock().remove(self, link, end);

@@ -11,6 +11,9 @@ use crate::{
 /// What was measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
+    /// How long after the last had started all saw all, to the second, and the processor time until
+    /// then; nothing if they did not within two minutes.
+    pub joined: Option<(u64, f64)>,
     /// Cluster time, in seconds.
     pub virtual_s: f64,
     /// Processor time of this process, in seconds.
@@ -48,7 +51,8 @@ pub fn steady(
         let (now, used, all) = (world.now() / S, cpu_s() - cpu, waiting(&world));
         progress(&format!("joining, {now} s, {used:.0} s of CPU, {all} updates wait"));
     }
-    if !complete(&world) {
+    let joined = complete(&world).then(|| ((world.now() - started) / S, cpu_s() - cpu));
+    if joined.is_none() {
         progress("not everybody sees everybody");
     }
     // What the join left in the queues is not the steady state.
@@ -63,7 +67,8 @@ pub fn steady(
         world.run_until(world.now() + measured_s * S);
         let (cpu_s, steps) = (cpu_s() - cpu, world.steps() - steps);
         progress(&format!("{measured_s} s in {cpu_s:.2} s of CPU"));
-        all.push(Measured { virtual_s: measured_s as f64, cpu_s, steps, trace: world.trace() });
+        let (virtual_s, trace) = (measured_s as f64, world.trace());
+        all.push(Measured { joined, virtual_s, cpu_s, steps, trace });
     }
     let trace = world.trace();
     all.sort_by(|a, b| a.cpu_s.total_cmp(&b.cpu_s));

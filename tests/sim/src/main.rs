@@ -231,7 +231,9 @@ fn steady(nodes: usize, start_within: u64, runs: usize, seconds: u64, json: bool
     let ratio = m.virtual_s / m.cpu_s;
     if json {
         let round = |f: f64| (f * 1000.0).round() / 1000.0;
-        print_json(&serde_json::json!({"nodes": nodes, "virtual_s": m.virtual_s,
+        let (joined_s, joined_cpu_s) = m.joined.unzip();
+        print_json(&serde_json::json!({"nodes": nodes, "joined_s": joined_s,
+            "joined_cpu_s": joined_cpu_s.map(round), "virtual_s": m.virtual_s,
             "cpu_s": round(m.cpu_s), "ratio": round(ratio), "steps": m.steps,
             "trace": format!("{:016x}", m.trace)}));
     } else {
@@ -239,8 +241,11 @@ fn steady(nodes: usize, start_within: u64, runs: usize, seconds: u64, json: bool
             "{nodes} nodes: {} s of cluster time in {:.2} s of CPU, {ratio:.1} times as fast ({} steps)",
             m.virtual_s, m.cpu_s, m.steps
         );
+        if let Some((s, cpu_s)) = m.joined {
+            println!("all saw all {s} s after the last had started, after {cpu_s:.0} s of CPU");
+        }
     }
-    true
+    m.joined.is_some()
 }
 
 fn detection(nodes: &[usize], seeds: u64, json: bool) -> bool {

@@ -127,3 +127,18 @@ async fn the_fifty_first_link_waits_for_one_of_fifty() {
     assert!(!a.transport.has_link(&peers[17].peer));
     assert_eq!(a.transport.stats().links, 50);
 }
+
+#[tokio::test]
+async fn a_pool_above_its_limit_shrinks_once_its_peers_are_served() {
+    let small = Options { links_max: 1, link_idle_timeout: Duration::from_secs(4), ..options("a") };
+    let a = TestNode::with(small).await;
+    let mut peers = Vec::new();
+    for n in 0..4 {
+        let mut peer = TestNode::start(&format!("b{n}")).await;
+        peer.dial(a.addr(), None).await.unwrap();
+        peers.push(peer);
+    }
+    until("it is within its limit", || a.transport.stats().links == 1).await;
+    let stats = a.transport.stats();
+    assert_eq!((stats.accepted, stats.evicted, stats.idled), (4, 3, 0));
+}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use peerage::{Cluster, EventKind, Events};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use super::{Nodes, Steady, converged, explain, floor, in_own_process, median, usage};
 
@@ -121,8 +122,9 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
     let nodes = nodes.started;
     let accused = accusations(&nodes);
     eprintln!("  converged; {} s of quiet", quiet.as_secs());
+    let mut telling = JoinSet::new();
     for node in &nodes {
-        tokio::spawn(tell_what_fails(node.events(), node.local().id.to_string(), Instant::now()));
+        telling.spawn(tell_what_fails(node.events(), node.local().id.to_string(), Instant::now()));
     }
     tokio::time::sleep(quiet).await;
 
@@ -147,6 +149,7 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
         links_max: links.into_iter().max().unwrap_or(0),
         accused: accusations(&nodes) - accused,
     };
+    drop(telling); // what goes now goes on purpose
     for node in &nodes {
         node.shutdown_now().await?;
     }
