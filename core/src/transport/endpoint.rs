@@ -40,7 +40,7 @@ const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 /// at 5 % loss does not fail.
 const INITIAL_RTT: Duration = Duration::from_millis(30);
 /// Requests at once, and messages and frames at once, on one link.
-pub(super) const STREAMS_MAX: u64 = 4096;
+const STREAMS_MAX: u64 = 4096;
 /// Receive windows: what a peer may make us hold.
 const LINK_WINDOW: u64 = 4 << 20;
 const STREAM_WINDOW: u64 = 1 << 20;

@@ -62,21 +62,6 @@ async fn a_request_dropped_at_any_point_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_of_dropped_requests_are_given_back() {
-    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
-    a.request(&b, "echo", "").await.unwrap();
-    // More than a link has at once.
-    for _ in 0..endpoint::STREAMS_MAX + 100 {
-        let answer = polled(1, a.request(&b, "hang", "")).await;
-        // The peer has dropped those before when it next looks after them.
-        assert!(matches!(answer, None | Some(Err(Error::Busy { .. }))), "{answer:?}");
-    }
-    nothing_is_left(&a, &b).await;
-    assert_eq!(a.request(&b, "echo", "still").await.unwrap(), "still");
-    assert_eq!(a.transport.stats().dials, 1, "on the same link");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_in_use_is_never_evicted() {
     const PEERS: usize = 6;
     let a = Arc::new(TestNode::with(Options { links_max: 3, ..options("a") }).await);
