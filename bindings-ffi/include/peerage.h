@@ -93,6 +93,22 @@
 #define PEERAGE_EVENT_STATE_SET_ASIDE 11
 
 /**
+ * The PEM files were changed, and are used from now on.
+ */
+#define PEERAGE_EVENT_CERTIFICATES_RELOADED 12
+
+/**
+ * The PEM files were changed and cannot be used. Those before stay in use.
+ */
+#define PEERAGE_EVENT_CERTIFICATES_REJECTED 13
+
+/**
+ * A certificate from a file, ours or one that we trust, ends soon. Told when less than a third of
+ * its time is left, when less than a tenth is, and when nothing is.
+ */
+#define PEERAGE_EVENT_CERTIFICATE_EXPIRING 14
+
+/**
  * It answers.
  */
 #define PEERAGE_STATE_ALIVE 0
@@ -160,6 +176,12 @@ typedef struct peerage_error peerage_error;
 typedef struct peerage_events peerage_events;
 
 /**
+ * The links that were up when asked for, in no order. Freed with `peerage_links_free`, in any order
+ * with everything else; may be read by any number of threads.
+ */
+typedef struct peerage_links peerage_links;
+
+/**
  * Members as they were when asked for, in the order of their ids. Freed with
  * `peerage_members_free`, in any order with everything else; may be read by any number of threads.
  */
@@ -172,6 +194,16 @@ typedef struct peerage_members peerage_members;
  * Timeout at the caller's deadline.
  */
 typedef struct peerage_responder peerage_responder;
+
+/**
+ * A stream to another node, or from one. What one side writes, the other reads in order and whole,
+ * in chunks of any size. A direction ends cleanly with `peerage_stream_finish`; what is unfinished
+ * when the stream is freed is given up, and the other side gets StreamReset instead of an end.
+ * Every function may be called on it from any number of threads at once, except
+ * `peerage_stream_free`, which must be the last: calls take effect in the order in which they were
+ * made, and the two directions do not wait for one another.
+ */
+typedef struct peerage_stream peerage_stream;
 
 /**
  * `PEERAGE_OK`, or one of `PEERAGE_ERROR_…`. Numbers are only ever added: be ready for one that
@@ -419,13 +451,25 @@ typedef struct peerage_config {
      */
     uint64_t connect_timeout;
     /**
+     * The most links held to one peer. With more than one, another is made when there are 64 requests
+     * and streams of ours on each, and the least loaded one is used first; the peer must allow as
+     * many. 1 to 16, default 1.
+     */
+    uint32_t links_per_peer;
+    /**
+     * How often every link's peer is asked for a sign of life. A link without an answer within 2 s is
+     * given up, and whoever uses it gets an error. A link that shows signs of trouble is checked at
+     * once. 100 ms to 1 h, default 30 s. Milliseconds.
+     */
+    uint64_t health_check_interval;
+    /**
      * The largest payload of a request, an answer or a message, in bytes. 1,024 to 1,073,741,824
      * bytes, default 67,108,864.
      */
     uint64_t payload_max;
     /**
-     * The most inbound requests handled at once; more are refused with `Busy`. 1 to 1,000,000, default
-     * 1,024.
+     * The most inbound requests handled at once, three quarters of them of one peer; more are refused
+     * with `Busy`. 1 to 1,000,000, default 1,024.
      */
     uint32_t requests_max;
     /**
@@ -460,6 +504,18 @@ typedef struct peerage_config {
      * told that this member is unresponsive. 100 ms to 1 h, default 5 s. Milliseconds.
      */
     uint64_t unresponsive_after;
+    /**
+     * Authenticates by several secrets, so that one can be replaced while the cluster runs: a node
+     * proves itself by the first and believes whoever holds any of them. 1 to 8, each as in `secret`;
+     * instead of `secret`. Default: none.
+     */
+    struct peerage_strs secrets;
+    /**
+     * The most streams open at once, ours and those that peers opened each, of which one peer has
+     * three quarters at most; more are refused with `Busy`. What was sent on a stream and is not read
+     * yet takes up to 1 MiB, 64 KiB if nothing is read at all. 1 to 100,000, default 1,024.
+     */
+    uint32_t streams_max;
 } peerage_config;
 
 /**
@@ -547,7 +603,31 @@ typedef struct peerage_stats {
     /**
      * Gauge: links that are up, without those being drained.
      */
-    uint64_t links;
+    uint64_t links_total;
+    /**
+     * Gauge: links that are kept although they may be unused, since membership watches their peer.
+     */
+    uint64_t links_pinned;
+    /**
+     * Gauge: links with requests, messages or streams of ours under way.
+     */
+    uint64_t links_leased;
+    /**
+     * Gauge: links that would be closed if room were needed.
+     */
+    uint64_t links_idle;
+    /**
+     * Requests, messages and streams for which there was a link.
+     */
+    uint64_t pool_hits;
+    /**
+     * Requests, messages and streams that had to wait for a link.
+     */
+    uint64_t pool_misses;
+    /**
+     * Which part of them found a link, from 0 to 1; nothing before the first. NaN for nothing.
+     */
+    double pool_hit_rate;
     /**
      * Dials begun.
      */
@@ -565,9 +645,43 @@ typedef struct peerage_stats {
      */
     uint64_t refused;
     /**
+     * Hellos given up for a newer one, since too many were being heard, in all or of one node.
+     */
+    uint64_t hellos_displaced;
+    /**
      * Handshakes of peers that dialed us which failed before the hello: no certificate of ours.
      */
     uint64_t unauthenticated;
+    /**
+     * Handshakes, in either direction, that failed since a certificate had expired or was not valid
+     * yet.
+     */
+    uint64_t expired;
+    /**
+     * Peers that dialed us and belong to another cluster.
+     */
+    uint64_t wrong_cluster;
+    /**
+     * Peers that dialed us with a certificate for another node id than they claim, or in search of
+     * another node.
+     */
+    uint64_t wrong_node;
+    /**
+     * Gauge: handshakes that are not complete, in both directions.
+     */
+    uint64_t handshakes_unfinished;
+    /**
+     * Dialers who were told to prove their address first, since many handshakes were under way.
+     */
+    uint64_t retries;
+    /**
+     * Handshakes refused since too many were under way, in all or of the dialer's address.
+     */
+    uint64_t handshakes_refused;
+    /**
+     * Packets of no link of ours that were dropped while many such waited for their answer.
+     */
+    uint64_t packets_refused;
     /**
      * Links closed to make room.
      */
@@ -576,6 +690,23 @@ typedef struct peerage_stats {
      * Links closed since nobody used them.
      */
     uint64_t idled;
+    /**
+     * Links lost: they broke, or the peer closed them for a reason.
+     */
+    uint64_t broken;
+    /**
+     * Links closed since the peer did not answer on them; `broken` counts them as well.
+     */
+    uint64_t unanswered;
+    /**
+     * Pings sent to see whether links are alive, one for each link and health check.
+     */
+    uint64_t pings;
+    /**
+     * Links closed since the secret or authority that their peer had proved itself by is accepted no
+     * more.
+     */
+    uint64_t distrusted;
     /**
      * Membership frames handed to the network as datagrams.
      */
@@ -601,6 +732,26 @@ typedef struct peerage_stats {
      */
     uint64_t frames_dropped;
     /**
+     * UDP datagrams sent, whatever was in them.
+     */
+    uint64_t packets_sent;
+    /**
+     * Packets of links that were declared lost, and sent anew where need be.
+     */
+    uint64_t packets_lost;
+    /**
+     * Bytes of UDP payload sent.
+     */
+    uint64_t bytes_sent;
+    /**
+     * Membership frames dropped since their sender sent more than its share.
+     */
+    uint64_t frames_refused;
+    /**
+     * Frames, requests and messages given up since they, or the reading of the answer, took too long.
+     */
+    uint64_t stalled;
+    /**
      * Events other than frames that the driver was too far behind to take.
      */
     uint64_t transport_events_dropped;
@@ -625,6 +776,11 @@ typedef struct peerage_stats {
      */
     uint64_t requests_abandoned;
     /**
+     * How long the first to end of our certificates from files, and of those we trust, still holds;
+     * nothing where they are made of a secret. Microseconds; UINT64_MAX for nothing.
+     */
+    uint64_t certificate_left;
+    /**
      * Events published.
      */
     uint64_t events;
@@ -636,6 +792,18 @@ typedef struct peerage_stats {
      * Subscribers now.
      */
     uint64_t subscribers;
+    /**
+     * Gauge: streams that we opened.
+     */
+    uint64_t streams_out;
+    /**
+     * Gauge: streams that peers opened.
+     */
+    uint64_t streams_in;
+    /**
+     * Peers' streams that were refused because too many were open.
+     */
+    uint64_t streams_refused;
 } peerage_stats;
 
 /**
@@ -683,7 +851,7 @@ typedef struct peerage_leave_report {
      */
     struct peerage_phase_list phases;
     /**
-     * Requests, in and out, that were cut off.
+     * Requests and streams, in and out, that were cut off.
      */
     uint64_t requests_cut_off;
 } peerage_leave_report;
@@ -729,6 +897,85 @@ typedef struct peerage_member {
      */
     bool unresponsive;
 } peerage_member;
+
+/**
+ * One link: an authenticated QUIC connection to one peer, which all requests, streams and
+ * membership share.
+ * It belongs to what it was got from and goes with it. New fields are only ever
+ * added at the end, and it is only ever handed out by pointer.
+ */
+typedef struct peerage_link_stats {
+    /**
+     * Who is at the other end.
+     */
+    struct peerage_str id;
+    /**
+     * Which process of that name.
+     */
+    uint64_t instance;
+    /**
+     * Where it listens, as `ip:port`.
+     */
+    struct peerage_str addr;
+    /**
+     * Which of several links to it, from 0.
+     */
+    uint64_t slot;
+    /**
+     * We made it, not the peer.
+     */
+    bool dialed;
+    /**
+     * It is kept although it may be unused, since membership watches the peer.
+     */
+    bool pinned;
+    /**
+     * What this end can tell of the path: `good`; `toMember`, when what we send gets no answer
+     * although packets of the peer's still come; `silent`, when nothing is heard: the peer is dead, or
+     * the path from it fails, or both directions do.
+     */
+    struct peerage_str path;
+    /**
+     * The smoothed round trip of the path, once measured. Microseconds; UINT64_MAX for nothing.
+     */
+    uint64_t rtt;
+    /**
+     * How long ago a packet of the peer's came last. Microseconds; UINT64_MAX for nothing.
+     */
+    uint64_t heard;
+    /**
+     * How long nobody has used it; heartbeats and probes are no use. Microseconds.
+     */
+    uint64_t idle;
+    /**
+     * Probe timeouts in a row: how often in vain the stack waited for an answer.
+     */
+    uint64_t timeouts;
+    /**
+     * Packets sent.
+     */
+    uint64_t packets_sent;
+    /**
+     * Packets received.
+     */
+    uint64_t packets_received;
+    /**
+     * Packets declared lost, and sent anew where need be.
+     */
+    uint64_t packets_lost;
+    /**
+     * Our requests, messages and streams on it.
+     */
+    uint64_t in_flight;
+    /**
+     * The peer's requests, messages and streams on it.
+     */
+    uint64_t serving;
+    /**
+     * Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice `payload_max`.
+     */
+    uint64_t payload_bytes;
+} peerage_link_stats;
 
 /**
  * What one observer saw when it could not reach a member.
@@ -911,6 +1158,16 @@ typedef void (*peerage_handler)(void *user_data,
 typedef void (*peerage_destructor)(void *user_data);
 
 /**
+ * Called for each stream that another node opens. It runs on one of our threads that are there for
+ * callbacks alone, many at once (at most 256 in a process; more wait for their turn): it may
+ * block, and may call anything in this header. It must not unwind (no C++ exception, no longjmp).
+ * The stream belongs to it, and is to be freed with `peerage_stream_free`, then or later, on any
+ * thread.
+ */
+typedef void (*peerage_stream_handler)(void *user_data,
+                                       struct peerage_stream *stream);
+
+/**
  * Members by pointer, so that the struct may grow.
  */
 typedef struct peerage_member_list {
@@ -968,13 +1225,18 @@ typedef struct peerage_event {
      */
     struct peerage_member_list members;
     /**
-     * StateSetAside: Where the damaged file is now.
+     * StateSetAside, CertificatesReloaded, CertificatesRejected, CertificateExpiring: Where the
+     * damaged file is now.
      */
     struct peerage_str path;
     /**
-     * StateSetAside: What was wrong with it.
+     * StateSetAside, CertificatesRejected: What was wrong with it.
      */
     struct peerage_str reason;
+    /**
+     * CertificateExpiring: How long it still holds.
+     */
+    uint64_t seconds_left;
 } peerage_event;
 
 /**
@@ -1093,6 +1355,18 @@ typedef struct peerage_event {
  * The caller cancelled the call. A request may or may not have been handled.
  */
 #define PEERAGE_ERROR_CANCELLED 22
+
+/**
+ * The peer's certificate, or ours, has expired or is not valid yet. No link was made.
+ */
+#define PEERAGE_ERROR_CERTIFICATE_EXPIRED 23
+
+/**
+ * The other side gave the stream up, or told us to stop sending. `code` is what its program said,
+ * 0 to 2147483647; 4294967295 says that it dropped the stream unfinished. What it had not read is
+ * lost.
+ */
+#define PEERAGE_ERROR_STREAM_RESET 24
 
 #ifdef __cplusplus
 extern "C" {
@@ -1264,6 +1538,26 @@ peerage_status peerage_cluster_remove_tag(const struct peerage_cluster *cluster,
                                           struct peerage_error **error);
 
 /**
+ * Changes the secrets while the node runs: from now on it proves itself by the first, and believes
+ * whoever holds any of them (1 to 8). Links made with another first secret are made anew at once,
+ * without anything being lost; a peer that holds none of these loses its link within 5 s. So a
+ * secret is replaced without an interruption in three steps, each on all nodes before the next:
+ * old and new, new and old, new. Takes no network; any thread. Fails with Argument, Closed.
+ */
+peerage_status peerage_cluster_set_secrets(const struct peerage_cluster *cluster,
+                                           struct peerage_strs secrets,
+                                           struct peerage_error **error);
+
+/**
+ * Reads the PEM files again, which the node does by itself within two seconds after they were
+ * changed; waits for it. Where they cannot be used those before stay in use. Fails with Config,
+ * Argument (a node that was not started with PEM files), Closed, Cancelled.
+ */
+peerage_status peerage_cluster_reload_certificates(const struct peerage_cluster *cluster,
+                                                   const struct peerage_cancel *cancel,
+                                                   struct peerage_error **error);
+
+/**
  * Counters since the start, and gauges as of now. The caller sets `stats->struct_size` to
  * `sizeof(peerage_stats)` before. Never waits; any thread. Fails with Argument.
  */
@@ -1391,6 +1685,30 @@ const struct peerage_member *peerage_members_at(const struct peerage_members *me
 void peerage_members_free(struct peerage_members *members);
 
 /**
+ * Each link that is up, with its health and what is under way on it; other languages have them in
+ * their statistics. Never waits; any thread. Fails with Argument.
+ */
+peerage_status peerage_cluster_links(const struct peerage_cluster *cluster,
+                                     struct peerage_links **links,
+                                     struct peerage_error **error);
+
+/**
+ * How many there are; 0 for NULL.
+ */
+size_t peerage_links_count(const struct peerage_links *links);
+
+/**
+ * One of them, counted from 0. It belongs to the snapshot; NULL past the last one.
+ */
+const struct peerage_link_stats *peerage_links_at(const struct peerage_links *links,
+                                                  size_t index);
+
+/**
+ * Frees a snapshot and everything got from it; NULL is fine.
+ */
+void peerage_links_free(struct peerage_links *links);
+
+/**
  * What is known about another node and how it came to be known: who observed what, and what
  * happened to it before. `explanation` gets NULL about ourselves, and about one that is unknown or
  * was forgotten. Waits for the node's own turn, which takes no network. Fails with Argument,
@@ -1486,6 +1804,125 @@ bool peerage_responder_is_awaited(const struct peerage_responder *responder);
  * Frees a responder and its request; without an answer the request fails. NULL is fine.
  */
 void peerage_responder_free(struct peerage_responder *responder);
+
+/**
+ * Opens a stream to a live member, and waits until that has taken it. The deadline is for the
+ * opening, the making of a link included: milliseconds, 1 to 3,600,000; `PEERAGE_DEFAULT` takes
+ * `request_timeout`. Fails with UnknownMember, UnknownTopic, Timeout, Unreachable, LinkLost,
+ * PoolFull, Busy, Cancelled, Closed, Argument.
+ */
+peerage_status peerage_cluster_open_stream(const struct peerage_cluster *cluster,
+                                           struct peerage_str target,
+                                           struct peerage_str topic,
+                                           uint64_t deadline_ms,
+                                           const struct peerage_cancel *cancel,
+                                           struct peerage_stream **stream,
+                                           struct peerage_error **error);
+
+/**
+ * Who is at the other end. It belongs to the stream; nothing for NULL. Never waits; any thread.
+ */
+struct peerage_str peerage_stream_peer(const struct peerage_stream *stream);
+
+/**
+ * What it is about. It belongs to the stream; nothing for NULL. Never waits; any thread.
+ */
+struct peerage_str peerage_stream_topic(const struct peerage_stream *stream);
+
+/**
+ * How many bytes were sent in all, by writes that failed as well; 0 for NULL. Never waits; any
+ * thread.
+ */
+uint64_t peerage_stream_sent(const struct peerage_stream *stream);
+
+/**
+ * Sends all these bytes, of which a copy is made. Waits until the last are on their way, which they
+ * are not while the other side does not read; milliseconds, 1 to 3,600,000, or `PEERAGE_FOREVER`:
+ * for as long as the link lives. Fails with Timeout and Cancelled (the stream stays open, and
+ * `peerage_stream_sent` says how far it came), StreamReset, Handler, LinkLost, Argument.
+ */
+peerage_status peerage_stream_write(const struct peerage_stream *stream,
+                                    const void *bytes,
+                                    size_t bytes_len,
+                                    uint64_t deadline_ms,
+                                    const struct peerage_cancel *cancel,
+                                    struct peerage_error **error);
+
+/**
+ * Ends our direction; the other side reads what was sent and then the end. Waits until its node has
+ * all of it, be it read there or not. Deadline and errors are those of a write; what was finished
+ * stays so.
+ */
+peerage_status peerage_stream_finish(const struct peerage_stream *stream,
+                                     uint64_t deadline_ms,
+                                     const struct peerage_cancel *cancel,
+                                     struct peerage_error **error);
+
+/**
+ * The next bytes, none of them empty, to be freed with `peerage_bytes_free`; NULL once the other
+ * side has finished and all was read. Deadline and errors are those of a write; a call that fails
+ * has lost nothing, but for StreamReset, Handler and LinkLost.
+ */
+peerage_status peerage_stream_read(const struct peerage_stream *stream,
+                                   uint64_t deadline_ms,
+                                   const struct peerage_cancel *cancel,
+                                   struct peerage_bytes **bytes,
+                                   struct peerage_error **error);
+
+/**
+ * Gives our direction up: the other side gets StreamReset with this code, 0 to 2,147,483,647, and
+ * what it has not read is lost. A write under way on another thread fails with Cancelled. Never
+ * waits; any thread. Fails with Argument.
+ */
+peerage_status peerage_stream_reset(const struct peerage_stream *stream,
+                                    uint32_t code,
+                                    struct peerage_error **error);
+
+/**
+ * Tells the other side to stop sending: its writing fails with StreamReset and this code, 0 to
+ * 2,147,483,647. What was not read is lost. A read under way on another thread fails with
+ * Cancelled. Never waits; any thread. Fails with Argument.
+ */
+peerage_status peerage_stream_stop(const struct peerage_stream *stream,
+                                   uint32_t code,
+                                   struct peerage_error **error);
+
+/**
+ * For a handler: says that it failed. Its opener gets Handler with this message, of which nothing
+ * at all stands for an empty one. The stream is closed, and still to be freed. Never waits; any
+ * thread. Fails with Argument, also where we opened the stream, or said so before.
+ */
+peerage_status peerage_stream_fail(const struct peerage_stream *stream,
+                                   struct peerage_str message,
+                                   struct peerage_error **error);
+
+/**
+ * Frees a stream; what is unfinished is given up, at once unless a call is under way on another
+ * thread. NULL is fine.
+ */
+void peerage_stream_free(struct peerage_stream *stream);
+
+/**
+ * Handles the streams that other nodes open for a topic (1 to 256 bytes) by the callback. A topic
+ * has one handler for streams, and another one for requests; a second one is refused.
+ * `destructor` may be NULL; when this call fails it is not called. Never waits; any thread. Fails
+ * with Argument, Busy (4096 topics), Closed.
+ */
+peerage_status peerage_cluster_handle_streams(const struct peerage_cluster *cluster,
+                                              struct peerage_str topic,
+                                              peerage_stream_handler handler,
+                                              void *user_data,
+                                              peerage_destructor destructor,
+                                              struct peerage_error **error);
+
+/**
+ * Stops handling the streams of a topic; those that are open go on. `was_handled` says whether
+ * there was a handler; it may be NULL. Never waits; any thread. Fails with Argument.
+ */
+peerage_status peerage_cluster_unhandle_streams(const struct peerage_cluster *cluster,
+                                                struct peerage_str topic,
+                                                bool *was_handled,
+                                                struct peerage_error **error);
 
 /**
  * Subscribes to everything that happens from now on. Do it before asking for the members, so

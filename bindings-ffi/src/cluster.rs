@@ -18,7 +18,7 @@ use crate::{
         record::{self, peerage_leave_report, peerage_stats},
     },
     responsive::Questions,
-    text::{peerage_str, peerage_tags},
+    text::{peerage_str, peerage_strs, peerage_tags},
 };
 
 /// A handle to a running node. Every function may be called on it from any number of threads at
@@ -171,6 +171,44 @@ pub unsafe extern "C" fn peerage_cluster_remove_tag(
                 removed.write(was);
             }
             Ok(())
+        })
+    }
+}
+
+/// Changes the secrets while the node runs: from now on it proves itself by the first, and believes
+/// whoever holds any of them (1 to 8). Links made with another first secret are made anew at once,
+/// without anything being lost; a peer that holds none of these loses its link within 5 s. So a
+/// secret is replaced without an interruption in three steps, each on all nodes before the next:
+/// old and new, new and old, new. Takes no network; any thread. Fails with Argument, Closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peerage_cluster_set_secrets(
+    cluster: *const peerage_cluster,
+    secrets: peerage_strs,
+    error: *mut *mut peerage_error,
+) -> peerage_status {
+    // SAFETY: the header demands a living handle or NULL, and texts that are there.
+    unsafe {
+        call(error, || {
+            let cluster = &argument(cluster, "cluster")?.cluster;
+            cluster.set_secrets(&Face::C.secrets("secrets", secrets.value())?)
+        })
+    }
+}
+
+/// Reads the PEM files again, which the node does by itself within two seconds after they were
+/// changed; waits for it. Where they cannot be used those before stay in use. Fails with Config,
+/// Argument (a node that was not started with PEM files), Closed, Cancelled.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peerage_cluster_reload_certificates(
+    cluster: *const peerage_cluster,
+    cancel: *const peerage_cancel,
+    error: *mut *mut peerage_error,
+) -> peerage_status {
+    // SAFETY: the header demands living handles or NULL.
+    unsafe {
+        call(error, || {
+            let cluster = argument(cluster, "cluster")?.cluster.clone();
+            wait(cancel_of(cancel), async move { cluster.reload_certificates().await })
         })
     }
 }

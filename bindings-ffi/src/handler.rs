@@ -80,12 +80,14 @@ impl Incoming {
 }
 
 /// What a handler was registered with; the last holder ends it.
-struct Registration {
-    callback: unsafe extern "C" fn(*mut c_void, *const peerage_request, *mut peerage_responder),
+pub(crate) struct Registration<C> {
+    pub(crate) callback: C,
     user_data: UserData,
     /// Taken away when the registration fails: the caller keeps its data then.
     destructor: Mutex<peerage_destructor>,
 }
+
+type Callback = unsafe extern "C" fn(*mut c_void, *const peerage_request, *mut peerage_responder);
 
 #[derive(Clone, Copy)]
 struct UserData(*mut c_void);
@@ -96,7 +98,27 @@ unsafe impl Send for UserData {}
 // SAFETY: as above.
 unsafe impl Sync for UserData {}
 
-impl Drop for Registration {
+impl<C> Registration<C> {
+    pub(crate) fn new(
+        callback: C,
+        user_data: *mut c_void,
+        destructor: peerage_destructor,
+    ) -> Arc<Self> {
+        let destructor = Mutex::new(destructor);
+        Arc::new(Self { callback, user_data: UserData(user_data), destructor })
+    }
+
+    pub(crate) fn user_data(&self) -> *mut c_void {
+        self.user_data.0
+    }
+
+    /// The caller keeps its data.
+    pub(crate) fn forget(&self) {
+        self.destructor.lock().take();
+    }
+}
+
+impl<C> Drop for Registration<C> {
     fn drop(&mut self) {
         let Some(destructor) = self.destructor.get_mut().take() else { return };
         let user_data = self.user_data;
@@ -109,7 +131,10 @@ impl Drop for Registration {
 }
 
 /// Has the callback run, and waits for the answer wherever it comes from.
-async fn answer(registration: Arc<Registration>, request: Request) -> Result<Bytes, String> {
+async fn answer(
+    registration: Arc<Registration<Callback>>,
+    request: Request,
+) -> Result<Bytes, String> {
     let (answer, wait) = oneshot::channel();
     // Taken back when the caller goes before a thread was free.
     let _waiting = threads::run_unless_dropped(move || {
@@ -118,7 +143,7 @@ async fn answer(registration: Arc<Registration>, request: Request) -> Result<Byt
             answer: Mutex::new(Some(answer)),
             _incoming: incoming.clone(),
         });
-        let (callback, user_data) = (registration.callback, registration.user_data.0);
+        let (callback, user_data) = (registration.callback, registration.user_data());
         // SAFETY: the header demands a function that takes these; the request lives as long as
         // `incoming` here and in the responder, which now belongs to the callback.
         unsafe { callback(user_data, &incoming.view, Box::into_raw(responder)) };
@@ -144,15 +169,11 @@ pub unsafe extern "C" fn peerage_cluster_handle(
             let cluster = &argument(cluster, "cluster")?.cluster;
             let topic = Face::C.text("topic", topic.value())?;
             let callback = handler.ok_or_else(|| null("handler"))?;
-            let registration = Arc::new(Registration {
-                callback,
-                user_data: UserData(user_data),
-                destructor: Mutex::new(destructor),
-            });
+            let registration = Registration::new(callback, user_data, destructor);
             let shared = registration.clone();
             let handled = cluster.handle(&topic, move |request| answer(shared.clone(), request));
             if handled.is_err() {
-                registration.destructor.lock().take();
+                registration.forget();
             }
             handled
         })

@@ -189,6 +189,8 @@ static void null_is_refused_everywhere(void)
     NULL_IS("cluster", peerage_cluster_start(&config, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_join(NULL, 1, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_set_tags(NULL, tags, NULL, ERR));
+    NULL_IS("cluster", peerage_cluster_set_secrets(NULL, (peerage_strs){NULL, 0}, ERR));
+    NULL_IS("cluster", peerage_cluster_reload_certificates(NULL, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_update_tag(NULL, text, text, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_remove_tag(NULL, text, NULL, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_explain(NULL, text, NULL, &explanation, ERR));
@@ -198,6 +200,9 @@ static void null_is_refused_everywhere(void)
     NULL_IS("cluster", peerage_cluster_loop_answer(NULL, 1, ERR));
     NULL_IS("cluster", peerage_cluster_stats(NULL, &stats, ERR));
     NULL_IS("stats", peerage_cluster_stats(cluster, NULL, ERR));
+    peerage_links *links;
+    NULL_IS("cluster", peerage_cluster_links(NULL, &links, ERR));
+    NULL_IS("links", peerage_cluster_links(cluster, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_leave(NULL, NULL, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_shutdown_now(NULL, NULL, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_closed(NULL, ERR));
@@ -238,6 +243,7 @@ static void null_is_refused_everywhere(void)
     CHECK(peerage_cluster_members(NULL, NULL, NULL) == PEERAGE_ERROR_ARGUMENT);
     CHECK(peerage_cluster_addr(NULL).data == NULL && peerage_cluster_bound_addr(NULL).len == 0);
     CHECK(peerage_members_count(NULL) == 0 && peerage_members_at(NULL, 0) == NULL);
+    CHECK(peerage_links_count(NULL) == 0 && peerage_links_at(NULL, 0) == NULL);
     CHECK(peerage_batch_count(NULL) == 0 && peerage_batch_at(NULL, 0) == NULL);
     CHECK(peerage_bytes_view(NULL).len == 0 && peerage_bytes_text(NULL).len == 0);
     CHECK(peerage_error_status(NULL) == PEERAGE_OK && peerage_error_message(NULL).len == 0);
@@ -246,6 +252,7 @@ static void null_is_refused_everywhere(void)
     CHECK(!peerage_responder_is_awaited(NULL));
     peerage_cluster_free(NULL);
     peerage_members_free(NULL);
+    peerage_links_free(NULL);
     peerage_events_free(NULL);
     peerage_batch_free(NULL);
     peerage_bytes_free(NULL);

@@ -96,6 +96,9 @@ static void after_the_end_every_call_says_so(void)
     FAILS(CLOSED, peerage_cluster_send(nodes.b, a, a, NULL, 0, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_join(nodes.b, PEERAGE_DEFAULT, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_set_tags(nodes.b, (peerage_tags){NULL, 0}, NULL, ERR));
+    peerage_str secret = peerage_text("sixteen letters.");
+    FAILS(CLOSED, peerage_cluster_set_secrets(nodes.b, (peerage_strs){&secret, 1}, ERR));
+    FAILS(CLOSED, peerage_cluster_reload_certificates(nodes.b, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_update_tag(nodes.b, a, a, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_remove_tag(nodes.b, a, NULL, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_explain(nodes.b, a, NULL, &explanation, ERR));

@@ -2,6 +2,7 @@
 #define _XOPEN_SOURCE 700
 #include "evidence.h"
 #include "scene.h"
+#include "stream_steps.h"
 
 #include <dirent.h>
 #include <ftw.h>
@@ -190,6 +191,44 @@ static bool stats_are(const json *with)
         if (*(uint64_t *)((char *)&stats + STATS_FIELDS[at].offset) != wanted->number) return false;
     }
     return true;
+}
+
+static bool link_has(const peerage_link_stats *link, const json *wanted)
+{
+    const uint64_t nothing = UINT64_MAX;
+    if (link->rtt == 0 || link->heard == nothing || link->idle == nothing) return false;
+    if (link->packets_sent == 0 || link->packets_received == 0) return false;
+    for (; wanted != NULL; wanted = wanted->next) {
+        size_t at = 0, count = sizeof LINK_STATS_FIELDS / sizeof *LINK_STATS_FIELDS;
+        while (at < count && strcmp(LINK_STATS_FIELDS[at].name, wanted->key) != 0) at++;
+        if (at == count) wrong("an unknown field of a link");
+        const char *place = (const char *)link + LINK_STATS_FIELDS[at].offset;
+        if (wanted->kind == JSON_TEXT) {
+            if (!same_text(*(const peerage_str *)place, text_of(wanted))) return false;
+        } else if (*(const uint64_t *)place != wanted->number) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool link_is(const json *with)
+{
+    const json *expect = need(with, "expect");
+    const peerage_link_stats *found = NULL;
+    size_t count = 0;
+    peerage_links *links;
+    OK(peerage_cluster_links(node(with), &links, ERR));
+    for (size_t at = 0; at < peerage_links_count(links); at++) {
+        const peerage_link_stats *link = peerage_links_at(links, at);
+        if (!same_text(link->id, text(with, "id"))) continue;
+        found = link;
+        count++;
+    }
+    bool none = expect->kind == JSON_NULL;
+    bool holds = none ? count == 0 : count == 1 && link_has(found, expect->first);
+    peerage_links_free(links);
+    return holds;
 }
 
 static bool closed_is(const json *with)
@@ -389,6 +428,15 @@ static peerage_status remove_tag(const json *with)
     return status;
 }
 
+static peerage_status set_secrets(const json *with)
+{
+    const json *given = need(with, "secrets");
+    size_t count = json_count(given), n = 0;
+    peerage_str *texts = json_room((count + 1) * sizeof *texts);
+    for (const json *item = given->first; item != NULL; item = item->next) texts[n++] = meant(item);
+    return peerage_cluster_set_secrets(node(with), (peerage_strs){texts, count}, ERR);
+}
+
 static void is_ended(const json *with)
 {
     for (peerage_batch *batch; (batch = next(with)) != NULL;) peerage_batch_free(batch);
@@ -431,7 +479,7 @@ static peerage_status play(const char *verb, const json *with)
         bool (*holds)(const json *);
     } looks[] = {
         {"members", members_are}, {"get", member_is}, {"members_with", members_with_are},
-        {"stats", stats_are}, {"kept", kept_is}, {"closed", closed_is},
+        {"stats", stats_are}, {"link", link_is}, {"kept", kept_is}, {"closed", closed_is},
     };
     static const struct {
         const char *verb;
@@ -439,7 +487,13 @@ static peerage_status play(const char *verb, const json *with)
     } calls[] = {
         {"start", start_node}, {"handle", add_handler}, {"request", request},
         {"cancelled_request", cancelled_request}, {"leave", leave}, {"explain", explain},
-        {"remove_tag", remove_tag},
+        {"remove_tag", remove_tag}, {"set_secrets", set_secrets},
+        {"handle_streams", handle_streams},
+        {"unhandle_streams", unhandle_streams}, {"open_stream", open_stream},
+        {"write", stream_write}, {"write_until_it_fails", stream_write_until_it_fails},
+        {"sent", stream_sent}, {"finish", stream_finish}, {"read", stream_read},
+        {"read_end", stream_read_end}, {"reset", stream_reset}, {"stop", stream_stop},
+        {"close_stream", close_stream},
     };
     static const struct {
         const char *verb;
@@ -461,6 +515,8 @@ static peerage_status play(const char *verb, const json *with)
     if (strcmp(verb, "update_tag") == 0)
         return peerage_cluster_update_tag(node(with), text(with, "key"), text(with, "value"), NULL,
             ERR);
+    if (strcmp(verb, "reload_certificates") == 0)
+        return peerage_cluster_reload_certificates(node(with), NULL, ERR);
     if (strcmp(verb, "shutdown") == 0)
         return peerage_cluster_shutdown_now(node(with), NULL, NULL, ERR);
     if (strcmp(verb, "send") == 0) {

@@ -10,15 +10,16 @@ use napi_derive::napi;
 use parking_lot::Mutex;
 use peerage::{
     Cluster,
-    boundary::{self, Call, Face, Gate, Value},
+    boundary::{self, Call, Face, Gate, SharedStream, Value},
 };
 
 use crate::{
     cluster::NativeCluster,
     failure::{Fault, attempt, to_json},
     generated,
-    inbox::{Inbox, Item, Outcome},
+    inbox::{Asked, Inbox, Item, Outcome},
     read,
+    stream::NativeStream,
     writer::{Batch, Writer},
 };
 
@@ -34,6 +35,15 @@ pub struct Bridge {
     calls: Arc<Mutex<HashMap<i64, Call>>>,
     /// Clusters that have started and that JavaScript has not fetched yet.
     started: Mutex<HashMap<i64, (Cluster, Gate)>>,
+    /// Likewise streams: that this call has opened, or that this request brought.
+    streams: Mutex<HashMap<(Origin, i64), SharedStream>>,
+}
+
+/// Whose number it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Origin {
+    Call,
+    Request,
 }
 
 #[napi]
@@ -47,7 +57,12 @@ impl Bridge {
             .weak::<true>()
             .max_queue_size::<1>()
             .build()?;
-        Ok(Self { inbox: Inbox::new(wake), calls: Arc::default(), started: Mutex::default() })
+        Ok(Self {
+            inbox: Inbox::new(wake),
+            calls: Arc::default(),
+            started: Mutex::default(),
+            streams: Mutex::default(),
+        })
     }
 
     /// From here on the event loop goes on as long as this environment lives.
@@ -80,8 +95,14 @@ impl Bridge {
     pub fn drain<'env>(&self, env: &'env Env) -> napi::Result<Batch<'env>> {
         let mut items = self.inbox.take(ITEMS_MAX);
         for item in &mut items {
+            if let Item::Request { id, request: Asked::Stream(stream), .. } = item {
+                self.streams.lock().insert((Origin::Request, *id), stream.clone());
+            }
             let Item::Done { call, outcome } = item else { continue };
             self.calls.lock().remove(call);
+            if let Outcome::Opened(stream) = outcome {
+                self.streams.lock().insert((Origin::Call, *call), stream.clone());
+            }
             if matches!(outcome, Outcome::Started(..))
                 && let Outcome::Started(cluster, gate) = mem::replace(outcome, Outcome::Nothing)
             {
@@ -134,6 +155,18 @@ impl Bridge {
             |_| {},
         );
         Some(NativeCluster { cluster, gate: Some(gate) })
+    }
+
+    /// The stream that a call has opened, once.
+    #[napi]
+    pub fn opened(&self, call: i64) -> Option<NativeStream> {
+        self.streams.lock().remove(&(Origin::Call, call)).map(NativeStream::new)
+    }
+
+    /// The stream that a request brought, once.
+    #[napi]
+    pub fn brought(&self, request: i64) -> Option<NativeStream> {
+        self.streams.lock().remove(&(Origin::Request, request)).map(NativeStream::new)
     }
 
     /// Ends a call where it stands, on the other node too. It has no outcome then.
@@ -231,12 +264,17 @@ fn write<'a>(out: &mut Writer<'a>, item: &'a Item) {
                 head(out, 7, *call);
                 out.flag(*value);
             }
+            Outcome::Opened(_) => head(out, 10, *call),
             Outcome::Explained(found) => {
                 head(out, 8, *call);
                 out.list(found.as_slice(), generated::write_explanation);
             }
         },
-        Item::Request { id, handler, request } => {
+        Item::Request { id, handler, request: Asked::Stream(_) } => {
+            head(out, 11, *id);
+            out.count(*handler as f64);
+        }
+        Item::Request { id, handler, request: Asked::Request(request) } => {
             head(out, 4, *id);
             out.count(*handler as f64);
             out.text(request.from.as_str());

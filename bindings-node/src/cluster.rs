@@ -124,6 +124,23 @@ impl NativeCluster {
         bridge.attempt(call, begin, Outcome::Flag)
     }
 
+    /// Changes the secrets.
+    #[napi]
+    pub fn set_secrets(&self, secrets: Unknown) -> napi::Result<()> {
+        attempt(|| {
+            let secrets = Face::NODE.secrets("secrets", read::value(secrets)?)?;
+            Ok(self.cluster.set_secrets(&secrets)?)
+        })
+    }
+
+    /// Reads the PEM files again.
+    #[napi]
+    pub fn reload_certificates(&self, bridge: &Bridge, call: i64) {
+        let cluster = self.cluster.clone();
+        let reload = async move { cluster.reload_certificates().await };
+        bridge.run(call, reload, |()| Outcome::Nothing);
+    }
+
     /// What is known about one member, and how it came to be known.
     #[napi]
     pub fn explain(&self, bridge: &Bridge, call: i64, id: Unknown) -> napi::Result<()> {

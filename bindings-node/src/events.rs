@@ -55,6 +55,12 @@ impl Subscription {
         self.drained.notify_one();
     }
 
+    /// The node has ended: what is asked for comes at once.
+    #[napi]
+    pub fn closed(&self) -> bool {
+        self.events.as_ref().is_none_or(|events| events.closed())
+    }
+
     /// Ends the subscription.
     #[napi]
     pub fn close(&mut self) {

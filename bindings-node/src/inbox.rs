@@ -3,7 +3,8 @@
 //! takes everything out in batches.
 //!
 //! Everything in it is bounded by something else: outcomes by the calls that JavaScript has under
-//! way, requests by the core's `requests_max` (one whose caller has gone is taken out again),
+//! way, requests and streams by the core's `requests_max` and `streams_max` (one whose caller has gone
+//! is taken out again),
 //! the rest by the number of subscriptions and nodes: the core asks a node's loop the next question
 //! when the last was answered.
 
@@ -22,7 +23,10 @@ use napi::{
     threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode},
 };
 use parking_lot::Mutex;
-use peerage::{Cluster, Explanation, LeaveReport, Request, boundary::Gate};
+use peerage::{
+    Cluster, Explanation, LeaveReport, Request,
+    boundary::{Gate, SharedStream},
+};
 use tokio::sync::oneshot;
 
 /// Never keeps the process alive by itself, never holds more than one call.
@@ -37,6 +41,7 @@ pub(crate) enum Outcome {
     Explained(Option<Explanation>),
     Left(Arc<LeaveReport>),
     Started(Cluster, Gate),
+    Opened(SharedStream),
     /// The error as JSON.
     Failed(String),
 }
@@ -50,7 +55,7 @@ pub(crate) enum Item {
     Request {
         id: i64,
         handler: i64,
-        request: Request,
+        request: Asked,
     },
     Ready {
         subscription: i64,
@@ -63,6 +68,12 @@ pub(crate) enum Item {
         cluster: i64,
         question: u64,
     },
+}
+
+/// What a handler is to deal with.
+pub(crate) enum Asked {
+    Request(Request),
+    Stream(SharedStream),
 }
 
 /// What a handler said.
@@ -84,7 +95,7 @@ struct State {
     /// Requests that are with JavaScript or on their way to it.
     answers: BTreeMap<i64, oneshot::Sender<Answer>>,
     /// Those that JavaScript has not taken yet, in their order.
-    requests: BTreeMap<i64, (i64, Request)>,
+    requests: BTreeMap<i64, (i64, Asked)>,
 }
 
 impl Inbox {
@@ -109,6 +120,19 @@ impl Inbox {
 
     /// Hands a request to a JavaScript handler and waits for its answer.
     pub(crate) async fn handle(self: Arc<Self>, handler: i64, request: Request) -> Answer {
+        self.ask(handler, Asked::Request(request)).await
+    }
+
+    /// Hands a stream to a JavaScript handler and waits until that is done with it.
+    pub(crate) async fn handle_stream(
+        self: Arc<Self>,
+        handler: i64,
+        stream: SharedStream,
+    ) -> Result<(), String> {
+        self.ask(handler, Asked::Stream(stream)).await.map(drop)
+    }
+
+    async fn ask(&self, handler: i64, request: Asked) -> Answer {
         const GONE: &str = "the handler's JavaScript environment has ended";
         let (answer, wait) = oneshot::channel();
         let id = {
@@ -123,7 +147,7 @@ impl Inbox {
             id
         };
         self.wake();
-        let _ticket = Ticket { inbox: &self, id };
+        let _ticket = Ticket { inbox: self, id };
         wait.await.unwrap_or_else(|_| Err(GONE.into()))
     }
 

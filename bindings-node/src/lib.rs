@@ -16,6 +16,7 @@ mod failure;
 mod generated;
 mod inbox;
 mod read;
+mod stream;
 mod writer;
 
 use napi_derive::napi;

@@ -49,6 +49,7 @@ class Scene {
   nodes = new Map();
   subscriptions = new Map();
   keeps = new Map();
+  streams = new Map();
   folder = mkdtempSync(join(tmpdir(), 'peerage-'));
   secrets = { '@secret': generateSecret(), '@other-secret': generateSecret() };
 
@@ -101,6 +102,14 @@ class Scene {
 
   set_tags({ node, tags }) {
     return this.nodes.get(node).setTags(tags);
+  }
+
+  set_secrets({ node, secrets }) {
+    this.nodes.get(node).setSecrets(this.value(secrets));
+  }
+
+  reload_certificates({ node }) {
+    return this.nodes.get(node).reloadCertificates();
   }
 
   update_tag({ node, key, value }) {
@@ -172,6 +181,76 @@ class Scene {
     assert.equal(await end, signal.reason);
   }
 
+  handle_streams({ node, topic, does }) {
+    const handlers = {
+      echo: async (stream) => {
+        for await (const chunk of stream) await stream.write(chunk);
+        await stream.finish();
+      },
+      fail: async () => {
+        throw new Error('told to fail');
+      },
+      give_up: (stream) => {
+        stream.reset(7);
+        stream.stop(8);
+      },
+      leave_unfinished: () => {},
+      ignore: () => new Promise(() => {}),
+    };
+    this.nodes.get(node).handleStreams(topic, handlers[does]);
+  }
+
+  unhandle_streams({ node, topic, expect }) {
+    assert.equal(this.nodes.get(node).unhandleStreams(topic), expect);
+  }
+
+  async open_stream({ node, target, topic, as, deadline }) {
+    const options = { deadline: duration(deadline) };
+    this.streams.set(as, await this.nodes.get(node).openStream(target, topic, options));
+  }
+
+  write({ stream, payload, deadline }) {
+    const options = { deadline: duration(deadline) };
+    return this.streams.get(stream).write(bytes(payload), options);
+  }
+
+  async write_until_it_fails({ stream }) {
+    for (;;) await this.streams.get(stream).write(Buffer.alloc(1000));
+  }
+
+  sent({ stream, expect }) {
+    assert.equal(this.streams.get(stream).sent, expect);
+  }
+
+  finish({ stream }) {
+    return this.streams.get(stream).finish();
+  }
+
+  async read({ stream, deadline, expect }) {
+    const [expected, chunks] = [bytes(expect), []];
+    for (let left = expected.length; left > 0; left -= chunks.at(-1).length) {
+      chunks.push(await this.streams.get(stream).read({ deadline: duration(deadline) }));
+      assert.notEqual(chunks.at(-1), null, 'the end comes early');
+    }
+    assert.ok(Buffer.concat(chunks).equals(expected), 'others were read');
+  }
+
+  async read_end({ stream }) {
+    assert.equal(await this.streams.get(stream).read(), null);
+  }
+
+  reset({ stream, code }) {
+    this.streams.get(stream).reset(code);
+  }
+
+  stop({ stream, code }) {
+    this.streams.get(stream).stop(code);
+  }
+
+  close_stream({ stream }) {
+    this.streams.get(stream).close();
+  }
+
   send({ node, target, topic, payload }) {
     return this.nodes.get(node).send(target, topic, bytes(payload));
   }
@@ -227,6 +306,26 @@ class Scene {
     return this.see(expect, () => {
       const stats = this.nodes.get(node).stats();
       return Object.fromEntries(Object.keys(expect).map((name) => [name, stats[camel(name)]]));
+    });
+  }
+
+  link({ node, id, expect }) {
+    return this.see(expect, () => {
+      const links = this.nodes
+        .get(node)
+        .stats()
+        .links.filter((link) => link.id === id);
+      if (links.length !== 1) return links.length === 0 ? null : links;
+      const [link] = links;
+      const { rtt, heard, idle, packetsSent, packetsReceived } = link;
+      const sound =
+        (rtt === null || rtt > 0) &&
+        heard >= 0 &&
+        idle >= 0 &&
+        packetsSent > 0 &&
+        packetsReceived > 0;
+      if (!sound || expect === null) return link;
+      return Object.fromEntries(Object.keys(expect).map((name) => [name, link[camel(name)]]));
     });
   }
 

@@ -86,6 +86,12 @@ test('a JavaScript loop blocked for 10 s costs no heartbeat', { timeout: 90_000 
   ]);
 });
 
+test('whoever waits for the end of what a node tells hears it, though nothing else is left', async (t) => {
+  const end = await run(t, 'ends.mjs', { args: ['60'] });
+  assert.equal(end.code, 0, JSON.stringify(end));
+  assert.equal(end.out, '60\n');
+});
+
 for (const where of ['process', 'worker']) {
   test(`a blocked JavaScript loop is unresponsive, never suspect: ${where}`, async (t) => {
     const secret = generateSecret();

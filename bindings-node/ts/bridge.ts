@@ -6,6 +6,7 @@
 import { attempt, fromJson, translated } from './error.js';
 import { explanation, leaveReport } from './generated/readers.js';
 import { native } from './native.js';
+import type { NativeStream } from './native.js';
 import { Reader } from './reader.js';
 
 /** An inbound request or message. */
@@ -26,9 +27,14 @@ type Answered = Payload | undefined | null | void;
 /** Answers a request, now or later. Throwing or rejecting reaches the caller as `Handler`. */
 export type Handler = (request: Request) => Answered | PromiseLike<Answered>;
 
+/** What takes something from the native half and is done with it, now or later. */
+type Taker<T> = (given: T) => unknown;
+
 /** Whoever is told once when something is there. */
 export interface Waiter {
   ready(): void;
+  /** The node has ended, so it is told any moment, for the last time. */
+  isLast(): boolean;
 }
 
 /** Whoever is told about a node. */
@@ -55,6 +61,8 @@ const ENDED = 6;
 const FLAG = 7;
 const EXPLAINED = 8;
 const QUESTION = 9;
+const OPENED = 10;
+const STREAM = 11;
 
 export const bridge = new native.Bridge(drain);
 
@@ -62,8 +70,12 @@ const calls = new Map<number, Pending>();
 /** Signals that may end calls. */
 const signals = new WeakMap<AbortSignal, { calls: Set<number>; abort: () => void }>();
 const handlers = new Map<number, { handler: Handler; owner: unknown }>();
+/** The same for streams. */
+const takers = new Map<number, { handler: Taker<NativeStream>; owner: unknown }>();
 /** Subscriptions that wait for events; nobody else may hold them. */
 const waiting = new Map<number, Waiter>();
+/** Those of them that are told any moment that there is no more: the process lives so long. */
+const ending = new Set<number>();
 /** Whom to tell about a running node, by its number. */
 const watchers = new Map<number, Watcher>();
 /** Running nodes that keep the process alive, and themselves from being collected. */
@@ -75,9 +87,9 @@ export function newNumber(): number {
   return nextNumber++;
 }
 
-/** Keeps the process alive while a node runs or a call is under way. */
+/** Keeps the process alive while a node runs, a call is under way or an end is to be heard. */
 function checkAlive(): void {
-  const alive = running.size > 0 || calls.size > 0;
+  const alive = running.size > 0 || calls.size > 0 || ending.size > 0;
   if (alive === isAlive) return;
   isAlive = alive;
   if (alive) bridge.ref();
@@ -158,16 +170,38 @@ export function addHandler(
   return id;
 }
 
+/** As `addHandler`, for streams. */
+export function addTaker(
+  handler: Taker<NativeStream>,
+  owner: object,
+  register: (id: number) => void,
+): number {
+  const id = newNumber();
+  attempt(() => register(id));
+  takers.set(id, { handler, owner });
+  return id;
+}
+
 export function removeHandler(id: number): void {
   handlers.delete(id);
+  takers.delete(id);
 }
 
 export function wait(id: number, waiter: Waiter): void {
   waiting.set(id, waiter);
+  checkEnding(id, waiter);
 }
 
 export function stopWaiting(id: number): void {
   waiting.delete(id);
+  ending.delete(id);
+  checkAlive();
+}
+
+function checkEnding(id: number, waiter: Waiter): void {
+  if (!waiter.isLast()) return;
+  ending.add(id);
+  checkAlive();
 }
 
 export function watch(id: number, watcher: Watcher): void {
@@ -208,10 +242,26 @@ function drain(): void {
           serve(id, handler, request);
         }
         break;
+      case OPENED:
+        {
+          const stream = bridge.opened(id);
+          const pending = settle(id);
+          // Who aborted the call at the last moment gets no stream.
+          if (pending === undefined) stream?.close();
+          else pending.resolve(stream);
+        }
+        break;
+      case STREAM:
+        {
+          const handler = takers.get(reader.count())?.handler;
+          const stream = bridge.brought(id);
+          if (stream !== null) serve(id, handler && takes(handler), stream);
+        }
+        break;
       case READY:
         {
           const waiter = waiting.get(id);
-          waiting.delete(id);
+          stopWaiting(id);
           guarded(() => waiter?.ready());
         }
         break;
@@ -219,6 +269,7 @@ function drain(): void {
         {
           const watcher = watchers.get(id);
           watchers.delete(id);
+          waiting.forEach((waiter, subscription) => checkEnding(subscription, waiter));
           guarded(() => watcher?.ended());
         }
         break;
@@ -257,7 +308,19 @@ export function guarded(call: () => void): void {
   }
 }
 
-function serve(id: number, handler: Handler | undefined, request: Request): void {
+/** What handles a stream has nothing to answer. */
+function takes<T>(handler: Taker<T>): (given: T) => Answered | PromiseLike<Answered> {
+  return (given) => {
+    const done = handler(given);
+    return isPromise(done) ? done.then(() => undefined) : undefined;
+  };
+}
+
+function serve<T>(
+  id: number,
+  handler: ((given: T) => Answered | PromiseLike<Answered>) | undefined,
+  request: T,
+): void {
   if (handler === undefined) {
     bridge.refuse(id, 'the handler was removed');
     return;

@@ -1,6 +1,15 @@
 import { EventEmitter } from 'node:events';
 
-import { addHandler, bridge, call, guarded, keep, removeHandler, watch } from './bridge.js';
+import {
+  addHandler,
+  addTaker,
+  bridge,
+  call,
+  guarded,
+  keep,
+  removeHandler,
+  watch,
+} from './bridge.js';
 import type { Handler, Payload, Watcher } from './bridge.js';
 import { PeerageError, attempt, fromJson } from './error.js';
 import { EventStream, Subscription } from './events.js';
@@ -16,8 +25,10 @@ import type {
   Stats,
   Tags,
 } from './generated/types.js';
-import type { NativeCluster } from './native.js';
+import type { NativeCluster, NativeStream } from './native.js';
 import { Reader } from './reader.js';
+import { Stream } from './stream.js';
+import type { StreamHandler } from './stream.js';
 
 /** As it is when we are loaded: tests of programs put other clocks in its place. */
 const nextTurn = setImmediate;
@@ -59,6 +70,8 @@ export class Cluster {
   readonly #emitter = new EventEmitter();
   /** Handlers by topic, as the bridge numbers them. */
   readonly #handlers = new Map<string, number>();
+  /** The same for streams. */
+  readonly #takers = new Map<string, number>();
   /** Feeds the emitter, while it has listeners. */
   #heard: Subscription | undefined;
   #isEnded = false;
@@ -164,6 +177,29 @@ export class Cluster {
   }
 
   /**
+   * Changes the secrets while the node runs: from now on it proves itself by the first, and
+   * believes whoever holds any of them (1 to 8). Links made with another first secret are made anew
+   * at once, without anything being lost; a peer that holds none of these loses its link within
+   * 5 s. So a secret is replaced without an interruption in three steps, each on all nodes before
+   * the next: `[old, new]`, `[new, old]`, `[new]`.
+   */
+  setSecrets(secrets: readonly string[]): void {
+    attempt(() => {
+      this.#native.setSecrets(secrets);
+    });
+  }
+
+  /**
+   * Reads the PEM files again, which the node does by itself within two seconds after they were
+   * changed. Where they cannot be used this rejects with what is wrong, and those before stay.
+   */
+  reloadCertificates(): Promise<void> {
+    return call((id) => {
+      this.#native.reloadCertificates(bridge, id);
+    });
+  }
+
+  /**
    * What is known about another node and how we came to know it: who observed what, and what
    * happened to it before. Nothing about ourselves, and about one that was forgotten.
    */
@@ -200,11 +236,7 @@ export class Cluster {
    * rejects with, reaches the caller as `Handler`. A topic has one handler.
    */
   handle(topic: string, handler: Handler): void {
-    if (typeof handler !== 'function') {
-      const wrong = { field: 'handler', value: typeof handler, expected: 'must be a function' };
-      const message = `handler = ${wrong.value}: ${wrong.expected}`;
-      throw new PeerageError('Argument', message, { fields: [wrong] });
-    }
+    checkFunction(handler);
     const number = addHandler(handler, this, (id) => this.#native.handle(bridge, topic, id));
     this.#handlers.set(topic, number);
   }
@@ -215,6 +247,39 @@ export class Cluster {
     const number = this.#handlers.get(topic);
     if (number !== undefined) removeHandler(number);
     this.#handlers.delete(topic);
+    return handled;
+  }
+
+  /**
+   * Opens a stream to a live member; resolves when that has taken it. The deadline and the signal
+   * are for the opening.
+   */
+  async openStream(target: string, topic: string, options?: RequestOptions): Promise<Stream> {
+    const native = await call<NativeStream>(
+      (id) => this.#native.openStream(bridge, id, target, topic, options?.deadline),
+      options?.signal,
+    );
+    return new Stream(native);
+  }
+
+  /**
+   * Handles the streams that others open for a topic (1 to 256 bytes). A stream is closed when the
+   * handler's promise is settled. What the handler throws, or rejects with, reaches the opener as
+   * `Handler`. A topic has one handler for streams, and another one for requests.
+   */
+  handleStreams(topic: string, handler: StreamHandler): void {
+    checkFunction(handler);
+    const taken = (native: NativeStream): unknown => handler(new Stream(native));
+    const number = addTaker(taken, this, (id) => this.#native.handleStreams(bridge, topic, id));
+    this.#takers.set(topic, number);
+  }
+
+  /** Stops handling the streams of a topic; those that are open go on. Whether it was handled. */
+  unhandleStreams(topic: string): boolean {
+    const handled = attempt(() => this.#native.unhandleStreams(topic));
+    const number = this.#takers.get(topic);
+    if (number !== undefined) removeHandler(number);
+    this.#takers.delete(topic);
     return handled;
   }
 
@@ -333,5 +398,14 @@ export class Cluster {
     keep(this, false);
     this.#handlers.forEach(removeHandler);
     this.#handlers.clear();
+    this.#takers.forEach(removeHandler);
+    this.#takers.clear();
   }
+}
+
+function checkFunction(handler: unknown): void {
+  if (typeof handler === 'function') return;
+  const wrong = { field: 'handler', value: typeof handler, expected: 'must be a function' };
+  const message = `handler = ${wrong.value}: ${wrong.expected}`;
+  throw new PeerageError('Argument', message, { fields: [wrong] });
 }

@@ -30,6 +30,10 @@ export class Subscription implements Waiter {
     this.#native.wait();
   }
 
+  isLast(): boolean {
+    return this.#native.closed();
+  }
+
   ready(): void {
     const tell = this.#tell;
     this.#tell = undefined;

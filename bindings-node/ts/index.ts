@@ -6,6 +6,8 @@ export type { Handler, Payload, Request } from './bridge.js';
 export { PeerageError } from './error.js';
 export type { ErrorDetails, WrongField } from './error.js';
 export type { EventStream } from './events.js';
+export { Stream } from './stream.js';
+export type { StreamHandler, StreamOptions } from './stream.js';
 export * from './generated/types.js';
 
 /**

@@ -14,6 +14,8 @@ export interface NativeBridge {
   drain(): Batch;
   start(call: number, config: unknown): void;
   started(call: number): NativeCluster | null;
+  opened(call: number): NativeStream | null;
+  brought(request: number): NativeStream | null;
   cancel(call: number): void;
   answer(request: number, answer: unknown): void;
   refuse(request: number, message: string): void;
@@ -34,12 +36,23 @@ export interface NativeCluster {
   setTags(bridge: NativeBridge, call: number, tags: unknown): void;
   updateTag(bridge: NativeBridge, call: number, key: unknown, value: unknown): void;
   removeTag(bridge: NativeBridge, call: number, key: unknown): void;
+  setSecrets(secrets: unknown): void;
+  reloadCertificates(bridge: NativeBridge, call: number): void;
   explain(bridge: NativeBridge, call: number, id: unknown): void;
   answerLoop(question: number): void;
   leave(bridge: NativeBridge, call: number): void;
   shutdownNow(bridge: NativeBridge, call: number): void;
   handle(bridge: NativeBridge, topic: unknown, handler: number): void;
   unhandle(topic: unknown): boolean;
+  openStream(
+    bridge: NativeBridge,
+    call: number,
+    target: unknown,
+    topic: unknown,
+    deadline: unknown,
+  ): void;
+  handleStreams(bridge: NativeBridge, topic: unknown, handler: number): void;
+  unhandleStreams(topic: unknown): boolean;
   events(bridge: NativeBridge, id: number): NativeSubscription;
   local(): Batch;
   members(): Batch;
@@ -51,9 +64,22 @@ export interface NativeCluster {
   closed(): string | null;
 }
 
+export interface NativeStream {
+  peer(): string;
+  topic(): string;
+  sent(): number;
+  write(bridge: NativeBridge, call: number, chunk: unknown, deadline: unknown): void;
+  finish(bridge: NativeBridge, call: number, deadline: unknown): void;
+  read(bridge: NativeBridge, call: number, deadline: unknown): void;
+  reset(code: unknown): void;
+  stop(code: unknown): void;
+  close(): void;
+}
+
 export interface NativeSubscription {
   take(): Batch | null;
   wait(): void;
+  closed(): boolean;
   close(): void;
 }
 

@@ -7,11 +7,11 @@ use std::sync::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use peerage::boundary::Face;
-use pyo3::{prelude::*, sync::PyOnceLock, types::PyBytes};
+use peerage::boundary::{Face, SharedStream};
+use pyo3::{IntoPyObjectExt, prelude::*, sync::PyOnceLock, types::PyBytes};
 use tokio::sync::oneshot;
 
-use crate::{convert, failure::OrRaise, port::Mailbox, process::Local};
+use crate::{convert, failure::OrRaise, port::Mailbox, process::Local, stream::NativeStream};
 
 /// What a handler answers, or why it does not.
 type Answer = Result<Bytes, String>;
@@ -21,9 +21,23 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Brings a request to the loop and waits for the answer.
 pub(crate) async fn ask(mailbox: Arc<Mailbox>, handler: u64, request: peerage::Request) -> Answer {
+    bring(mailbox, handler, Subject::Request(request)).await
+}
+
+/// Brings a stream to the loop and waits until its handler is done with it.
+pub(crate) async fn take(
+    mailbox: Arc<Mailbox>,
+    handler: u64,
+    stream: SharedStream,
+) -> Result<(), String> {
+    bring(mailbox, handler, Subject::Stream(stream)).await.map(drop)
+}
+
+async fn bring(mailbox: Arc<Mailbox>, handler: u64, subject: Subject) -> Answer {
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let (answer, wait) = oneshot::channel();
-    let asked = Asked { id, request, answer: Local::new(Mutex::new(Some(answer))) };
+    let subject = Local::new(subject);
+    let asked = Asked { id, subject, answer: Local::new(Mutex::new(Some(answer))) };
     if !mailbox.asked(handler, asked) {
         return Err("the event loop of the handler is closed".into());
     }
@@ -48,21 +62,33 @@ impl Drop for Waiting {
     }
 }
 
-/// A request that waits for its answer.
+/// What a handler is to deal with.
+enum Subject {
+    Request(peerage::Request),
+    Stream(SharedStream),
+}
+
+/// A request that waits for its answer, or a stream that waits for its end.
 #[pyclass(frozen, module = "peerage._native")]
 pub(crate) struct Asked {
     /// Its number.
     #[pyo3(get)]
     pub(crate) id: u64,
-    request: peerage::Request,
+    subject: Local<Subject>,
     answer: Local<Mutex<Option<oneshot::Sender<Answer>>>>,
 }
 
 #[pymethods]
 impl Asked {
-    /// The request, for the handler.
-    fn request(&self) -> Request {
-        Request { request: self.request.clone(), payload: PyOnceLock::new() }
+    /// The request or the stream, for the handler.
+    fn subject<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.subject.get().or_raise(py)? {
+            Subject::Request(request) => {
+                Request { request: request.clone(), payload: PyOnceLock::new() }
+                    .into_bound_py_any(py)
+            }
+            Subject::Stream(stream) => NativeStream::new(stream.clone()).into_bound_py_any(py),
+        }
     }
 
     /// Answers it. A value that is no payload is an error, and the request goes on waiting.

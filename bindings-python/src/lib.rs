@@ -16,6 +16,7 @@ mod handlers;
 mod node;
 mod port;
 mod process;
+mod stream;
 
 use pyo3::prelude::*;
 
@@ -27,6 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<handlers::Request>()?;
     module.add_class::<node::Node>()?;
     module.add_class::<port::Port>()?;
+    module.add_class::<stream::NativeStream>()?;
     module.add_function(wrap_pyfunction!(node::start, module)?)?;
     module.add_function(wrap_pyfunction!(node::generate_secret, module)?)?;
     module.add_function(wrap_pyfunction!(echo::echo_value, module)?)?;

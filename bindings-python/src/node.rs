@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use peerage::{
     Cluster, Result, Secret,
-    boundary::{self, Face, Gate, Value, guarded},
+    boundary::{self, Face, Gate, SharedStream, Value, guarded},
 };
 use pyo3::{
     prelude::*,
@@ -194,6 +194,18 @@ impl Node {
         )
     }
 
+    fn set_secrets(&self, py: Python<'_>, secrets: &Bound<'_, PyAny>) -> PyResult<()> {
+        let secrets = from_python(secrets)?;
+        self.look(py, |cluster| cluster.set_secrets(&FACE.secrets("secrets", secrets)?))
+    }
+
+    fn reload_certificates(&self, py: Python<'_>, port: &Port, ticket: u64) -> PyResult<Call> {
+        let cluster = self.look(py, |cluster| Ok(cluster.clone()))?;
+        calls::begin(py, port, ticket, async move {
+            cluster.reload_certificates().await.map(|()| Outcome::Nothing)
+        })
+    }
+
     fn explain(
         &self,
         py: Python<'_>,
@@ -300,6 +312,51 @@ impl Node {
     fn unhandle(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
         let topic = from_python(topic)?;
         self.look(py, |cluster| Ok(cluster.unhandle(&FACE.text("topic", topic)?)))
+    }
+
+    fn open_stream(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        ticket: u64,
+        target: &Bound<'_, PyAny>,
+        topic: &Bound<'_, PyAny>,
+        deadline: &Bound<'_, PyAny>,
+    ) -> PyResult<Call> {
+        let (target, topic) = (from_python(target)?, from_python(topic)?);
+        let deadline = from_python(deadline)?;
+        let (cluster, target, topic, deadline) = self.look(py, |cluster| {
+            let (target, topic) = (FACE.text("target", target)?, FACE.text("topic", topic)?);
+            Ok((cluster.clone(), target, topic, FACE.deadline("deadline", deadline)?))
+        })?;
+        calls::begin(py, port, ticket, async move {
+            let stream = cluster.open_stream(&target, &topic, deadline).await?;
+            Ok(Outcome::Stream(SharedStream::new(stream)))
+        })
+    }
+
+    /// Sends streams for a topic to a port, under the handler's number.
+    fn handle_streams(
+        &self,
+        py: Python<'_>,
+        port: &Port,
+        handler: u64,
+        topic: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let topic = from_python(topic)?;
+        let mailbox = port.mailbox().or_raise(py)?;
+        self.look(py, |cluster| {
+            let topic = FACE.text("topic", topic)?;
+            cluster.handle_streams(&topic, move |stream| {
+                let mailbox = mailbox.clone();
+                SharedStream::serve(stream, move |stream| handlers::take(mailbox, handler, stream))
+            })
+        })
+    }
+
+    fn unhandle_streams(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let topic = from_python(topic)?;
+        self.look(py, |cluster| Ok(cluster.unhandle_streams(&FACE.text("topic", topic)?)))
     }
 
     fn leave(&self, py: Python<'_>, port: &Port, ticket: u64) -> PyResult<Call> {

@@ -3,7 +3,7 @@
 //! 1. Whoever leaves a note writes a byte only if nobody has since the loop last looked: one wake
 //!    for any number of notes.
 //! 2. The queue holds at most one note for each call that the loop waits for, one for each
-//!    inbound request under way, whose number the core limits, and one for each node, which asks
+//!    inbound request or stream under way, whose number the core limits, and one for each node, which asks
 //!    the next question when the last was answered. A request that is given up before the loop has
 //!    seen it is taken out again: a blocked loop piles up nothing.
 //! 3. A note that cannot be delivered any more is dropped, and what it holds is released.
@@ -20,7 +20,10 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use peerage::{Cluster, Error, Explanation, LeaveReport, Result, boundary::Gate};
+use peerage::{
+    Cluster, Error, Explanation, LeaveReport, Result,
+    boundary::{Gate, SharedStream},
+};
 use pyo3::{
     IntoPyObjectExt,
     prelude::*,
@@ -34,6 +37,7 @@ use crate::{
     handlers::Asked,
     node::Node,
     process::{self, Local},
+    stream::NativeStream,
 };
 
 #[cfg(unix)]
@@ -49,6 +53,7 @@ pub(crate) enum Outcome {
     Bytes(Bytes),
     Report(Arc<LeaveReport>),
     Explained(Option<Explanation>),
+    Stream(SharedStream),
 }
 
 /// What the loop is to be told.
@@ -204,7 +209,7 @@ impl Port {
     }
 
     /// All notes that wait, each as (kind, key, value): 0 a call's result, 1 its exception,
-    /// 2 a request for a handler, 3 a request that nobody waits for any more, 4 a node's question
+    /// 2 a request or a stream for a handler, 3 a request that nobody waits for any more, 4 a node's question
     /// whether the loop responds.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
@@ -260,6 +265,7 @@ fn converted(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
         Outcome::Explained(found) => {
             found.map(|found| described::Explanation(found.into())).into_bound_py_any(py)
         }
+        Outcome::Stream(stream) => NativeStream::new(stream).into_bound_py_any(py),
         Outcome::Report(report) => described::LeaveReport(report).into_bound_py_any(py),
     }
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import peerage
 import pytest
-from peerage import Cluster, Event, Events, Observation, Request, generate_secret
+from peerage import Cluster, Event, Events, Observation, Request, Stream, generate_secret
 from support import PATIENCE, ROOT, awaited, never
 
 SCENARIOS = sorted((ROOT / "tests/conformance/scenarios").glob("*.json"))
@@ -55,6 +55,7 @@ class Scene:
         self.nodes: dict[str, Cluster] = {}
         self.subscriptions: dict[str, Events] = {}
         self.bags: dict[tuple[str, str], list[bytes]] = {}
+        self.streams: dict[str, Stream] = {}
 
     async def start(self, node: str, config: dict[str, Any] | None = None) -> None:
         fields = {"cluster": "conformance", "node_id": node, "secret": "@secret", **(config or {})}
@@ -82,6 +83,12 @@ class Scene:
 
     async def set_tags(self, node: str, tags: dict[str, str]) -> None:
         await self.nodes[node].set_tags(tags)
+
+    async def set_secrets(self, node: str, secrets: Any) -> None:
+        self.nodes[node].set_secrets(self.value(secrets))
+
+    async def reload_certificates(self, node: str) -> None:
+        await self.nodes[node].reload_certificates()
 
     async def update_tag(self, node: str, key: str, value: str) -> None:
         await self.nodes[node].update_tag(key, value)
@@ -129,6 +136,76 @@ class Scene:
 
     async def unhandle(self, node: str, topic: str, expect: bool) -> None:
         assert self.nodes[node].unhandle(topic) is expect
+
+    async def handle_streams(self, node: str, topic: str, does: str) -> None:
+        async def echo(stream: Stream) -> None:
+            async for chunk in stream:
+                await stream.write(chunk)
+            await stream.finish()
+
+        async def fail(_: Stream) -> None:
+            raise RuntimeError("told to fail")
+
+        async def give_up(stream: Stream) -> None:
+            stream.reset(7)
+            stream.stop(8)
+
+        async def leave_unfinished(_: Stream) -> None:
+            pass
+
+        async def ignore(_: Stream) -> None:
+            await asyncio.Event().wait()
+
+        doings = {
+            "echo": echo,
+            "fail": fail,
+            "give_up": give_up,
+            "leave_unfinished": leave_unfinished,
+            "ignore": ignore,
+        }
+        self.nodes[node].handle_streams(topic, doings[does])
+
+    async def unhandle_streams(self, node: str, topic: str, expect: bool) -> None:
+        assert self.nodes[node].unhandle_streams(topic) is expect
+
+    async def open_stream(
+        self, node: str, target: str, topic: str, deadline: Any = None, **name: str
+    ) -> None:
+        opening = self.nodes[node].open_stream(target, topic, self.value(deadline))
+        self.streams[name["as"]] = await opening
+
+    async def write(self, stream: str, payload: Any, deadline: Any = None) -> None:
+        await self.streams[stream].write(carried(payload), self.value(deadline))
+
+    async def write_until_it_fails(self, stream: str) -> None:
+        while True:
+            await self.streams[stream].write(bytes(1000))
+
+    async def sent(self, stream: str, expect: int) -> None:
+        assert self.streams[stream].sent == expect
+
+    async def finish(self, stream: str) -> None:
+        await self.streams[stream].finish()
+
+    async def read(self, stream: str, expect: Any, deadline: Any = None) -> None:
+        expected, found = carried(expect), b""
+        while len(found) < len(expected):
+            chunk = await self.streams[stream].read(self.value(deadline))
+            assert chunk is not None, "the end comes early"
+            found += chunk
+        assert found == expected
+
+    async def read_end(self, stream: str) -> None:
+        assert await self.streams[stream].read() is None
+
+    async def reset(self, stream: str, code: int) -> None:
+        self.streams[stream].reset(code)
+
+    async def stop(self, stream: str, code: int) -> None:
+        self.streams[stream].stop(code)
+
+    async def close_stream(self, stream: str) -> None:
+        self.streams[stream].close()
 
     async def request(
         self,
@@ -198,6 +275,26 @@ class Scene:
         def look() -> dict[str, int]:
             stats = self.nodes[node].stats()
             return {name: getattr(stats, name) for name in expect}
+
+        await see(expect, look)
+
+    async def link(self, node: str, id: str, expect: dict[str, Any] | None) -> None:
+        def look() -> Any:
+            links = [link for link in self.nodes[node].stats().links if link.id == id]
+            if len(links) != 1:
+                return links or None
+            (link,) = links
+            sound = (
+                (link.rtt is None or link.rtt > 0)
+                and link.heard is not None
+                and link.heard >= 0
+                and link.idle >= 0
+                and link.packets_sent > 0
+                and link.packets_received > 0
+            )
+            if not sound or expect is None:
+                return link
+            return {name: getattr(link, name) for name in expect}
 
         await see(expect, look)
 

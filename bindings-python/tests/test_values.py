@@ -134,6 +134,7 @@ WRONG_TYPES: dict[str, Any] = {
     "addresses": "127.0.0.1:7000",
     "tags": ["a"],
     "secret": b"0123456789abcdef",
+    "secrets": "0123456789abcdef",
     "path": 5,
     "flag": "yes",
     "duration": "1s",
@@ -150,6 +151,7 @@ WRONG_VALUES: dict[str, Any] = {
     "seeds": ["127.0.0.1:0"],
     "tags": {"": "x"},
     "secret": "short",
+    "secrets": ["0123456789abcdef", "short"],
 }
 
 
@@ -180,7 +182,7 @@ async def test_every_field_is_refused_by_its_name(field: Field) -> None:
     elif field.name in WRONG_VALUES:
         wrong.append(WRONG_VALUES[field.name])
     # Two ways to authenticate would be one mistake more.
-    others: dict[str, Any] = {"insecure": None} if field.kind == "secret" else {}
+    others: dict[str, Any] = {"insecure": None} if field.kind in ("secret", "secrets") else {}
     for value in wrong:
         assert field.name in await wrong_fields(**{**others, field.name: value}), value
 

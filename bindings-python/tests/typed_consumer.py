@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import peerage
-from peerage import Cluster, Config, Event, Request
+from peerage import Cluster, Config, Event, Request, Stream
 from typing_extensions import assert_never, assert_type
 
 
@@ -22,8 +22,12 @@ def about(event: Event) -> str:
             return member.id + ", ".join(f"{o.observer}: {o.phi}" for o in seen)
         case peerage.HealthCheckFailed(member, observers):
             return str(assert_type(observers[0].phi, float | None))
-        case peerage.StateSetAside(path, reason):
+        case peerage.StateSetAside(path, reason) | peerage.CertificatesRejected(path, reason):
             return assert_type(path, str) + assert_type(reason, str)
+        case peerage.CertificatesReloaded(path):
+            return assert_type(path, str)
+        case peerage.CertificateExpiring(path, seconds_left):
+            return path + str(assert_type(seconds_left, int))
         case peerage.MemberRecovered(member) | peerage.MemberLeft(member):
             return assert_type(member.tags, dict[str, str])["role"]
         case peerage.MemberFailed(member, _, replaced):
@@ -75,6 +79,22 @@ async def surface(config: Config) -> None:
         return assert_type(request.payload, bytes) or None
 
     cluster.handle("plain", lambda request: request.from_)
+
+    @cluster.handle_streams("typed")
+    async def taken(stream: Stream) -> None:
+        async for chunk in stream:
+            await stream.write(assert_type(chunk, bytes), timedelta(seconds=1))
+        await stream.finish(1)
+
+    assert_type(await cluster.open_stream("x", "y", 1), Stream)
+    async with cluster.open_stream("x", "y") as stream:
+        assert_type(await stream.read(), bytes | None)
+        assert_type(stream.sent, int)
+        stream.reset(7)
+        stream.stop("7")  # type: ignore[arg-type]
+        await stream.write(5)  # type: ignore[arg-type]
+    cluster.handle_streams("x", lambda _: 5)  # type: ignore[type-var]
+
     async for event in cluster.events():
         about(event)
     assert_type(await anext(cluster.events()), Event)

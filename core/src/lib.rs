@@ -1,8 +1,8 @@
 //! Peerage: cluster membership and messaging that a program embeds.
 //!
 //! A program starts a [`Cluster`], joins others through a seed, and from then on knows who is
-//! there, who is not, and why; it sends requests to other members over mutually authenticated
-//! QUIC links. There is no agent beside the program and no broker.
+//! there, who is not, and why; it sends requests to other members, and opens streams to them, over
+//! mutually authenticated QUIC links. There is no agent beside the program and no broker.
 //!
 //! The rooms, and which way they depend on one another (never back):
 //!
@@ -18,13 +18,16 @@
 pub mod boundary;
 mod cluster;
 pub mod config;
+mod deadline;
 pub mod error;
 pub mod event;
 pub mod evidence;
+mod measured;
 pub mod member;
 #[doc(hidden)] // public for the simulator, which is its second driver; no part of the stable API
 pub mod membership;
 mod panics;
+mod seldom;
 mod state;
 #[doc(hidden)] // public for benchmarks and tests against the raw stack; no part of the stable API
 pub mod transport;
@@ -37,4 +40,4 @@ pub use error::{Code, Error, FieldError, Result};
 pub use event::{Event, EventKind};
 pub use evidence::{Direction, Explanation, Happened, Observation};
 pub use member::{Member, NodeId, State, Tags};
-pub use transport::secret::Secret;
+pub use transport::{LinkStats, Path, PoolStats, ReceiveHalf, SendHalf, Stream, secret::Secret};

@@ -6,18 +6,15 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
     net::SocketAddr,
-    pin::Pin,
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
 use peerage::{
-    Cluster, NodeId, Secret, Security, State,
+    Cluster, NodeId, Secret, State,
     member::{Instance, Peer},
-    transport::{Class, Inbound, Options, Refusal, Transport, TransportEvent},
+    transport::{Class, Inbound, Options, Transport, TransportEvent},
     wire::{self, Frame, Message, Record},
 };
 use support::*;
@@ -30,21 +27,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 /// Takes no requests.
 struct Nobody;
 
-impl Inbound for Nobody {
-    fn request(
-        &self,
-        _: Peer,
-        _: String,
-        _: Bytes,
-        _: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>> {
-        Box::pin(async { Err(Refusal::UnknownTopic) })
-    }
-
-    fn message(&self, _: Peer, _: String, _: Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async {})
-    }
-}
+impl Inbound for Nobody {}
 
 /// A member that only listens: it answers probes, so that it stays one, and gossips nothing.
 struct Observer {
@@ -59,19 +42,9 @@ impl Observer {
     /// Joins a cluster of one node.
     async fn join(node: &Cluster, secret: &Secret) -> Self {
         let me = Peer { id: NodeId::new("observer").unwrap(), instance: Instance(7) };
-        let options = Options {
-            cluster: "test".into(),
-            node_id: me.id.clone(),
-            instance: me.instance,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            advertise: None,
-            security: Security::Secret(secret.clone()),
-            links_max: 50,
-            link_idle_timeout: Duration::from_secs(60),
-            connect_timeout: Duration::from_secs(5),
-            payload_max: 1 << 20,
-            requests_max: 1,
-        };
+        let config = Cluster::builder("test", me.id.as_str()).secret(secret.clone());
+        let few = Options::of(config.config(), me.instance).unwrap();
+        let options = Options { payload_max: 1 << 20, requests_max: 1, streams_max: 1, ..few };
         let (transport, mut events) = Transport::bind(options, Arc::new(Nobody)).await.unwrap();
         let addr = node.addr();
         transport.dial(addr, None);

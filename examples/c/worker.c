@@ -1,7 +1,7 @@
 /* A worker: joins the cluster, announces what it can do, and answers requests until it is told to
  * leave (the line `leave`, or the end, on standard input). Told `ask <id>`, it asks that member for
- * work itself. The same program as examples/src/bin/worker.rs: the same arguments, the same
- * reports, one JSON object a line.
+ * work itself, by a request and over a stream. The same program as examples/src/bin/worker.rs: the
+ * same arguments, the same reports, one JSON object a line.
  *
  *     PEERAGE_SECRET=... worker --id w1 --seed 127.0.0.1:7000 --tag role=worker
  */
@@ -212,6 +212,39 @@ static void work(void *data, const peerage_request *request, peerage_responder *
     peerage_responder_free(responder);
 }
 
+/* All that comes up to the end, of which there is room for so many bytes; fewer than 0 on an error. */
+static long read_all(peerage_stream *stream, uint8_t *into, size_t room)
+{
+    size_t len = 0;
+    for (;;) {
+        peerage_bytes *piece = NULL;
+        if (peerage_stream_read(stream, JOIN_MS, NULL, &piece, NULL) != PEERAGE_OK) return -1;
+        if (piece == NULL) return (long)len;
+        peerage_slice bytes = peerage_bytes_view(piece);
+        bool fits = bytes.len <= room - len;
+        if (fits) memcpy(into + len, bytes.data, bytes.len);
+        len += bytes.len;
+        peerage_bytes_free(piece);
+        if (!fits) return -1;
+    }
+}
+
+/* The same over a stream. */
+static void work_on(void *data, peerage_stream *stream)
+{
+    (void)data;
+    uint8_t payload[4096], answer[8];
+    long len = read_all(stream, payload, sizeof payload);
+    if (len < 0) {
+        peerage_stream_fail(stream, peerage_text("that is no work"), NULL);
+    } else {
+        checksum(payload, (size_t)len, answer);
+        peerage_stream_write(stream, answer, sizeof answer, JOIN_MS, NULL, NULL);
+        peerage_stream_finish(stream, JOIN_MS, NULL, NULL);
+    }
+    peerage_stream_free(stream);
+}
+
 static peerage_cancel *leaving;
 
 /* Joining waits, and reports are to go on meanwhile: a thread of its own. */
@@ -235,6 +268,24 @@ static pthread_mutex_t errands_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t errand_done = PTHREAD_COND_INITIALIZER;
 static size_t errands;
 
+/* The payload in two pieces, and the answer once they have ended. */
+static peerage_status ask_over_stream(const errand *run, uint8_t answer[8], bool *whole)
+{
+    peerage_stream *stream = NULL;
+    size_t len = strlen(run->payload), half = len / 2;
+    peerage_status status = peerage_cluster_open_stream(run->cluster, peerage_text(run->target),
+        peerage_text("work"), PEERAGE_DEFAULT, leaving, &stream, NULL);
+    if (status == PEERAGE_OK)
+        status = peerage_stream_write(stream, run->payload, half, JOIN_MS, leaving, NULL);
+    if (status == PEERAGE_OK)
+        status = peerage_stream_write(stream, run->payload + half, len - half, JOIN_MS, leaving,
+            NULL);
+    if (status == PEERAGE_OK) status = peerage_stream_finish(stream, JOIN_MS, leaving, NULL);
+    *whole = status == PEERAGE_OK && read_all(stream, answer, 8) == 8;
+    peerage_stream_free(stream);
+    return status;
+}
+
 /* Asks another worker, as the director does, and reports how it went. The answer takes its time:
  * a thread of its own. */
 static void *run_errand(void *given)
@@ -247,11 +298,15 @@ static void *run_errand(void *given)
     peerage_status status = peerage_cluster_request(run->cluster, target, peerage_text("work"),
         run->payload, len, PEERAGE_DEFAULT, leaving, &answer, NULL);
     checksum((const uint8_t *)run->payload, len, expected);
+    uint8_t streamed[8];
+    bool whole = false;
+    if (status == PEERAGE_OK) status = ask_over_stream(run, streamed, &whole);
     if (status != PEERAGE_OK) {
         report_asked(target, peerage_code_name(status));
     } else {
         peerage_str got = peerage_bytes_text(answer);
-        bool right = got.len == sizeof expected && memcmp(got.data, expected, got.len) == 0;
+        bool right = got.len == sizeof expected && memcmp(got.data, expected, got.len) == 0
+            && whole && memcmp(streamed, expected, sizeof expected) == 0;
         report_asked(target, right ? NULL : "a wrong answer");
     }
     peerage_bytes_free(answer);
@@ -365,6 +420,8 @@ int main(int argc, char **argv)
     need(peerage_cluster_start(&given.config, &cluster, &error), error);
     /* Before joining: whoever sees us in the cluster may ask at once. */
     need(peerage_cluster_handle(cluster, peerage_text("work"), work, NULL, NULL, &error), error);
+    need(peerage_cluster_handle_streams(cluster, peerage_text("work"), work_on, NULL, NULL, &error),
+        error);
     need(peerage_cluster_events(cluster, &events, &error), error);
     started = now_ms();
     report_ready(cluster, given.config.node_id);

@@ -1,8 +1,9 @@
 """A worker: joins the cluster and answers requests until it is told to leave.
 
 It announces what it can do as tags, and is told by the line `leave`, or the end, on standard
-input. Told `ask <id>`, it asks that member for work itself. People read standard error; programs
-read standard output, one JSON object a line. The same program as `examples/src/bin/worker.rs`.
+input. Told `ask <id>`, it asks that member for work itself, by a request and over a stream. People
+read standard error; programs read standard output, one JSON object a line. The same program as
+`examples/src/bin/worker.rs`.
 
     PEERAGE_SECRET=… python worker.py --id w1 --seed 127.0.0.1:7000 --tag role=worker
 """
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 
-from peerage import Cluster, Events, Member, PeerageError, Request
+from peerage import Cluster, Events, Member, PeerageError, Request, Stream
 
 #: The variable that holds the cluster secret. Never an argument: every user of a machine can read
 #: the arguments of every process.
@@ -49,6 +50,7 @@ async def main() -> None:
     )
     # Before joining: whoever sees us in the cluster may ask at once.
     cluster.handle(TOPIC, work)
+    cluster.handle_streams(TOPIC, work_on)
 
     say("ready", id=arguments.id, addr=cluster.addr)
     views = asyncio.ensure_future(report_views(cluster, cluster.events()))
@@ -71,12 +73,23 @@ async def ask(cluster: Cluster, target: str) -> None:
     payload = f"from {cluster.local.id}".encode()
     error = None
     try:
-        answer = await cluster.request(target, TOPIC, payload)
-        if answer != checksum(payload):
+        answers = [await cluster.request(target, TOPIC, payload)]
+        answers.append(await ask_over_stream(cluster, target, payload))
+        if answers != [checksum(payload)] * 2:
             error = "a wrong answer"
     except PeerageError as refused:
         error = refused.code
     say("asked", target=target, ok=error is None, error=error)
+
+
+async def ask_over_stream(cluster: Cluster, target: str, payload: bytes) -> bytes:
+    """The payload in two pieces, and the answer once they have ended."""
+    half = len(payload) // 2
+    async with cluster.open_stream(target, TOPIC) as stream:
+        for piece in (payload[:half], payload[half:]):
+            await stream.write(piece, JOIN_DEADLINE)
+        await stream.finish(JOIN_DEADLINE)
+        return b"".join([piece async for piece in stream])
 
 
 def work(request: Request) -> bytes:
@@ -84,6 +97,13 @@ def work(request: Request) -> bytes:
     if not request.payload:
         raise ValueError("there is nothing to do")
     return checksum(request.payload)
+
+
+async def work_on(stream: Stream) -> None:
+    """The same over a stream."""
+    payload = b"".join([piece async for piece in stream])
+    await stream.write(checksum(payload))
+    await stream.finish()
 
 
 def checksum(payload: bytes) -> bytes:

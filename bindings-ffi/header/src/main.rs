@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use cbindgen::{Builder, Config, DocumentationStyle, Language, SortKey, Style};
 
 /// In the order that the header has them; the echo mode is not in it.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 19] = [
     "generated/codes",
     "call",
     "text",
@@ -20,9 +20,11 @@ const SOURCES: [&str; 17] = [
     "cluster",
     "responsive",
     "members",
+    "links",
     "explain",
     "messages",
     "handler",
+    "stream",
     "generated/event",
 ];
 

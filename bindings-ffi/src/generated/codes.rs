@@ -56,6 +56,12 @@ pub const PEERAGE_ERROR_INTERNAL: peerage_status = 20;
 pub const PEERAGE_ERROR_PANIC: peerage_status = 21;
 /// The caller cancelled the call. A request may or may not have been handled.
 pub const PEERAGE_ERROR_CANCELLED: peerage_status = 22;
+/// The peer's certificate, or ours, has expired or is not valid yet. No link was made.
+pub const PEERAGE_ERROR_CERTIFICATE_EXPIRED: peerage_status = 23;
+/// The other side gave the stream up, or told us to stop sending. `code` is what its program said,
+/// 0 to 2147483647; 4294967295 says that it dropped the stream unfinished. What it had not read is
+/// lost.
+pub const PEERAGE_ERROR_STREAM_RESET: peerage_status = 24;
 /// A member is there that was not, or is there again.
 pub const PEERAGE_EVENT_MEMBER_JOINED: i32 = 1;
 /// A member's tags or address changed.
@@ -82,6 +88,13 @@ pub const PEERAGE_EVENT_HEALTH_CHECK_FAILED: i32 = 10;
 /// A file in the state directory was damaged and could not be read. It was set aside under another
 /// name, and the node began without it.
 pub const PEERAGE_EVENT_STATE_SET_ASIDE: i32 = 11;
+/// The PEM files were changed, and are used from now on.
+pub const PEERAGE_EVENT_CERTIFICATES_RELOADED: i32 = 12;
+/// The PEM files were changed and cannot be used. Those before stay in use.
+pub const PEERAGE_EVENT_CERTIFICATES_REJECTED: i32 = 13;
+/// A certificate from a file, ours or one that we trust, ends soon. Told when less than a third of
+/// its time is left, when less than a tenth is, and when nothing is.
+pub const PEERAGE_EVENT_CERTIFICATE_EXPIRING: i32 = 14;
 /// It answers.
 pub const PEERAGE_STATE_ALIVE: i32 = 0;
 /// Somebody could not reach it; it has time to refute.
@@ -131,6 +144,8 @@ const NAMES_OF_PEERAGE_CODE_NAME: &[(i32, &CStr)] = &[
     (20, c"Internal"),
     (21, c"Panic"),
     (22, c"Cancelled"),
+    (23, c"CertificateExpired"),
+    (24, c"StreamReset"),
 ];
 
 /// The name of a kind of event, as logs and every language write it; `"unknown"` for a
@@ -152,6 +167,9 @@ const NAMES_OF_PEERAGE_EVENT_NAME: &[(i32, &CStr)] = &[
     (9, c"EventsDropped"),
     (10, c"HealthCheckFailed"),
     (11, c"StateSetAside"),
+    (12, c"CertificatesReloaded"),
+    (13, c"CertificatesRejected"),
+    (14, c"CertificateExpiring"),
 ];
 
 /// The name of a member's state, as logs and every language write it; `"unknown"` for a

@@ -94,11 +94,19 @@ pub struct peerage_config {
     pub link_idle_timeout: u64,
     /// How long making a link may take. 100 ms to 60 s, default 5 s. Milliseconds.
     pub connect_timeout: u64,
+    /// The most links held to one peer. With more than one, another is made when there are 64 requests
+    /// and streams of ours on each, and the least loaded one is used first; the peer must allow as
+    /// many. 1 to 16, default 1.
+    pub links_per_peer: u32,
+    /// How often every link's peer is asked for a sign of life. A link without an answer within 2 s is
+    /// given up, and whoever uses it gets an error. A link that shows signs of trouble is checked at
+    /// once. 100 ms to 1 h, default 30 s. Milliseconds.
+    pub health_check_interval: u64,
     /// The largest payload of a request, an answer or a message, in bytes. 1,024 to 1,073,741,824
     /// bytes, default 67,108,864.
     pub payload_max: u64,
-    /// The most inbound requests handled at once; more are refused with `Busy`. 1 to 1,000,000, default
-    /// 1,024.
+    /// The most inbound requests handled at once, three quarters of them of one peer; more are refused
+    /// with `Busy`. 1 to 1,000,000, default 1,024.
     pub requests_max: u32,
     /// The deadline of a request that is given none. 1 ms to 1 h, default 10 s. Milliseconds.
     pub request_timeout: u64,
@@ -118,6 +126,14 @@ pub struct peerage_config {
     /// How long the program's loop may leave the binding's question unanswered before the others are
     /// told that this member is unresponsive. 100 ms to 1 h, default 5 s. Milliseconds.
     pub unresponsive_after: u64,
+    /// Authenticates by several secrets, so that one can be replaced while the cluster runs: a node
+    /// proves itself by the first and believes whoever holds any of them. 1 to 8, each as in `secret`;
+    /// instead of `secret`. Default: none.
+    pub secrets: peerage_strs,
+    /// The most streams open at once, ours and those that peers opened each, of which one peer has
+    /// three quarters at most; more are refused with `Busy`. What was sent on a stream and is not read
+    /// yet takes up to 1 MiB, 64 KiB if nothing is read at all. 1 to 100,000, default 1,024.
+    pub streams_max: u32,
 }
 
 impl peerage_config {
@@ -154,6 +170,8 @@ impl peerage_config {
             links_max: 50,
             link_idle_timeout: 60000,
             connect_timeout: 5000,
+            links_per_peer: 1,
+            health_check_interval: 30000,
             payload_max: 67108864,
             requests_max: 1024,
             request_timeout: 10000,
@@ -163,6 +181,8 @@ impl peerage_config {
             drain_timeout: 2000,
             state_dir: peerage_str::NONE,
             unresponsive_after: 5000,
+            secrets: peerage_strs::NONE,
+            streams_max: 1024,
         }
     }
 
@@ -204,6 +224,8 @@ impl peerage_config {
                 ("links_max".into(), Value::from(u64::from(self.links_max))),
                 ("link_idle_timeout".into(), Value::from(self.link_idle_timeout)),
                 ("connect_timeout".into(), Value::from(self.connect_timeout)),
+                ("links_per_peer".into(), Value::from(u64::from(self.links_per_peer))),
+                ("health_check_interval".into(), Value::from(self.health_check_interval)),
                 ("payload_max".into(), Value::from(self.payload_max)),
                 ("requests_max".into(), Value::from(u64::from(self.requests_max))),
                 ("request_timeout".into(), Value::from(self.request_timeout)),
@@ -213,6 +235,8 @@ impl peerage_config {
                 ("drain_timeout".into(), Value::from(self.drain_timeout)),
                 ("state_dir".into(), self.state_dir.value()),
                 ("unresponsive_after".into(), Value::from(self.unresponsive_after)),
+                ("secrets".into(), self.secrets.value()),
+                ("streams_max".into(), Value::from(u64::from(self.streams_max))),
             ]
         }
     }

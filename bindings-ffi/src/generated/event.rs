@@ -36,10 +36,13 @@ pub struct peerage_event {
     pub count: u64,
     /// EventsDropped: All members as of this event, in order of their ids, ourselves included.
     pub members: peerage_member_list,
-    /// StateSetAside: Where the damaged file is now.
+    /// StateSetAside, CertificatesReloaded, CertificatesRejected, CertificateExpiring: Where the
+    /// damaged file is now.
     pub path: peerage_str,
-    /// StateSetAside: What was wrong with it.
+    /// StateSetAside, CertificatesRejected: What was wrong with it.
     pub reason: peerage_str,
+    /// CertificateExpiring: How long it still holds.
+    pub seconds_left: u64,
 }
 
 /// The event as C has it; what it points to lives in the event and in the arena.
@@ -56,6 +59,7 @@ pub(crate) fn flat(event: &Event, arena: &mut Arena) -> peerage_event {
         members: peerage_member_list::NONE,
         path: peerage_str::NONE,
         reason: peerage_str::NONE,
+        seconds_left: 0,
     };
     match &event.kind {
         EventKind::MemberJoined { member } => {
@@ -107,6 +111,20 @@ pub(crate) fn flat(event: &Event, arena: &mut Arena) -> peerage_event {
             flat.kind = 11;
             flat.path = peerage_str::of(path);
             flat.reason = peerage_str::of(reason);
+        }
+        EventKind::CertificatesReloaded { path } => {
+            flat.kind = 12;
+            flat.path = peerage_str::of(path);
+        }
+        EventKind::CertificatesRejected { path, reason } => {
+            flat.kind = 13;
+            flat.path = peerage_str::of(path);
+            flat.reason = peerage_str::of(reason);
+        }
+        EventKind::CertificateExpiring { path, seconds_left } => {
+            flat.kind = 14;
+            flat.path = peerage_str::of(path);
+            flat.seconds_left = crate::arena::count(*seconds_left);
         }
         _ => {} // a kind that the description does not have cannot be built
     }

@@ -1,5 +1,5 @@
 // Compiled and never run: what a TypeScript program sees of the package.
-import { Cluster, Code, PeerageError, generateSecret } from 'peerage';
+import { Cluster, Code, PeerageError, Stream, generateSecret } from 'peerage';
 import type {
   Config,
   Event,
@@ -19,6 +19,21 @@ const answer: Buffer = await cluster.request('other', 'topic', new Uint8Array(1)
 cluster.handle('topic', (request) => request.payload.subarray(1));
 cluster.handle('later', async ({ from, topic }): Promise<string> => `${from}${topic}`);
 cluster.handle('nothing', () => {});
+
+cluster.handleStreams('topic', async (stream) => {
+  for await (const chunk of stream) await stream.write(chunk.subarray(1), { deadline: 1 });
+  await stream.finish();
+});
+cluster.handleStreams('given up', (stream) => stream.reset(7));
+{
+  await using stream: Stream = await cluster.openStream('other', 'topic', { deadline: 1 });
+  const chunk: Buffer | null = await stream.read({ signal: AbortSignal.timeout(5) });
+  const sent: number = stream.sent;
+  stream.toDuplex().end(chunk);
+  // @ts-expect-error a code is a number
+  stream.stop('7');
+  void sent;
+}
 
 cluster
   .on('memberFailed', (event) => {
@@ -43,9 +58,16 @@ for await (const event of cluster.events()) {
       void score;
       break;
     }
+    case 'CertificatesReloaded':
+    case 'CertificatesRejected':
     case 'StateSetAside': {
       const path: string = event.path;
       void path;
+      break;
+    }
+    case 'CertificateExpiring': {
+      const seconds: number = event.secondsLeft;
+      void seconds;
       break;
     }
     case 'NameConflict':

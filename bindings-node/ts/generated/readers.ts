@@ -11,6 +11,7 @@ import type {
   Explanation,
   Phase,
   LeaveReport,
+  LinkStats,
   Stats,
 } from './types.js';
 
@@ -79,6 +80,28 @@ export function leaveReport(r: Reader): LeaveReport {
   };
 }
 
+export function linkStats(r: Reader): LinkStats {
+  return {
+    id: r.text(),
+    instance: r.u64(),
+    addr: r.address(),
+    slot: r.count(),
+    dialed: r.flag(),
+    pinned: r.flag(),
+    path: r.text(),
+    rtt: r.optionalSpan(),
+    heard: r.optionalSpan(),
+    idle: r.span(),
+    timeouts: r.count(),
+    packetsSent: r.count(),
+    packetsReceived: r.count(),
+    packetsLost: r.count(),
+    inFlight: r.count(),
+    serving: r.count(),
+    payloadBytes: r.count(),
+  };
+}
+
 export function stats(r: Reader): Stats {
   return {
     alive: r.count(),
@@ -99,29 +122,57 @@ export function stats(r: Reader): Stats {
     membersRefused: r.count(),
     syncs: r.count(),
     syncsRefused: r.count(),
-    links: r.count(),
+    links: r.list(linkStats),
+    linksTotal: r.count(),
+    linksPinned: r.count(),
+    linksLeased: r.count(),
+    linksIdle: r.count(),
+    poolHits: r.count(),
+    poolMisses: r.count(),
+    poolHitRate: r.optionalNumber(),
     dials: r.count(),
     dialFailures: r.count(),
     accepted: r.count(),
     refused: r.count(),
+    hellosDisplaced: r.count(),
     unauthenticated: r.count(),
+    expired: r.count(),
+    wrongCluster: r.count(),
+    wrongNode: r.count(),
+    handshakesUnfinished: r.count(),
+    retries: r.count(),
+    handshakesRefused: r.count(),
+    packetsRefused: r.count(),
     evicted: r.count(),
     idled: r.count(),
+    broken: r.count(),
+    unanswered: r.count(),
+    pings: r.count(),
+    distrusted: r.count(),
     datagramsSent: r.count(),
     datagramsReceived: r.count(),
     datagramsDropped: r.count(),
     framesSent: r.count(),
     framesReceived: r.count(),
     framesDropped: r.count(),
+    packetsSent: r.count(),
+    packetsLost: r.count(),
+    bytesSent: r.count(),
+    framesRefused: r.count(),
+    stalled: r.count(),
     transportEventsDropped: r.count(),
     requestsOut: r.count(),
     requestsIn: r.count(),
     requestsHandled: r.count(),
     requestsRefused: r.count(),
     requestsAbandoned: r.count(),
+    certificateLeft: r.optionalSpan(),
     events: r.count(),
     eventsDropped: r.count(),
     subscribers: r.count(),
+    streamsOut: r.count(),
+    streamsIn: r.count(),
+    streamsRefused: r.count(),
   };
 }
 
@@ -200,6 +251,26 @@ export function event(r: Reader): Event {
         kind: 'StateSetAside',
         path: r.text(),
         reason: r.text(),
+      };
+    case 12:
+      return {
+        seq,
+        kind: 'CertificatesReloaded',
+        path: r.text(),
+      };
+    case 13:
+      return {
+        seq,
+        kind: 'CertificatesRejected',
+        path: r.text(),
+        reason: r.text(),
+      };
+    case 14:
+      return {
+        seq,
+        kind: 'CertificateExpiring',
+        path: r.text(),
+        secondsLeft: r.count(),
       };
     default:
       throw new Error(`an event of the unknown kind ${kind}`);

@@ -25,6 +25,9 @@ export const EVENT_NAMES: Readonly<Record<Event['kind'], keyof EventsByName>> = 
   EventsDropped: 'eventsDropped',
   HealthCheckFailed: 'healthCheckFailed',
   StateSetAside: 'stateSetAside',
+  CertificatesReloaded: 'certificatesReloaded',
+  CertificatesRejected: 'certificatesRejected',
+  CertificateExpiring: 'certificateExpiring',
 };
 
 /** One configuration field: times in milliseconds. */
@@ -69,6 +72,8 @@ export const CONFIG_FIELDS: readonly ConfigField[] = [
   { name: 'linksMax', kind: 'count', required: false, min: 4, max: 10000, default: 50 },
   { name: 'linkIdleTimeout', kind: 'duration', required: false, min: 1000, max: 3600000, default: 60000 },
   { name: 'connectTimeout', kind: 'duration', required: false, min: 100, max: 60000, default: 5000 },
+  { name: 'linksPerPeer', kind: 'count', required: false, min: 1, max: 16, default: 1 },
+  { name: 'healthCheckInterval', kind: 'duration', required: false, min: 100, max: 3600000, default: 30000 },
   { name: 'payloadMax', kind: 'bytes', required: false, min: 1024, max: 1073741824, default: 67108864 },
   { name: 'requestsMax', kind: 'count', required: false, min: 1, max: 1000000, default: 1024 },
   { name: 'requestTimeout', kind: 'duration', required: false, min: 1, max: 3600000, default: 10000 },
@@ -78,4 +83,6 @@ export const CONFIG_FIELDS: readonly ConfigField[] = [
   { name: 'drainTimeout', kind: 'duration', required: false, min: 0, max: 60000, default: 2000 },
   { name: 'stateDir', kind: 'path', required: false },
   { name: 'unresponsiveAfter', kind: 'duration', required: false, min: 100, max: 3600000, default: 5000 },
+  { name: 'secrets', kind: 'secrets', required: false },
+  { name: 'streamsMax', kind: 'count', required: false, min: 1, max: 100000, default: 1024 },
 ];

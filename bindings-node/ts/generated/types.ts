@@ -112,13 +112,25 @@ export interface Config {
   /** How long making a link may take. 100 ms to 60 s, default 5 s. */
   connectTimeout?: number | undefined;
   /**
+   * The most links held to one peer. With more than one, another is made when there are 64 requests
+   * and streams of ours on each, and the least loaded one is used first; the peer must allow as
+   * many. 1 to 16, default 1.
+   */
+  linksPerPeer?: number | undefined;
+  /**
+   * How often every link's peer is asked for a sign of life. A link without an answer within 2 s is
+   * given up, and whoever uses it gets an error. A link that shows signs of trouble is checked at
+   * once. 100 ms to 1 h, default 30 s.
+   */
+  healthCheckInterval?: number | undefined;
+  /**
    * The largest payload of a request, an answer or a message, in bytes. 1,024 to 1,073,741,824
    * bytes, default 67,108,864.
    */
   payloadMax?: number | bigint | undefined;
   /**
-   * The most inbound requests handled at once; more are refused with `Busy`. 1 to 1,000,000,
-   * default 1,024.
+   * The most inbound requests handled at once, three quarters of them of one peer; more are refused
+   * with `Busy`. 1 to 1,000,000, default 1,024.
    */
   requestsMax?: number | undefined;
   /** The deadline of a request that is given none. 1 ms to 1 h, default 10 s. */
@@ -145,6 +157,18 @@ export interface Config {
    * told that this member is unresponsive. 100 ms to 1 h, default 5 s.
    */
   unresponsiveAfter?: number | undefined;
+  /**
+   * Authenticates by several secrets, so that one can be replaced while the cluster runs: a node
+   * proves itself by the first and believes whoever holds any of them. 1 to 8, each as in `secret`;
+   * instead of `secret`. Default: none.
+   */
+  secrets?: readonly string[] | undefined;
+  /**
+   * The most streams open at once, ours and those that peers opened each, of which one peer has
+   * three quarters at most; more are refused with `Busy`. What was sent on a stream and is not read
+   * yet takes up to 1 MiB, 64 KiB if nothing is read at all. 1 to 100,000, default 1,024.
+   */
+  streamsMax?: number | undefined;
 }
 
 /** A stable code for each kind of error: the same text in every language. */
@@ -199,6 +223,14 @@ export const Code = Object.freeze({
   Panic: 'Panic',
   /** The caller cancelled the call. A request may or may not have been handled. */
   Cancelled: 'Cancelled',
+  /** The peer's certificate, or ours, has expired or is not valid yet. No link was made. */
+  CertificateExpired: 'CertificateExpired',
+  /**
+   * The other side gave the stream up, or told us to stop sending. `code` is what its program said,
+   * 0 to 2147483647; 4294967295 says that it dropped the stream unfinished. What it had not read is
+   * lost.
+   */
+  StreamReset: 'StreamReset',
 } as const);
 export type Code = (typeof Code)[keyof typeof Code];
 
@@ -323,8 +355,56 @@ export interface LeaveReport {
    * The phases in their order. `announce` is missing when the node was stopped without a goodbye.
    */
   readonly phases: readonly Phase[];
-  /** Requests, in and out, that were cut off. */
+  /** Requests and streams, in and out, that were cut off. */
   readonly requestsCutOff: number;
+}
+
+/**
+ * One link: an authenticated QUIC connection to one peer, which all requests, streams and
+ * membership share.
+ */
+export interface LinkStats {
+  /** Who is at the other end. */
+  readonly id: string;
+  /** Which process of that name. */
+  readonly instance: bigint;
+  /** Where it listens, as `ip:port`. */
+  readonly addr: string;
+  /** Which of several links to it, from 0. */
+  readonly slot: number;
+  /** We made it, not the peer. */
+  readonly dialed: boolean;
+  /** It is kept although it may be unused, since membership watches the peer. */
+  readonly pinned: boolean;
+  /**
+   * What this end can tell of the path: `good`; `toMember`, when what we send gets no answer
+   * although packets of the peer's still come; `silent`, when nothing is heard: the peer is dead,
+   * or the path from it fails, or both directions do.
+   */
+  readonly path: string;
+  /** The smoothed round trip of the path, once measured. */
+  readonly rtt: number | null;
+  /** How long ago a packet of the peer's came last. */
+  readonly heard: number | null;
+  /** How long nobody has used it; heartbeats and probes are no use. */
+  readonly idle: number;
+  /** Probe timeouts in a row: how often in vain the stack waited for an answer. */
+  readonly timeouts: number;
+  /** Packets sent. */
+  readonly packetsSent: number;
+  /** Packets received. */
+  readonly packetsReceived: number;
+  /** Packets declared lost, and sent anew where need be. */
+  readonly packetsLost: number;
+  /** Our requests, messages and streams on it. */
+  readonly inFlight: number;
+  /** The peer's requests, messages and streams on it. */
+  readonly serving: number;
+  /**
+   * Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice
+   * `payload_max`.
+   */
+  readonly payloadBytes: number;
 }
 
 /** Counters since the start, and gauges as of now. */
@@ -365,8 +445,24 @@ export interface Stats {
   readonly syncs: number;
   /** Whole-table comparisons that were refused because there were too many. */
   readonly syncsRefused: number;
+  /** Each link that is up, in no order. */
+  readonly links: readonly LinkStats[];
   /** Gauge: links that are up, without those being drained. */
-  readonly links: number;
+  readonly linksTotal: number;
+  /**
+   * Gauge: links that are kept although they may be unused, since membership watches their peer.
+   */
+  readonly linksPinned: number;
+  /** Gauge: links with requests, messages or streams of ours under way. */
+  readonly linksLeased: number;
+  /** Gauge: links that would be closed if room were needed. */
+  readonly linksIdle: number;
+  /** Requests, messages and streams for which there was a link. */
+  readonly poolHits: number;
+  /** Requests, messages and streams that had to wait for a link. */
+  readonly poolMisses: number;
+  /** Which part of them found a link, from 0 to 1; nothing before the first. */
+  readonly poolHitRate: number | null;
   /** Dials begun. */
   readonly dials: number;
   /** Dials that ended without a link. */
@@ -375,12 +471,45 @@ export interface Stats {
   readonly accepted: number;
   /** Peers that dialed us and were refused in the hello, or did not finish it. */
   readonly refused: number;
+  /** Hellos given up for a newer one, since too many were being heard, in all or of one node. */
+  readonly hellosDisplaced: number;
   /** Handshakes of peers that dialed us which failed before the hello: no certificate of ours. */
   readonly unauthenticated: number;
+  /**
+   * Handshakes, in either direction, that failed since a certificate had expired or was not valid
+   * yet.
+   */
+  readonly expired: number;
+  /** Peers that dialed us and belong to another cluster. */
+  readonly wrongCluster: number;
+  /**
+   * Peers that dialed us with a certificate for another node id than they claim, or in search of
+   * another node.
+   */
+  readonly wrongNode: number;
+  /** Gauge: handshakes that are not complete, in both directions. */
+  readonly handshakesUnfinished: number;
+  /** Dialers who were told to prove their address first, since many handshakes were under way. */
+  readonly retries: number;
+  /** Handshakes refused since too many were under way, in all or of the dialer's address. */
+  readonly handshakesRefused: number;
+  /** Packets of no link of ours that were dropped while many such waited for their answer. */
+  readonly packetsRefused: number;
   /** Links closed to make room. */
   readonly evicted: number;
   /** Links closed since nobody used them. */
   readonly idled: number;
+  /** Links lost: they broke, or the peer closed them for a reason. */
+  readonly broken: number;
+  /** Links closed since the peer did not answer on them; `broken` counts them as well. */
+  readonly unanswered: number;
+  /** Pings sent to see whether links are alive, one for each link and health check. */
+  readonly pings: number;
+  /**
+   * Links closed since the secret or authority that their peer had proved itself by is accepted no
+   * more.
+   */
+  readonly distrusted: number;
   /** Membership frames handed to the network as datagrams. */
   readonly datagramsSent: number;
   /** Membership frames received as datagrams. */
@@ -393,6 +522,18 @@ export interface Stats {
   readonly framesReceived: number;
   /** Membership frames dropped: no link came up, too many at once, or the driver was behind. */
   readonly framesDropped: number;
+  /** UDP datagrams sent, whatever was in them. */
+  readonly packetsSent: number;
+  /** Packets of links that were declared lost, and sent anew where need be. */
+  readonly packetsLost: number;
+  /** Bytes of UDP payload sent. */
+  readonly bytesSent: number;
+  /** Membership frames dropped since their sender sent more than its share. */
+  readonly framesRefused: number;
+  /**
+   * Frames, requests and messages given up since they, or the reading of the answer, took too long.
+   */
+  readonly stalled: number;
   /** Events other than frames that the driver was too far behind to take. */
   readonly transportEventsDropped: number;
   /** Gauge: our requests and messages under way. */
@@ -405,12 +546,23 @@ export interface Stats {
   readonly requestsRefused: number;
   /** Peers' requests dropped unanswered: cancelled, past their deadline, or the link was lost. */
   readonly requestsAbandoned: number;
+  /**
+   * How long the first to end of our certificates from files, and of those we trust, still holds;
+   * nothing where they are made of a secret.
+   */
+  readonly certificateLeft: number | null;
   /** Events published. */
   readonly events: number;
   /** Events dropped for slow subscribers, summed over them. */
   readonly eventsDropped: number;
   /** Subscribers now. */
   readonly subscribers: number;
+  /** Gauge: streams that we opened. */
+  readonly streamsOut: number;
+  /** Gauge: streams that peers opened. */
+  readonly streamsIn: number;
+  /** Peers' streams that were refused because too many were open. */
+  readonly streamsRefused: number;
 }
 
 /** A member is there that was not, or is there again. */
@@ -534,6 +686,40 @@ export interface StateSetAside {
   readonly reason: string;
 }
 
+/** The PEM files were changed, and are used from now on. */
+export interface CertificatesReloaded {
+  /** The place in the one order of all events of this node. */
+  readonly seq: bigint;
+  readonly kind: 'CertificatesReloaded';
+  /** The file with our certificate. */
+  readonly path: string;
+}
+
+/** The PEM files were changed and cannot be used. Those before stay in use. */
+export interface CertificatesRejected {
+  /** The place in the one order of all events of this node. */
+  readonly seq: bigint;
+  readonly kind: 'CertificatesRejected';
+  /** The file with our certificate. */
+  readonly path: string;
+  /** What is wrong with them. */
+  readonly reason: string;
+}
+
+/**
+ * A certificate from a file, ours or one that we trust, ends soon. Told when less than a third of
+ * its time is left, when less than a tenth is, and when nothing is.
+ */
+export interface CertificateExpiring {
+  /** The place in the one order of all events of this node. */
+  readonly seq: bigint;
+  readonly kind: 'CertificateExpiring';
+  /** The file that it is in. */
+  readonly path: string;
+  /** How long it still holds. */
+  readonly secondsLeft: number;
+}
+
 /** One event. Events are about other members, unless they say otherwise. */
 export type Event =
   | MemberJoined
@@ -546,7 +732,10 @@ export type Event =
   | NameConflict
   | EventsDropped
   | HealthCheckFailed
-  | StateSetAside;
+  | StateSetAside
+  | CertificatesReloaded
+  | CertificatesRejected
+  | CertificateExpiring;
 
 /** What `on` hears, by name. */
 export interface EventsByName {
@@ -582,4 +771,13 @@ export interface EventsByName {
    * name, and the node began without it.
    */
   stateSetAside: [event: StateSetAside];
+  /** The PEM files were changed, and are used from now on. */
+  certificatesReloaded: [event: CertificatesReloaded];
+  /** The PEM files were changed and cannot be used. Those before stay in use. */
+  certificatesRejected: [event: CertificatesRejected];
+  /**
+   * A certificate from a file, ours or one that we trust, ends soon. Told when less than a third of
+   * its time is left, when less than a tenth is, and when nothing is.
+   */
+  certificateExpiring: [event: CertificateExpiring];
 }

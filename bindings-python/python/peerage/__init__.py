@@ -15,6 +15,7 @@ from peerage._errors import (
     BindError,
     BusyError,
     CancelledError,
+    CertificateExpiredError,
     ClosedError,
     ConfigError,
     HandlerError,
@@ -24,6 +25,7 @@ from peerage._errors import (
     NameConflictError,
     PanicError,
     PoolFullError,
+    StreamResetError,
     TimeoutError,
     TooLargeError,
     UnauthenticatedError,
@@ -37,11 +39,15 @@ from peerage._errors import (
 from peerage._events import Events
 from peerage._failure import FieldError, PeerageError
 from peerage._native import (
+    CertificateExpiring,
+    CertificatesRejected,
+    CertificatesReloaded,
     EventsDropped,
     Explanation,
     Happened,
     HealthCheckFailed,
     LeaveReport,
+    LinkStats,
     LocalHealthChanged,
     Member,
     MemberFailed,
@@ -58,6 +64,7 @@ from peerage._native import (
     Stats,
     generate_secret,
 )
+from peerage._stream import OpeningStream, Stream, StreamHandler
 from peerage._types import Event, State
 
 __all__ = [
@@ -66,6 +73,10 @@ __all__ = [
     "BindError",
     "BusyError",
     "CancelledError",
+    "CertificateExpiredError",
+    "CertificateExpiring",
+    "CertificatesRejected",
+    "CertificatesReloaded",
     "ClosedError",
     "Cluster",
     "Config",
@@ -84,6 +95,7 @@ __all__ = [
     "JoinFailedError",
     "LeaveReport",
     "LinkLostError",
+    "LinkStats",
     "LocalHealthChanged",
     "Member",
     "MemberFailed",
@@ -95,6 +107,7 @@ __all__ = [
     "NameConflict",
     "NameConflictError",
     "Observation",
+    "OpeningStream",
     "PanicError",
     "Payload",
     "PeerageError",
@@ -104,6 +117,9 @@ __all__ = [
     "State",
     "StateSetAside",
     "Stats",
+    "Stream",
+    "StreamHandler",
+    "StreamResetError",
     "TimeoutError",
     "TooLargeError",
     "UnauthenticatedError",

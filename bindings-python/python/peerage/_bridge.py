@@ -17,9 +17,11 @@ import select
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from peerage import _native
+
+_Subject: TypeAlias = _native.Request | _native.NativeStream
 
 _log = logging.getLogger("peerage")
 
@@ -35,7 +37,7 @@ class Registration:
 
     __slots__ = ("__weakref__", "context", "handler", "number")
 
-    def __init__(self, handler: Callable[[_native.Request], Any]) -> None:
+    def __init__(self, handler: Callable[[Any], Any]) -> None:
         self.handler = handler
         self.number = next(_numbers)
         self.context = contextvars.copy_context()
@@ -158,7 +160,7 @@ class Bridge:
             registration.context.copy().run(self._handle, registration.handler, asked)
 
     def _handle(self, handler: Callable[[Any], Any], asked: _native.Asked) -> None:
-        request = asked.request()
+        request = asked.subject()
         try:
             answer = handler(request)
             if not inspect.isawaitable(answer):
@@ -181,7 +183,7 @@ class Bridge:
             port.close()
 
 
-async def _finish(asked: _native.Asked, request: _native.Request, answer: Awaitable[Any]) -> None:
+async def _finish(asked: _native.Asked, request: _Subject, answer: Awaitable[Any]) -> None:
     try:
         asked.answer(await answer)
     except Exception as error:
@@ -191,7 +193,7 @@ async def _finish(asked: _native.Asked, request: _native.Request, answer: Awaita
         raise
 
 
-def _failed(asked: _native.Asked, request: _native.Request, error: Exception) -> None:
+def _failed(asked: _native.Asked, request: _Subject, error: Exception) -> None:
     asked.fail(str(error) or type(error).__name__)
     _log.warning("the handler of %r failed", request.topic, exc_info=error)
 

@@ -15,6 +15,7 @@ from peerage._errors import ClosedError
 from peerage._events import Events
 from peerage._failure import PeerageError
 from peerage._native import Explanation, LeaveReport, Member, Request, Stats
+from peerage._stream import OpeningStream, Stream, StreamHandler
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -36,6 +37,7 @@ Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
 """What handles requests: a function, plain or asynchronous."""
 
 _H = TypeVar("_H", bound=Handler)
+_S = TypeVar("_S", bound=StreamHandler)
 
 
 class Cluster:
@@ -61,6 +63,7 @@ class Cluster:
         self._running: _native.Node | None = None
         self._bridge: Callable[[], Bridge | None] = lambda: None
         self._handlers: dict[str, Registration] = {}
+        self._takers: dict[str, Registration] = {}
 
     @classmethod
     async def start(cls, **config: Unpack[Config]) -> Self:
@@ -154,6 +157,25 @@ class Cluster:
         """Announces one tag no more; whether it was announced."""
         return cast("bool", await self._call(self._node.remove_tag, key))
 
+    def set_secrets(self, secrets: list[str] | tuple[str, ...]) -> None:
+        """Changes the secrets while the node runs.
+
+        From now on it proves itself by the first, and believes whoever holds any of them (1 to 8).
+        Links made with another first secret are made anew at once, without anything being lost; a
+        peer that holds none of these loses its link within 5 s. So a secret is replaced without an
+        interruption in three steps, each on all nodes before the next: `[old, new]`,
+        `[new, old]`, `[new]`.
+        """
+        self._node.set_secrets(secrets)
+
+    async def reload_certificates(self) -> None:
+        """Reads the PEM files again.
+
+        The node does so by itself within two seconds after they were changed. Where they cannot be
+        used this raises `ConfigError`, and those before stay in use.
+        """
+        await self._call(self._node.reload_certificates)
+
     async def explain(self, id: str) -> Explanation | None:
         """What is known about another node and how we came to know it.
 
@@ -199,22 +221,51 @@ class Cluster:
         """
         if handler is None:
             return lambda handler: self.handle(topic, handler)
-        bridge = self._bridge()
-        node = self._node
-        if bridge is None:
-            raise ClosedError("the event loop that the node was started in is closed")
-        registration = Registration(handler)
-        bridge.add(registration)
-        node.handle(bridge.port, registration.number, topic)
-        self._handlers[topic] = registration
+        self._handlers[topic] = self._register(self._node.handle, topic, handler)
         return handler
 
     def unhandle(self, topic: str) -> bool:
         """Stops handling a topic; requests under way are finished. Whether it was handled."""
         was_handled = self._node.unhandle(topic)
-        registration, bridge = self._handlers.pop(topic, None), self._bridge()
-        if registration is not None and bridge is not None:
-            bridge.retire(registration)
+        self._retire(self._handlers.pop(topic, None))
+        return was_handled
+
+    def open_stream(
+        self, target: str, topic: str, deadline: Duration | None = None
+    ) -> OpeningStream:
+        """Opens a stream to a live member: `await` it, or use it in `async with`.
+
+        It is open once the member has taken it. The deadline (default: `request_timeout`) is for
+        the opening, the making of a link included.
+        """
+        return OpeningStream(self._node.open_stream, target, topic, deadline)
+
+    @overload
+    def handle_streams(self, topic: str, handler: None = None) -> Callable[[_S], _S]: ...
+    @overload
+    def handle_streams(self, topic: str, handler: _S) -> _S: ...
+    def handle_streams(self, topic: str, handler: _S | None = None) -> _S | Callable[[_S], _S]:
+        """Handles the streams that others open for a topic; also a decorator.
+
+        The handler is an asynchronous function that takes a `Stream`; it runs as a task of its own
+        on the event loop that the node was started in. When it returns, the stream is closed. What
+        it raises is logged, and reaches the opener as `HandlerError` with the exception's text. A
+        topic has one handler for streams, and another one for requests.
+        """
+        if handler is None:
+            return lambda handler: self.handle_streams(topic, handler)
+        taken = handler
+
+        async def take(stream: _native.NativeStream) -> None:
+            await taken(Stream(stream))
+
+        self._takers[topic] = self._register(self._node.handle_streams, topic, take)
+        return handler
+
+    def unhandle_streams(self, topic: str) -> bool:
+        """Stops handling the streams of a topic; those that are open go on. Whether it was."""
+        was_handled = self._node.unhandle_streams(topic)
+        self._retire(self._takers.pop(topic, None))
         return was_handled
 
     def events(self) -> Events:
@@ -228,6 +279,25 @@ class Cluster:
         if self._running is None:
             return "<Cluster, not started>"
         return f"<Cluster {self.local.id!r} at {self.addr}>"
+
+    def _register(
+        self,
+        handle: Callable[[_native.Port, int, object], None],
+        topic: str,
+        handler: Callable[[Any], Any],
+    ) -> Registration:
+        bridge = self._bridge()
+        if bridge is None:
+            raise ClosedError("the event loop that the node was started in is closed")
+        registration = Registration(handler)
+        bridge.add(registration)
+        handle(bridge.port, registration.number, topic)
+        return registration
+
+    def _retire(self, registration: Registration | None) -> None:
+        bridge = self._bridge()
+        if registration is not None and bridge is not None:
+            bridge.retire(registration)
 
     async def _start(self) -> None:
         if self._config is None:

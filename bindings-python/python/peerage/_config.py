@@ -116,13 +116,23 @@ class Config(_Required, total=False):
     """How long an unused link is kept. 1 s to 1 h, default 60 s."""
     connect_timeout: float | timedelta | None
     """How long making a link may take. 100 ms to 60 s, default 5 s."""
+    links_per_peer: int | None
+    """The most links held to one peer. With more than one, another is made when there are 64
+    requests and streams of ours on each, and the least loaded one is used first; the peer must
+    allow as many. 1 to 16, default 1.
+    """
+    health_check_interval: float | timedelta | None
+    """How often every link's peer is asked for a sign of life. A link without an answer within 2
+    s is given up, and whoever uses it gets an error. A link that shows signs of trouble is
+    checked at once. 100 ms to 1 h, default 30 s.
+    """
     payload_max: int | None
     """The largest payload of a request, an answer or a message, in bytes. 1,024 to 1,073,741,824
     bytes, default 67,108,864.
     """
     requests_max: int | None
-    """The most inbound requests handled at once; more are refused with `Busy`. 1 to 1,000,000,
-    default 1,024.
+    """The most inbound requests handled at once, three quarters of them of one peer; more are
+    refused with `Busy`. 1 to 1,000,000, default 1,024.
     """
     request_timeout: float | timedelta | None
     """The deadline of a request that is given none. 1 ms to 1 h, default 10 s."""
@@ -144,4 +154,15 @@ class Config(_Required, total=False):
     unresponsive_after: float | timedelta | None
     """How long the program's loop may leave the binding's question unanswered before the others
     are told that this member is unresponsive. 100 ms to 1 h, default 5 s.
+    """
+    secrets: list[str] | tuple[str, ...] | None
+    """Authenticates by several secrets, so that one can be replaced while the cluster runs: a
+    node proves itself by the first and believes whoever holds any of them. 1 to 8, each as in
+    `secret`; instead of `secret`. Default: none.
+    """
+    streams_max: int | None
+    """The most streams open at once, ours and those that peers opened each, of which one peer
+    has three quarters at most; more are refused with `Busy`. What was sent on a stream and is
+    not read yet takes up to 1 MiB, 64 KiB if nothing is read at all. 1 to 100,000, default
+    1,024.
     """

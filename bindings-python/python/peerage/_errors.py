@@ -14,6 +14,7 @@ __all__ = [
     "BindError",
     "BusyError",
     "CancelledError",
+    "CertificateExpiredError",
     "ClosedError",
     "ConfigError",
     "HandlerError",
@@ -23,6 +24,7 @@ __all__ = [
     "NameConflictError",
     "PanicError",
     "PoolFullError",
+    "StreamResetError",
     "TimeoutError",
     "TooLargeError",
     "UnauthenticatedError",
@@ -171,6 +173,21 @@ class CancelledError(PeerageError):
     code = "Cancelled"
 
 
+class CertificateExpiredError(PeerageError):
+    """The peer's certificate, or ours, has expired or is not valid yet. No link was made."""
+
+    code = "CertificateExpired"
+
+
+class StreamResetError(PeerageError, builtins.ConnectionResetError):
+    """The other side gave the stream up, or told us to stop sending. `code` is what its program
+    said, 0 to 2147483647; 4294967295 says that it dropped the stream unfinished. What it had not
+    read is lost.
+    """
+
+    code = "StreamReset"
+
+
 BY_CODE: dict[str, type[PeerageError]] = {
     "Config": ConfigError,
     "Bind": BindError,
@@ -194,4 +211,6 @@ BY_CODE: dict[str, type[PeerageError]] = {
     "Internal": InternalError,
     "Panic": PanicError,
     "Cancelled": CancelledError,
+    "CertificateExpired": CertificateExpiredError,
+    "StreamReset": StreamResetError,
 }

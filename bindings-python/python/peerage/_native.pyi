@@ -9,11 +9,15 @@ from peerage._types import Event, State
 __all__ = [
     "Asked",
     "Call",
+    "CertificateExpiring",
+    "CertificatesRejected",
+    "CertificatesReloaded",
     "EventsDropped",
     "Explanation",
     "Happened",
     "HealthCheckFailed",
     "LeaveReport",
+    "LinkStats",
     "LocalHealthChanged",
     "Member",
     "MemberFailed",
@@ -23,6 +27,7 @@ __all__ = [
     "MemberSuspected",
     "MemberUpdated",
     "NameConflict",
+    "NativeStream",
     "Node",
     "Observation",
     "Phase",
@@ -48,13 +53,28 @@ def start(port: Port, ticket: int, config: dict[str, Any]) -> Call: ...
 class Asked:
     @property
     def id(self) -> int: ...
-    def request(self) -> Request: ...
+    def subject(self) -> Request | NativeStream: ...
     def answer(self, value: object) -> None: ...
     def fail(self, message: str) -> None: ...
 
 @final
 class Call:
     def cancel(self) -> None: ...
+
+@final
+class NativeStream:
+    @property
+    def peer(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def sent(self) -> int: ...
+    def write(self, port: Port, ticket: int, chunk: object, deadline: object) -> Call: ...
+    def finish(self, port: Port, ticket: int, deadline: object) -> Call: ...
+    def read(self, port: Port, ticket: int, deadline: object) -> Call: ...
+    def reset(self, code: object) -> None: ...
+    def stop(self, code: object) -> None: ...
+    def close(self) -> None: ...
 
 @final
 class Node:
@@ -72,6 +92,8 @@ class Node:
     def set_tags(self, port: Port, ticket: int, tags: object) -> Call: ...
     def update_tag(self, port: Port, ticket: int, key: object, value: object) -> Call: ...
     def remove_tag(self, port: Port, ticket: int, key: object) -> Call: ...
+    def set_secrets(self, secrets: object) -> None: ...
+    def reload_certificates(self, port: Port, ticket: int) -> Call: ...
     def explain(self, port: Port, ticket: int, id: object) -> Call: ...
     def watch_loop(self, port: Port, number: int) -> None: ...
     def answer_loop(self, question: int) -> None: ...
@@ -89,6 +111,11 @@ class Node:
     ) -> Call: ...
     def handle(self, port: Port, handler: int, topic: object) -> None: ...
     def unhandle(self, topic: object) -> bool: ...
+    def open_stream(
+        self, port: Port, ticket: int, target: object, topic: object, deadline: object
+    ) -> Call: ...
+    def handle_streams(self, port: Port, handler: int, topic: object) -> None: ...
+    def unhandle_streams(self, topic: object) -> bool: ...
     def leave(self, port: Port, ticket: int) -> Call: ...
     def shutdown_now(self, port: Port, ticket: int) -> Call: ...
 
@@ -306,7 +333,91 @@ class LeaveReport:
         """
     @property
     def requests_cut_off(self) -> int:
-        """Requests, in and out, that were cut off."""
+        """Requests and streams, in and out, that were cut off."""
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class LinkStats:
+    """One link: an authenticated QUIC connection to one peer, which all requests, streams and
+    membership share.
+    """
+
+    __match_args__: Final = (
+        "id",
+        "instance",
+        "addr",
+        "slot",
+        "dialed",
+        "pinned",
+        "path",
+        "rtt",
+        "heard",
+        "idle",
+        "timeouts",
+        "packets_sent",
+        "packets_received",
+        "packets_lost",
+        "in_flight",
+        "serving",
+        "payload_bytes",
+    )
+    @property
+    def id(self) -> str:
+        """Who is at the other end."""
+    @property
+    def instance(self) -> int:
+        """Which process of that name."""
+    @property
+    def addr(self) -> str:
+        """Where it listens, as `ip:port`."""
+    @property
+    def slot(self) -> int:
+        """Which of several links to it, from 0."""
+    @property
+    def dialed(self) -> bool:
+        """We made it, not the peer."""
+    @property
+    def pinned(self) -> bool:
+        """It is kept although it may be unused, since membership watches the peer."""
+    @property
+    def path(self) -> str:
+        """What this end can tell of the path: `good`; `toMember`, when what we send gets no
+        answer although packets of the peer's still come; `silent`, when nothing is heard: the
+        peer is dead, or the path from it fails, or both directions do.
+        """
+    @property
+    def rtt(self) -> float | None:
+        """The smoothed round trip of the path, once measured."""
+    @property
+    def heard(self) -> float | None:
+        """How long ago a packet of the peer's came last."""
+    @property
+    def idle(self) -> float:
+        """How long nobody has used it; heartbeats and probes are no use."""
+    @property
+    def timeouts(self) -> int:
+        """Probe timeouts in a row: how often in vain the stack waited for an answer."""
+    @property
+    def packets_sent(self) -> int:
+        """Packets sent."""
+    @property
+    def packets_received(self) -> int:
+        """Packets received."""
+    @property
+    def packets_lost(self) -> int:
+        """Packets declared lost, and sent anew where need be."""
+    @property
+    def in_flight(self) -> int:
+        """Our requests, messages and streams on it."""
+    @property
+    def serving(self) -> int:
+        """The peer's requests, messages and streams on it."""
+    @property
+    def payload_bytes(self) -> int:
+        """Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice
+        `payload_max`.
+        """
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -334,28 +445,56 @@ class Stats:
         "syncs",
         "syncs_refused",
         "links",
+        "links_total",
+        "links_pinned",
+        "links_leased",
+        "links_idle",
+        "pool_hits",
+        "pool_misses",
+        "pool_hit_rate",
         "dials",
         "dial_failures",
         "accepted",
         "refused",
+        "hellos_displaced",
         "unauthenticated",
+        "expired",
+        "wrong_cluster",
+        "wrong_node",
+        "handshakes_unfinished",
+        "retries",
+        "handshakes_refused",
+        "packets_refused",
         "evicted",
         "idled",
+        "broken",
+        "unanswered",
+        "pings",
+        "distrusted",
         "datagrams_sent",
         "datagrams_received",
         "datagrams_dropped",
         "frames_sent",
         "frames_received",
         "frames_dropped",
+        "packets_sent",
+        "packets_lost",
+        "bytes_sent",
+        "frames_refused",
+        "stalled",
         "transport_events_dropped",
         "requests_out",
         "requests_in",
         "requests_handled",
         "requests_refused",
         "requests_abandoned",
+        "certificate_left",
         "events",
         "events_dropped",
         "subscribers",
+        "streams_out",
+        "streams_in",
+        "streams_refused",
     )
     @property
     def alive(self) -> int:
@@ -412,8 +551,31 @@ class Stats:
     def syncs_refused(self) -> int:
         """Whole-table comparisons that were refused because there were too many."""
     @property
-    def links(self) -> int:
+    def links(self) -> tuple[LinkStats, ...]:
+        """Each link that is up, in no order."""
+    @property
+    def links_total(self) -> int:
         """Gauge: links that are up, without those being drained."""
+    @property
+    def links_pinned(self) -> int:
+        """Gauge: links that are kept although they may be unused, since membership watches their
+        peer.
+        """
+    @property
+    def links_leased(self) -> int:
+        """Gauge: links with requests, messages or streams of ours under way."""
+    @property
+    def links_idle(self) -> int:
+        """Gauge: links that would be closed if room were needed."""
+    @property
+    def pool_hits(self) -> int:
+        """Requests, messages and streams for which there was a link."""
+    @property
+    def pool_misses(self) -> int:
+        """Requests, messages and streams that had to wait for a link."""
+    @property
+    def pool_hit_rate(self) -> float | None:
+        """Which part of them found a link, from 0 to 1; nothing before the first."""
     @property
     def dials(self) -> int:
         """Dials begun."""
@@ -427,16 +589,62 @@ class Stats:
     def refused(self) -> int:
         """Peers that dialed us and were refused in the hello, or did not finish it."""
     @property
+    def hellos_displaced(self) -> int:
+        """Hellos given up for a newer one, since too many were being heard, in all or of one
+        node.
+        """
+    @property
     def unauthenticated(self) -> int:
         """Handshakes of peers that dialed us which failed before the hello: no certificate of
         ours.
         """
+    @property
+    def expired(self) -> int:
+        """Handshakes, in either direction, that failed since a certificate had expired or was
+        not valid yet.
+        """
+    @property
+    def wrong_cluster(self) -> int:
+        """Peers that dialed us and belong to another cluster."""
+    @property
+    def wrong_node(self) -> int:
+        """Peers that dialed us with a certificate for another node id than they claim, or in
+        search of another node.
+        """
+    @property
+    def handshakes_unfinished(self) -> int:
+        """Gauge: handshakes that are not complete, in both directions."""
+    @property
+    def retries(self) -> int:
+        """Dialers who were told to prove their address first, since many handshakes were under
+        way.
+        """
+    @property
+    def handshakes_refused(self) -> int:
+        """Handshakes refused since too many were under way, in all or of the dialer's address."""
+    @property
+    def packets_refused(self) -> int:
+        """Packets of no link of ours that were dropped while many such waited for their answer."""
     @property
     def evicted(self) -> int:
         """Links closed to make room."""
     @property
     def idled(self) -> int:
         """Links closed since nobody used them."""
+    @property
+    def broken(self) -> int:
+        """Links lost: they broke, or the peer closed them for a reason."""
+    @property
+    def unanswered(self) -> int:
+        """Links closed since the peer did not answer on them; `broken` counts them as well."""
+    @property
+    def pings(self) -> int:
+        """Pings sent to see whether links are alive, one for each link and health check."""
+    @property
+    def distrusted(self) -> int:
+        """Links closed since the secret or authority that their peer had proved itself by is
+        accepted no more.
+        """
     @property
     def datagrams_sent(self) -> int:
         """Membership frames handed to the network as datagrams."""
@@ -456,6 +664,23 @@ class Stats:
     def frames_dropped(self) -> int:
         """Membership frames dropped: no link came up, too many at once, or the driver was
         behind.
+        """
+    @property
+    def packets_sent(self) -> int:
+        """UDP datagrams sent, whatever was in them."""
+    @property
+    def packets_lost(self) -> int:
+        """Packets of links that were declared lost, and sent anew where need be."""
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of UDP payload sent."""
+    @property
+    def frames_refused(self) -> int:
+        """Membership frames dropped since their sender sent more than its share."""
+    @property
+    def stalled(self) -> int:
+        """Frames, requests and messages given up since they, or the reading of the answer, took
+        too long.
         """
     @property
     def transport_events_dropped(self) -> int:
@@ -478,6 +703,11 @@ class Stats:
         lost.
         """
     @property
+    def certificate_left(self) -> float | None:
+        """How long the first to end of our certificates from files, and of those we trust, still
+        holds; nothing where they are made of a secret.
+        """
+    @property
     def events(self) -> int:
         """Events published."""
     @property
@@ -486,6 +716,15 @@ class Stats:
     @property
     def subscribers(self) -> int:
         """Subscribers now."""
+    @property
+    def streams_out(self) -> int:
+        """Gauge: streams that we opened."""
+    @property
+    def streams_in(self) -> int:
+        """Gauge: streams that peers opened."""
+    @property
+    def streams_refused(self) -> int:
+        """Peers' streams that were refused because too many were open."""
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -676,5 +915,58 @@ class StateSetAside:
     @property
     def reason(self) -> str:
         """What was wrong with it."""
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class CertificatesReloaded:
+    """The PEM files were changed, and are used from now on."""
+
+    kind: ClassVar[Literal["CertificatesReloaded"]]
+    __match_args__: Final = ("path",)
+    @property
+    def seq(self) -> int:
+        """Its place in the one order of all events of this node."""
+    @property
+    def path(self) -> str:
+        """The file with our certificate."""
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class CertificatesRejected:
+    """The PEM files were changed and cannot be used. Those before stay in use."""
+
+    kind: ClassVar[Literal["CertificatesRejected"]]
+    __match_args__: Final = ("path", "reason")
+    @property
+    def seq(self) -> int:
+        """Its place in the one order of all events of this node."""
+    @property
+    def path(self) -> str:
+        """The file with our certificate."""
+    @property
+    def reason(self) -> str:
+        """What is wrong with them."""
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class CertificateExpiring:
+    """A certificate from a file, ours or one that we trust, ends soon. Told when less than a
+    third of its time is left, when less than a tenth is, and when nothing is.
+    """
+
+    kind: ClassVar[Literal["CertificateExpiring"]]
+    __match_args__: Final = ("path", "seconds_left")
+    @property
+    def seq(self) -> int:
+        """Its place in the one order of all events of this node."""
+    @property
+    def path(self) -> str:
+        """The file that it is in."""
+    @property
+    def seconds_left(self) -> int:
+        """How long it still holds."""
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]

@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from peerage._native import (
+    CertificateExpiring,
+    CertificatesRejected,
+    CertificatesReloaded,
     EventsDropped,
     HealthCheckFailed,
     LocalHealthChanged,
@@ -35,6 +38,9 @@ Event: TypeAlias = (
     | EventsDropped
     | HealthCheckFailed
     | StateSetAside
+    | CertificatesReloaded
+    | CertificatesRejected
+    | CertificateExpiring
 )
 """Whatever happens in a cluster. Every kind has `kind` and `seq`."""
 

@@ -508,6 +508,145 @@ impl StateSetAside {
     }
 }
 
+/// The PEM files were changed, and are used from now on.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct CertificatesReloaded {
+    seq: u64,
+    path: String,
+}
+
+#[pymethods]
+impl CertificatesReloaded {
+    #[classattr]
+    #[pyo3(name = "kind")]
+    const KIND: &'static str = "CertificatesReloaded";
+
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 1] = ["path"];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// Its place in the one order of all events of this node.
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The file with our certificate.
+    #[getter]
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(slf, &["seq", "path"])
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(slf, other, &["seq", "path"])
+    }
+}
+
+/// The PEM files were changed and cannot be used. Those before stay in use.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct CertificatesRejected {
+    seq: u64,
+    path: String,
+    reason: String,
+}
+
+#[pymethods]
+impl CertificatesRejected {
+    #[classattr]
+    #[pyo3(name = "kind")]
+    const KIND: &'static str = "CertificatesRejected";
+
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 2] = ["path", "reason"];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// Its place in the one order of all events of this node.
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The file with our certificate.
+    #[getter]
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is wrong with them.
+    #[getter]
+    fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(slf, &["seq", "path", "reason"])
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(slf, other, &["seq", "path", "reason"])
+    }
+}
+
+/// A certificate from a file, ours or one that we trust, ends soon. Told when less than a third of
+/// its time is left, when less than a tenth is, and when nothing is.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct CertificateExpiring {
+    seq: u64,
+    path: String,
+    seconds_left: u32,
+}
+
+#[pymethods]
+impl CertificateExpiring {
+    #[classattr]
+    #[pyo3(name = "kind")]
+    const KIND: &'static str = "CertificateExpiring";
+
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 2] = ["path", "seconds_left"];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// Its place in the one order of all events of this node.
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The file that it is in.
+    #[getter]
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// How long it still holds.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn seconds_left(&self) -> u64 {
+        self.seconds_left as u64
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(slf, &["seq", "path", "seconds_left"])
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(slf, other, &["seq", "path", "seconds_left"])
+    }
+}
+
 /// An event as an object of its class.
 pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
     let seq = event.seq;
@@ -541,6 +680,15 @@ pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> 
         EventKind::StateSetAside { path, reason } => {
             Bound::new(py, StateSetAside { seq, path, reason })?.into_any()
         }
+        EventKind::CertificatesReloaded { path } => {
+            Bound::new(py, CertificatesReloaded { seq, path })?.into_any()
+        }
+        EventKind::CertificatesRejected { path, reason } => {
+            Bound::new(py, CertificatesRejected { seq, path, reason })?.into_any()
+        }
+        EventKind::CertificateExpiring { path, seconds_left } => {
+            Bound::new(py, CertificateExpiring { seq, path, seconds_left })?.into_any()
+        }
         other => {
             let name = other.name();
             return Err(crate::failure::exception(
@@ -563,5 +711,8 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<EventsDropped>()?;
     module.add_class::<HealthCheckFailed>()?;
     module.add_class::<StateSetAside>()?;
+    module.add_class::<CertificatesReloaded>()?;
+    module.add_class::<CertificatesRejected>()?;
+    module.add_class::<CertificateExpiring>()?;
     Ok(())
 }

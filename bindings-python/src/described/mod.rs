@@ -68,6 +68,10 @@ fn history<'py>(py: Python<'py>, all: &[peerage::Happened]) -> PyResult<Bound<'p
     PyTuple::new(py, all.iter().cloned().map(|happened| records::Happened(happened.into())))
 }
 
+fn links<'py>(py: Python<'py>, all: &[peerage::LinkStats]) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, all.iter().cloned().map(|link| records::LinkStats(link.into())))
+}
+
 fn phases<'py>(py: Python<'py>, all: &[peerage::Phase]) -> PyResult<Bound<'py, PyTuple>> {
     PyTuple::new(py, all.iter().cloned().map(|phase| records::Phase(phase.into())))
 }

@@ -9,7 +9,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use super::{history, observations, phases, same, shown, tags};
+use super::{history, links, observations, phases, same, shown, tags};
 
 /// What is known about one node.
 #[pyclass(frozen, module = "peerage")]
@@ -405,7 +405,7 @@ impl LeaveReport {
         phases(py, &self.0.phases)
     }
 
-    /// Requests, in and out, that were cut off.
+    /// Requests and streams, in and out, that were cut off.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn requests_cut_off(&self) -> u64 {
@@ -421,6 +421,203 @@ impl LeaveReport {
     }
 }
 
+/// One link: an authenticated QUIC connection to one peer, which all requests, streams and
+/// membership share.
+#[pyclass(frozen, module = "peerage")]
+pub(crate) struct LinkStats(pub(crate) Arc<peerage::LinkStats>);
+
+#[pymethods]
+impl LinkStats {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        const NAMES: [&str; 17] = [
+            "id",
+            "instance",
+            "addr",
+            "slot",
+            "dialed",
+            "pinned",
+            "path",
+            "rtt",
+            "heard",
+            "idle",
+            "timeouts",
+            "packets_sent",
+            "packets_received",
+            "packets_lost",
+            "in_flight",
+            "serving",
+            "payload_bytes",
+        ];
+        PyTuple::new(py, NAMES)
+    }
+
+    /// Who is at the other end.
+    #[getter]
+    fn id(&self) -> &str {
+        self.0.peer.id.as_str()
+    }
+
+    /// Which process of that name.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn instance(&self) -> u64 {
+        self.0.peer.instance.0 as u64
+    }
+
+    /// Where it listens, as `ip:port`.
+    #[getter]
+    fn addr(&self) -> String {
+        self.0.addr.to_string()
+    }
+
+    /// Which of several links to it, from 0.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn slot(&self) -> u64 {
+        self.0.slot as u64
+    }
+
+    /// We made it, not the peer.
+    #[getter]
+    fn dialed(&self) -> bool {
+        self.0.dialed
+    }
+
+    /// It is kept although it may be unused, since membership watches the peer.
+    #[getter]
+    fn pinned(&self) -> bool {
+        self.0.pinned
+    }
+
+    /// What this end can tell of the path: `good`; `toMember`, when what we send gets no answer
+    /// although packets of the peer's still come; `silent`, when nothing is heard: the peer is dead, or
+    /// the path from it fails, or both directions do.
+    #[getter]
+    fn path(&self) -> &str {
+        self.0.path.as_str()
+    }
+
+    /// The smoothed round trip of the path, once measured.
+    #[getter]
+    fn rtt(&self) -> Option<f64> {
+        self.0.rtt.map(|t| t.as_secs_f64())
+    }
+
+    /// How long ago a packet of the peer's came last.
+    #[getter]
+    fn heard(&self) -> Option<f64> {
+        self.0.heard.map(|t| t.as_secs_f64())
+    }
+
+    /// How long nobody has used it; heartbeats and probes are no use.
+    #[getter]
+    fn idle(&self) -> f64 {
+        self.0.idle.as_secs_f64()
+    }
+
+    /// Probe timeouts in a row: how often in vain the stack waited for an answer.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn timeouts(&self) -> u64 {
+        self.0.timeouts as u64
+    }
+
+    /// Packets sent.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn packets_sent(&self) -> u64 {
+        self.0.packets_sent as u64
+    }
+
+    /// Packets received.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn packets_received(&self) -> u64 {
+        self.0.packets_received as u64
+    }
+
+    /// Packets declared lost, and sent anew where need be.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn packets_lost(&self) -> u64 {
+        self.0.packets_lost as u64
+    }
+
+    /// Our requests, messages and streams on it.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn in_flight(&self) -> u64 {
+        self.0.in_flight as u64
+    }
+
+    /// The peer's requests, messages and streams on it.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn serving(&self) -> u64 {
+        self.0.serving as u64
+    }
+
+    /// Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice `payload_max`.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn payload_bytes(&self) -> u64 {
+        self.0.payload_bytes as u64
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(
+            slf,
+            &[
+                "id",
+                "instance",
+                "addr",
+                "slot",
+                "dialed",
+                "pinned",
+                "path",
+                "rtt",
+                "heard",
+                "idle",
+                "timeouts",
+                "packets_sent",
+                "packets_received",
+                "packets_lost",
+                "in_flight",
+                "serving",
+                "payload_bytes",
+            ],
+        )
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        same(
+            slf,
+            other,
+            &[
+                "id",
+                "instance",
+                "addr",
+                "slot",
+                "dialed",
+                "pinned",
+                "path",
+                "rtt",
+                "heard",
+                "idle",
+                "timeouts",
+                "packets_sent",
+                "packets_received",
+                "packets_lost",
+                "in_flight",
+                "serving",
+                "payload_bytes",
+            ],
+        )
+    }
+}
+
 /// Counters since the start, and gauges as of now.
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct Stats(pub(crate) Arc<peerage::Stats>);
@@ -430,7 +627,7 @@ impl Stats {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 41] = [
+        const NAMES: [&str; 69] = [
             "alive",
             "suspect",
             "failed",
@@ -450,28 +647,56 @@ impl Stats {
             "syncs",
             "syncs_refused",
             "links",
+            "links_total",
+            "links_pinned",
+            "links_leased",
+            "links_idle",
+            "pool_hits",
+            "pool_misses",
+            "pool_hit_rate",
             "dials",
             "dial_failures",
             "accepted",
             "refused",
+            "hellos_displaced",
             "unauthenticated",
+            "expired",
+            "wrong_cluster",
+            "wrong_node",
+            "handshakes_unfinished",
+            "retries",
+            "handshakes_refused",
+            "packets_refused",
             "evicted",
             "idled",
+            "broken",
+            "unanswered",
+            "pings",
+            "distrusted",
             "datagrams_sent",
             "datagrams_received",
             "datagrams_dropped",
             "frames_sent",
             "frames_received",
             "frames_dropped",
+            "packets_sent",
+            "packets_lost",
+            "bytes_sent",
+            "frames_refused",
+            "stalled",
             "transport_events_dropped",
             "requests_out",
             "requests_in",
             "requests_handled",
             "requests_refused",
             "requests_abandoned",
+            "certificate_left",
             "events",
             "events_dropped",
             "subscribers",
+            "streams_out",
+            "streams_in",
+            "streams_refused",
         ];
         PyTuple::new(py, NAMES)
     }
@@ -602,11 +827,58 @@ impl Stats {
         self.0.membership.syncs_refused as u64
     }
 
+    /// Each link that is up, in no order.
+    #[getter]
+    fn links<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        links(py, &self.0.links)
+    }
+
     /// Gauge: links that are up, without those being drained.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
-    fn links(&self) -> u64 {
-        self.0.transport.links as u64
+    fn links_total(&self) -> u64 {
+        self.0.transport.pool.links_total as u64
+    }
+
+    /// Gauge: links that are kept although they may be unused, since membership watches their peer.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn links_pinned(&self) -> u64 {
+        self.0.transport.pool.links_pinned as u64
+    }
+
+    /// Gauge: links with requests, messages or streams of ours under way.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn links_leased(&self) -> u64 {
+        self.0.transport.pool.links_leased as u64
+    }
+
+    /// Gauge: links that would be closed if room were needed.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn links_idle(&self) -> u64 {
+        self.0.transport.pool.links_idle as u64
+    }
+
+    /// Requests, messages and streams for which there was a link.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn pool_hits(&self) -> u64 {
+        self.0.transport.pool.pool_hits as u64
+    }
+
+    /// Requests, messages and streams that had to wait for a link.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn pool_misses(&self) -> u64 {
+        self.0.transport.pool.pool_misses as u64
+    }
+
+    /// Which part of them found a link, from 0 to 1; nothing before the first.
+    #[getter]
+    fn pool_hit_rate(&self) -> Option<f64> {
+        self.0.transport.pool.hit_rate()
     }
 
     /// Dials begun.
@@ -637,11 +909,69 @@ impl Stats {
         self.0.transport.refused as u64
     }
 
+    /// Hellos given up for a newer one, since too many were being heard, in all or of one node.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn hellos_displaced(&self) -> u64 {
+        self.0.transport.hellos_displaced as u64
+    }
+
     /// Handshakes of peers that dialed us which failed before the hello: no certificate of ours.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn unauthenticated(&self) -> u64 {
         self.0.transport.unauthenticated as u64
+    }
+
+    /// Handshakes, in either direction, that failed since a certificate had expired or was not valid
+    /// yet.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn expired(&self) -> u64 {
+        self.0.transport.expired as u64
+    }
+
+    /// Peers that dialed us and belong to another cluster.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn wrong_cluster(&self) -> u64 {
+        self.0.transport.wrong_cluster as u64
+    }
+
+    /// Peers that dialed us with a certificate for another node id than they claim, or in search of
+    /// another node.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn wrong_node(&self) -> u64 {
+        self.0.transport.wrong_node as u64
+    }
+
+    /// Gauge: handshakes that are not complete, in both directions.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn handshakes_unfinished(&self) -> u64 {
+        self.0.transport.handshakes_unfinished as u64
+    }
+
+    /// Dialers who were told to prove their address first, since many handshakes were under way.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn retries(&self) -> u64 {
+        self.0.transport.retries as u64
+    }
+
+    /// Handshakes refused since too many were under way, in all or of the dialer's address.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn handshakes_refused(&self) -> u64 {
+        self.0.transport.handshakes_refused as u64
+    }
+
+    /// Packets of no link of ours that were dropped while many such waited for their answer.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn packets_refused(&self) -> u64 {
+        self.0.transport.packets_refused as u64
     }
 
     /// Links closed to make room.
@@ -656,6 +986,35 @@ impl Stats {
     #[getter]
     fn idled(&self) -> u64 {
         self.0.transport.idled as u64
+    }
+
+    /// Links lost: they broke, or the peer closed them for a reason.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn broken(&self) -> u64 {
+        self.0.transport.broken as u64
+    }
+
+    /// Links closed since the peer did not answer on them; `broken` counts them as well.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn unanswered(&self) -> u64 {
+        self.0.transport.unanswered as u64
+    }
+
+    /// Pings sent to see whether links are alive, one for each link and health check.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn pings(&self) -> u64 {
+        self.0.transport.pings as u64
+    }
+
+    /// Links closed since the secret or authority that their peer had proved itself by is accepted no
+    /// more.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn distrusted(&self) -> u64 {
+        self.0.transport.distrusted as u64
     }
 
     /// Membership frames handed to the network as datagrams.
@@ -700,6 +1059,41 @@ impl Stats {
         self.0.transport.frames_dropped as u64
     }
 
+    /// UDP datagrams sent, whatever was in them.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn packets_sent(&self) -> u64 {
+        self.0.transport.packets_sent as u64
+    }
+
+    /// Packets of links that were declared lost, and sent anew where need be.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn packets_lost(&self) -> u64 {
+        self.0.transport.packets_lost as u64
+    }
+
+    /// Bytes of UDP payload sent.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn bytes_sent(&self) -> u64 {
+        self.0.transport.bytes_sent as u64
+    }
+
+    /// Membership frames dropped since their sender sent more than its share.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn frames_refused(&self) -> u64 {
+        self.0.transport.frames_refused as u64
+    }
+
+    /// Frames, requests and messages given up since they, or the reading of the answer, took too long.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn stalled(&self) -> u64 {
+        self.0.transport.stalled as u64
+    }
+
     /// Events other than frames that the driver was too far behind to take.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
@@ -742,6 +1136,13 @@ impl Stats {
         self.0.transport.requests_abandoned as u64
     }
 
+    /// How long the first to end of our certificates from files, and of those we trust, still holds;
+    /// nothing where they are made of a secret.
+    #[getter]
+    fn certificate_left(&self) -> Option<f64> {
+        self.0.certificate_left.map(|t| t.as_secs_f64())
+    }
+
     /// Events published.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
@@ -761,6 +1162,27 @@ impl Stats {
     #[getter]
     fn subscribers(&self) -> u64 {
         self.0.subscribers as u64
+    }
+
+    /// Gauge: streams that we opened.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn streams_out(&self) -> u64 {
+        self.0.transport.streams_out as u64
+    }
+
+    /// Gauge: streams that peers opened.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn streams_in(&self) -> u64 {
+        self.0.transport.streams_in as u64
+    }
+
+    /// Peers' streams that were refused because too many were open.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn streams_refused(&self) -> u64 {
+        self.0.transport.streams_refused as u64
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -786,28 +1208,56 @@ impl Stats {
                 "syncs",
                 "syncs_refused",
                 "links",
+                "links_total",
+                "links_pinned",
+                "links_leased",
+                "links_idle",
+                "pool_hits",
+                "pool_misses",
+                "pool_hit_rate",
                 "dials",
                 "dial_failures",
                 "accepted",
                 "refused",
+                "hellos_displaced",
                 "unauthenticated",
+                "expired",
+                "wrong_cluster",
+                "wrong_node",
+                "handshakes_unfinished",
+                "retries",
+                "handshakes_refused",
+                "packets_refused",
                 "evicted",
                 "idled",
+                "broken",
+                "unanswered",
+                "pings",
+                "distrusted",
                 "datagrams_sent",
                 "datagrams_received",
                 "datagrams_dropped",
                 "frames_sent",
                 "frames_received",
                 "frames_dropped",
+                "packets_sent",
+                "packets_lost",
+                "bytes_sent",
+                "frames_refused",
+                "stalled",
                 "transport_events_dropped",
                 "requests_out",
                 "requests_in",
                 "requests_handled",
                 "requests_refused",
                 "requests_abandoned",
+                "certificate_left",
                 "events",
                 "events_dropped",
                 "subscribers",
+                "streams_out",
+                "streams_in",
+                "streams_refused",
             ],
         )
     }
@@ -836,28 +1286,56 @@ impl Stats {
                 "syncs",
                 "syncs_refused",
                 "links",
+                "links_total",
+                "links_pinned",
+                "links_leased",
+                "links_idle",
+                "pool_hits",
+                "pool_misses",
+                "pool_hit_rate",
                 "dials",
                 "dial_failures",
                 "accepted",
                 "refused",
+                "hellos_displaced",
                 "unauthenticated",
+                "expired",
+                "wrong_cluster",
+                "wrong_node",
+                "handshakes_unfinished",
+                "retries",
+                "handshakes_refused",
+                "packets_refused",
                 "evicted",
                 "idled",
+                "broken",
+                "unanswered",
+                "pings",
+                "distrusted",
                 "datagrams_sent",
                 "datagrams_received",
                 "datagrams_dropped",
                 "frames_sent",
                 "frames_received",
                 "frames_dropped",
+                "packets_sent",
+                "packets_lost",
+                "bytes_sent",
+                "frames_refused",
+                "stalled",
                 "transport_events_dropped",
                 "requests_out",
                 "requests_in",
                 "requests_handled",
                 "requests_refused",
                 "requests_abandoned",
+                "certificate_left",
                 "events",
                 "events_dropped",
                 "subscribers",
+                "streams_out",
+                "streams_in",
+                "streams_refused",
             ],
         )
     }
@@ -870,6 +1348,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Explanation>()?;
     module.add_class::<Phase>()?;
     module.add_class::<LeaveReport>()?;
+    module.add_class::<LinkStats>()?;
     module.add_class::<Stats>()?;
     Ok(())
 }

@@ -80,6 +80,9 @@ pub fn sample_events() -> Result<Vec<EventKind>> {
             observers: [seen("x", Some(PHI_MAX), Direction::Both)?].into(),
         },
         EventKind::StateSetAside { path: "/größe/雪".into(), reason: String::new() },
+        EventKind::CertificatesReloaded { path: "/größe/雪.pem".into() },
+        EventKind::CertificatesRejected { path: String::new(), reason: "雪".into() },
+        EventKind::CertificateExpiring { path: "c.pem".into(), seconds_left: u32::MAX },
     ])
 }
 

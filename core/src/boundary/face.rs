@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::Config,
     error::{Error, Result},
+    transport::{Stream, secret::Secret},
 };
 
 /// How a language writes names.
@@ -111,6 +112,14 @@ impl Face {
         self.read(|read| read.duration(field, value, "1ms to 3600s")).map(Some)
     }
 
+    /// Secrets, which are never repeated.
+    pub fn secrets(&self, field: &'static str, value: Value) -> Result<Vec<Secret>> {
+        self.read(|read| {
+            let texts = read.secret_texts(field, value)?;
+            read.secrets(field, &texts)
+        })
+    }
+
     /// A set of tags; nothing stands for none.
     pub fn tags(&self, field: &'static str, value: Value) -> Result<BTreeMap<String, String>> {
         if value == Value::Null {
@@ -130,6 +139,11 @@ impl Face {
             let expected = format!("must be {bounds}");
             Err(Error::Argument { field, value: shown, expected })
         }
+    }
+
+    /// The code with which a stream is given up.
+    pub fn stream_code(&self, field: &'static str, value: Value) -> Result<u32> {
+        self.count(field, value, 0, Stream::CODE_MAX)
     }
 
     fn read<T>(&self, reading: impl FnOnce(&mut Read) -> Option<T>) -> Result<T> {

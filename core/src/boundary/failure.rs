@@ -50,7 +50,9 @@ fn details(face: &Face, error: &Error) -> Vec<(&'static str, Value)> {
         Error::Argument { field, value, expected } => {
             vec![("fields", Value::List(vec![wrong(field, value, expected)]))]
         }
-        Error::Bind { addr, reason } | Error::Unauthenticated { addr, reason } => {
+        Error::Bind { addr, reason }
+        | Error::Unauthenticated { addr, reason }
+        | Error::CertificateExpired { addr, reason } => {
             vec![("addr", text(addr)), ("reason", text(reason))]
         }
         Error::JoinFailed(seeds) => {
@@ -92,5 +94,8 @@ fn details(face: &Face, error: &Error) -> Vec<(&'static str, Value)> {
             vec![("reason", text(reason))]
         }
         Error::Cancelled => Vec::new(),
+        Error::StreamReset { target, code } => {
+            vec![("target", text(target)), ("code", u64::from(*code).into())]
+        }
     }
 }

@@ -40,6 +40,8 @@ pub(super) const NAMES: &[&str] = &[
     "links_max",
     "link_idle_timeout",
     "connect_timeout",
+    "links_per_peer",
+    "health_check_interval",
     "payload_max",
     "requests_max",
     "request_timeout",
@@ -49,6 +51,8 @@ pub(super) const NAMES: &[&str] = &[
     "drain_timeout",
     "state_dir",
     "unresponsive_after",
+    "secrets",
+    "streams_max",
 ];
 
 /// Sets one field; `read` keeps what was wrong.
@@ -204,6 +208,16 @@ pub(super) fn set(name: &str, value: Value, config: &mut Config, ways: &mut Ways
                 config.connect_timeout = value
             }
         }
+        "links_per_peer" => {
+            if let Some(value) = read.count("links_per_peer", value, "1 to 16") {
+                config.links_per_peer = value
+            }
+        }
+        "health_check_interval" => {
+            if let Some(value) = read.duration("health_check_interval", value, "100ms to 3600s") {
+                config.health_check_interval = value
+            }
+        }
         "payload_max" => {
             if let Some(value) = read.bytes("payload_max", value, "1024 to 1073741824") {
                 config.payload_max = value
@@ -247,6 +261,16 @@ pub(super) fn set(name: &str, value: Value, config: &mut Config, ways: &mut Ways
         "unresponsive_after" => {
             if let Some(value) = read.duration("unresponsive_after", value, "100ms to 3600s") {
                 config.unresponsive_after = value
+            }
+        }
+        "secrets" => {
+            if let Some(value) = read.secret_texts("secrets", value) {
+                ways.secrets = Some(value)
+            }
+        }
+        "streams_max" => {
+            if let Some(value) = read.count("streams_max", value, "1 to 100000") {
+                config.streams_max = value
             }
         }
         _ => {} // `NAMES` and this list are one

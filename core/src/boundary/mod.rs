@@ -11,12 +11,14 @@ mod face;
 mod failure;
 mod fields;
 mod read;
+mod streams;
 mod value;
 
 pub use calls::{Call, Gate, guarded, run, start};
 pub use echo::{echo_events, echo_value, sample_events};
 pub use face::{Case, Face, Unit};
 pub use failure::Failure;
+pub use streams::SharedStream;
 pub use value::Value;
 
 #[cfg(test)]

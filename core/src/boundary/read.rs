@@ -36,6 +36,31 @@ impl Read {
         }
     }
 
+    /// Several of them.
+    pub(super) fn secret_texts(
+        &mut self,
+        field: &'static str,
+        value: Value,
+    ) -> Option<Vec<String>> {
+        let Value::List(list) = value else {
+            return self.refuse(field, "…".into(), "must be a list of texts".into());
+        };
+        let wanted = list.len();
+        let read: Vec<_> = list.into_iter().filter_map(|v| self.secret_text(field, v)).collect();
+        (read.len() == wanted).then_some(read)
+    }
+
+    /// Texts that are secrets.
+    pub(super) fn secrets(&mut self, field: &'static str, texts: &[String]) -> Option<Vec<Secret>> {
+        let parsed = texts.iter().filter_map(|text| match Secret::parse(text) {
+            Ok(secret) => Some(secret),
+            Err(Error::Argument { value, expected, .. }) => self.refuse(field, value, expected),
+            Err(other) => self.refuse(field, "…".into(), other.to_string()),
+        });
+        let parsed: Vec<_> = parsed.collect();
+        (parsed.len() == texts.len()).then_some(parsed)
+    }
+
     pub(super) fn flag(&mut self, field: &'static str, value: Value) -> Option<bool> {
         match value {
             Value::Bool(flag) => Some(flag),
@@ -139,7 +164,7 @@ impl Read {
 
     /// What the configuration itself finds wrong, for fields that could be read at all.
     pub(super) fn also(&mut self, wrong: Vec<FieldError>) {
-        const WAYS: [&str; 6] = ["secret", "ca", "cert", "key", "insecure", "security"];
+        const WAYS: [&str; 7] = ["secret", "secrets", "ca", "cert", "key", "insecure", "security"];
         let mut known: Vec<_> = self.wrong.iter().map(|(field, ..)| field.clone()).collect();
         if known.iter().any(|field| WAYS.contains(&&**field)) {
             known.push("security".into());
@@ -187,6 +212,7 @@ impl Read {
 #[derive(Default)]
 pub(super) struct Ways {
     pub(super) secret: Option<String>,
+    pub(super) secrets: Option<Vec<String>>,
     pub(super) ca: Option<String>,
     pub(super) cert: Option<String>,
     pub(super) key: Option<String>,
@@ -199,9 +225,9 @@ impl Ways {
         let insecure = self.insecure == Some(true);
         let pem = [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)];
         let files = pem.iter().filter(|(_, file)| file.is_some()).count();
-        let ways = [self.secret.is_some(), files > 0, insecure];
+        let ways = [self.secret.is_some(), self.secrets.is_some(), files > 0, insecure];
         if ways.iter().filter(|way| **way).count() > 1 {
-            let expected = "choose one: a secret, PEM files, or insecure";
+            let expected = "choose one: a secret, secrets, PEM files, or insecure";
             return read.refuse("security", "several ways".into(), expected.into());
         }
         if files > 0 && files < pem.len() {
@@ -212,13 +238,11 @@ impl Ways {
             return None;
         }
         if let Some(text) = self.secret {
-            return match Secret::parse(&text) {
-                Ok(secret) => Some(Security::Secret(secret)),
-                Err(Error::Argument { field, value, expected }) => {
-                    read.refuse(field, value, expected)
-                }
-                Err(other) => read.refuse("secret", "…".into(), other.to_string()),
-            };
+            let secret = read.secrets("secret", &[text])?.pop()?;
+            return Some(Security::Secret(secret));
+        }
+        if let Some(texts) = self.secrets {
+            return read.secrets("secrets", &texts).map(Security::Secrets);
         }
         if let (Some(ca), Some(cert), Some(key)) = (self.ca, self.cert, self.key) {
             return Some(Security::Pem { ca: ca.into(), cert: cert.into(), key: key.into() });

@@ -118,7 +118,10 @@ fn ways_to_authenticate_exclude_one_another() {
         fields
     };
     let found = wrong(&Face::NODE, with(&[("secret", "0123456789abcdef".into())]));
-    assert_eq!(found, [("security".into(), "choose one: a secret, PEM files, or insecure".into())]);
+    assert_eq!(
+        found,
+        [("security".into(), "choose one: a secret, secrets, PEM files, or insecure".into())]
+    );
     let found =
         wrong(&Face::NODE, with(&[("insecure", Value::Bool(false)), ("ca", "ca.pem".into())]));
     let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();

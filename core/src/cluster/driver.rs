@@ -1,16 +1,11 @@
 //! The driver: one task that owns the machine, feeds it what happens and does what it says.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +21,8 @@ use crate::{
     evidence::Explanation,
     member::{self, NodeId, Tags},
     membership::{Class, Effect, Input, Membership, Time},
-    transport::{self, Transport, TransportEvent},
+    seldom::Seldom,
+    transport::{self, KeyEvent, Transport, TransportEvent},
 };
 
 /// What the handle asks for.
@@ -71,14 +67,20 @@ pub(super) struct Driver {
     pub(super) keeper: Option<Keeper>,
     /// How late our runtime's tasks are, ours among them.
     pub(super) lag: Lag,
-    /// A damaged state file, told to the first who listens.
-    pub(super) set_aside: Option<(PathBuf, String)>,
+    /// What happened at the start and since while nobody listened, and must not be missed: a
+    /// damaged state file, a certificate about to end. Told to the first who listens.
+    pub(super) untold: Vec<EventKind>,
     /// Nobody is dialed or heard before it is opened or dropped.
     pub(super) gate: oneshot::Receiver<()>,
 }
 
 /// How many transport events are taken before effects that need the outside are looked at again.
 const BATCH_MAX: usize = 64;
+/// How many events a second are logged: a mass join is, an endless one is not.
+static EVENTS_LOGGED: Seldom = Seldom::new(1000);
+
+/// How much waits for somebody who listens; past that the oldest is forgotten.
+const UNTOLD_MAX: usize = 16;
 
 impl Driver {
     /// Runs in a task of its own.
@@ -144,7 +146,7 @@ impl Run {
                     Some(event) => self.take_in(event),
                     None => Some(Ending::Failed(Error::Internal("the transport ended".into()))),
                 },
-                () = tokio::time::sleep_until(wake.into()) => self.step(Input::Tick),
+                () = sleep_until(wake) => self.step(Input::Tick),
             };
             if let Some(ending) = ending {
                 return ending;
@@ -254,18 +256,31 @@ impl Run {
         let input = match event {
             TransportEvent::LinkUp { peer, addr, dialed } => Input::LinkUp { peer, addr, dialed },
             TransportEvent::LinkDown { peer, end } => {
-                tracing::debug!(?peer, %end, "link down");
                 Input::LinkDown { peer, broken: end.is_broken() }
             }
             TransportEvent::LinkTrouble { peer } => Input::LinkTrouble { peer },
-            TransportEvent::Frame { peer, bytes } => Input::Frame { from: peer, bytes },
-            TransportEvent::DialFailed { addr, expect, error } => {
-                tracing::debug!(%addr, ?expect, %error, "dial failed");
+            TransportEvent::Frame { peer, bytes, waiting: _ } => Input::Frame { from: peer, bytes },
+            TransportEvent::DialFailed { addr, error, .. } => {
                 self.note_seed(addr, error);
                 return None;
             }
+            TransportEvent::Keys(event) => {
+                self.driver.untold.push(match event {
+                    KeyEvent::Reloaded { path } => EventKind::CertificatesReloaded { path },
+                    KeyEvent::Rejected { path, reason } => {
+                        EventKind::CertificatesRejected { path, reason }
+                    }
+                    KeyEvent::Expiring { path, left } => EventKind::CertificateExpiring {
+                        path,
+                        seconds_left: u32::try_from(left.as_secs()).unwrap_or(u32::MAX),
+                    },
+                });
+                let behind = self.driver.untold.len().saturating_sub(UNTOLD_MAX);
+                self.driver.untold.drain(..behind);
+                return None;
+            }
             TransportEvent::Full { addr, others } => {
-                tracing::debug!(%addr, ?others, "no room for a link there");
+                tracing::debug!(target: "peerage::dial", %addr, ?others, "no room for a link there");
                 Input::Full { others }
             }
             // Better no node than half a one.
@@ -316,7 +331,7 @@ impl Run {
                 }
                 Effect::Dial { addr, expect } => self.driver.transport.dial(addr, expect),
                 Effect::Close { peer, reason } => {
-                    tracing::info!(?peer, reason, "closing a link");
+                    tracing::debug!(target: "peerage::link", ?peer, reason, "closing a link");
                     self.driver.transport.close_link(&peer, reason)
                 }
                 Effect::Pin { peer, pinned } => self.driver.transport.pin(&peer, pinned),
@@ -342,10 +357,8 @@ impl Run {
 
     fn show(&mut self, mut events: Vec<EventKind>) {
         // Whoever started the node can listen only after that.
-        if self.driver.shared.hub.stats().2 > 0
-            && let Some((path, reason)) = self.driver.set_aside.take()
-        {
-            events.push(EventKind::StateSetAside { path: path.display().to_string(), reason });
+        if self.driver.shared.hub.stats().2 > 0 {
+            events.append(&mut self.driver.untold);
         }
         let machine = &self.driver.machine;
         let shared = &self.driver.shared;
@@ -357,7 +370,11 @@ impl Run {
             }
             shared.view.store(Arc::new(View { members: members.clone() }));
             for kind in &events {
-                tracing::info!(node = %shared.me.id, event = kind.name(), member = ?kind.member().map(|m| &m.id));
+                shared.measured.event(kind);
+                // A member that means ill can cause any number of them.
+                if let Some(kept_back) = EVENTS_LOGGED.now() {
+                    tracing::info!(target: "peerage::membership", node = %shared.me.id, event = kind.name(), member = ?kind.member().map(|m| &m.id), kept_back);
+                }
             }
             shared.hub.publish(events, members);
         }

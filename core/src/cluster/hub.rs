@@ -190,6 +190,11 @@ impl Events {
         taken
     }
 
+    /// Whether the node has ended: what waits is the last.
+    pub fn closed(&self) -> bool {
+        self.hub.lock().closed
+    }
+
     /// Whether the node has ended and everything was taken.
     pub fn ended(&self) -> bool {
         let state = self.hub.lock();

@@ -64,7 +64,7 @@ impl Writer {
     /// Waits for the last writing, for a moment.
     pub(super) async fn finish(self) {
         if timeout(LAST_WITHIN, self.0).await.is_err() {
-            tracing::warn!("the state directory does not take the last state in time");
+            tracing::warn!(target: "peerage::state", "the state directory does not take the last state in time");
         }
     }
 }
@@ -89,7 +89,7 @@ pub(super) async fn open(config: &Config) -> Result<Option<(Found, Keeper, Write
         )));
     }
     if let Some((path, reason)) = &found.set_aside {
-        tracing::warn!(?path, reason, "a damaged state file was set aside");
+        tracing::warn!(target: "peerage::state", ?path, reason, "a damaged state file was set aside");
     }
     let me = NodeId::new(&config.node_id).map_err(Error::Internal)?;
     let first = found.kept.clone().unwrap_or_else(|| Kept {
@@ -114,7 +114,7 @@ async fn write_all(dir: PathBuf, mut kept: watch::Receiver<Kept>) {
         };
         // Said once, not once a second.
         if let Some(error) = error.as_ref().filter(|_| !failing) {
-            tracing::warn!(?dir, error, "the state could not be written");
+            tracing::warn!(target: "peerage::state", ?dir, error, "the state could not be written");
         }
         failing = error.is_some();
         let mut ended = kept.clone();

@@ -5,10 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{driver::Ending, keeper::Writer, runtime::Runtime, shared::Shared};
-use crate::{error::Error, transport::Transport};
+use crate::{error::Error, measured, transport::Transport};
 
 /// One phase of the end.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +31,7 @@ pub struct LeaveReport {
     /// The phases in their order. `announce` is missing when the node was stopped without a
     /// goodbye.
     pub phases: Vec<Phase>,
-    /// Requests, in and out, that were cut off.
+    /// Requests and streams, in and out, that were cut off.
     pub requests_cut_off: usize,
 }
 
@@ -38,7 +42,7 @@ impl LeaveReport {
     }
 
     fn phase(&mut self, name: &'static str, took: Duration, complete: bool) {
-        tracing::info!(phase = name, ?took, complete, "leave");
+        tracing::info!(target: "peerage::node", phase = name, ?took, complete, "leave");
         self.phases.push(Phase { name, took, complete });
     }
 }
@@ -55,7 +59,8 @@ pub(super) fn supervise(
 ) -> watch::Receiver<Option<Arc<LeaveReport>>> {
     let (done, wait) = watch::channel(None);
     tokio::spawn(async move {
-        let ending = match driver.await {
+        let ended = until_it_ends(driver, &transport, &shared).await;
+        let ending = match ended {
             Ok(ending) => ending,
             Err(panic) => Ending::Failed(Error::Internal(format!("the driver panicked: {panic}"))),
         };
@@ -67,6 +72,25 @@ pub(super) fn supervise(
         drop(runtime);
     });
     wait
+}
+
+/// Publishes the metrics meanwhile.
+async fn until_it_ends(
+    mut driver: JoinHandle<Ending>,
+    transport: &Transport,
+    shared: &Shared,
+) -> Result<Ending, JoinError> {
+    let mut publish = interval(measured::EVERY);
+    publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut driver => break ended,
+            _ = publish.tick() => shared.measured.publish(&shared.stats(transport)),
+        }
+    };
+    // What happened since.
+    shared.measured.publish(&shared.stats(transport));
+    ended
 }
 
 async fn take_down(
@@ -87,7 +111,7 @@ async fn take_down(
             Duration::ZERO
         }
         Ending::Failed(error) => {
-            tracing::error!(node = %shared.me.id, %error, "the node ends");
+            tracing::error!(target: "peerage::node", node = %shared.me.id, %error, "the node ends");
             shared.close(error);
             Duration::ZERO
         }
@@ -97,6 +121,7 @@ async fn take_down(
     report.phase("drain", since.elapsed(), report.requests_cut_off == 0);
     let since = Instant::now();
     shared.topics.clear();
+    shared.streams.clear();
     report.phase("clear", since.elapsed(), true);
     let since = Instant::now();
     shared.hub.close();

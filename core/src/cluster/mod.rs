@@ -8,6 +8,7 @@ mod responsive;
 mod runtime;
 mod shared;
 mod stats;
+mod streams;
 mod topics;
 
 use std::{
@@ -24,11 +25,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Builder, Config},
+    deadline,
     error::{Code, Error, Result},
+    event::EventKind,
     evidence::Explanation,
     member::{self, Instance, Member, NodeId, Peer, State},
     membership::{Membership, Settings},
-    transport::{Options, Transport},
+    transport::{Options, Transport, secret::Secret},
 };
 
 pub use hub::Events;
@@ -45,8 +48,6 @@ use shared::Shared;
 
 /// The longest topic, in bytes.
 const TOPIC_BYTES_MAX: usize = 256;
-/// The longest time that a request may be given.
-const DEADLINE_MAX: Duration = Duration::from_secs(3600);
 /// Commands that wait for the driver; a caller past that waits.
 const COMMANDS_MAX: usize = 256;
 
@@ -106,34 +107,32 @@ impl Cluster {
         let handle = runtime.handle();
         let (gate, opened) = oneshot::channel();
         // On our own runtime, whose threads no user code can occupy all of.
-        let started = handle.spawn(Self::start_here(config, runtime, opened));
+        let started = handle.spawn(Self::start_here(config, runtime, opened, rand::random()));
         let cluster = started.await.map_err(|e| Error::Internal(format!("start: {e}")))??;
         Ok((cluster, gate))
     }
 
+    /// `chance` decides which process this is and what its machine draws.
     async fn start_here(
         config: Config,
         runtime: Arc<runtime::Runtime>,
         gate: oneshot::Receiver<()>,
+        chance: (u64, u64),
     ) -> Result<Cluster> {
-        let id = NodeId::new(&config.node_id).map_err(|expected| Error::Argument {
-            field: "node_id",
-            value: config.node_id.clone(),
-            expected,
-        })?;
-        let me = Peer { id, instance: Instance(rand::random()) };
+        let options = Options::of(&config, Instance(chance.0))?;
+        let me = Peer { id: options.node_id.clone(), instance: options.instance };
         let (found, keeper, writer) = match keeper::open(&config).await? {
             Some((found, keeper, writer)) => (found, Some(keeper), Some(writer)),
             None => Default::default(),
         };
         let shared = Arc::new(Shared::new(&config, me.clone()));
-        let (transport, inbox) = Transport::bind(options(&config, &me)?, shared.clone()).await?;
+        let (transport, inbox) = Transport::bind(options, shared.clone()).await?;
         let mut settings = Settings::new(me, transport.advertised(), &config);
         if let Some(kept) = &found.kept {
             settings.incarnation = kept.incarnation.saturating_add(1);
             settings.known = kept.members.iter().map(|(_, addr)| *addr).collect();
         }
-        let machine = Membership::new(settings, rand::random());
+        let machine = Membership::new(settings, chance.1);
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
         let cancel = CancellationToken::new();
         let driver = Driver {
@@ -143,12 +142,19 @@ impl Cluster {
             orders,
             shared: shared.clone(),
             cancel: cancel.clone(),
-            started: Instant::now(),
+            started: tokio::time::Instant::now(),
             seeds: config.seeds.clone(),
             leave_timeout: config.leave_timeout,
             keeper,
             lag: runtime.lag(),
-            set_aside: found.set_aside,
+            untold: found
+                .set_aside
+                .map(|(path, reason)| EventKind::StateSetAside {
+                    path: path.display().to_string(),
+                    reason,
+                })
+                .into_iter()
+                .collect(),
             gate,
         };
         // The first snapshot is there before anybody can ask.
@@ -170,7 +176,7 @@ impl Cluster {
     /// [`Config::join_timeout`]); the node runs on and keeps trying.
     pub async fn join(&self, deadline: impl Into<Option<Duration>>) -> Result<()> {
         let deadline = deadline.into().unwrap_or(self.0.shared.join_timeout);
-        check_deadline(deadline)?;
+        deadline::check(deadline)?;
         let mut progress = self.0.shared.join.subscribe();
         let wait = async {
             loop {
@@ -306,13 +312,17 @@ impl Cluster {
         let payload = payload.into();
         let deadline = deadline.into().unwrap_or(self.0.shared.request_timeout);
         check_topic(topic)?;
-        check_deadline(deadline)?;
+        deadline::check(deadline)?;
         let member = self.0.shared.live(target)?;
         self.0.shared.check_payload(&payload)?;
         if member.instance == self.0.shared.me.instance {
             return self.0.shared.request_ourselves(topic, payload, deadline).await;
         }
-        self.0.transport.request(&member.peer(), member.addr, topic, payload, deadline).await
+        let began = Instant::now();
+        let answer =
+            self.0.transport.request(&member.peer(), member.addr, topic, payload, deadline).await;
+        self.0.shared.measured.request(began.elapsed(), answer.as_ref().err());
+        answer
     }
 
     /// Sends a live member a message that its handler gets like a request, without an answer.
@@ -327,7 +337,11 @@ impl Cluster {
         if member.instance == self.0.shared.me.instance {
             return self.0.shared.request_ourselves(topic, payload, within).await.map(drop);
         }
-        self.0.transport.message(&member.peer(), member.addr, topic, payload, within).await
+        let began = Instant::now();
+        let sent =
+            self.0.transport.message(&member.peer(), member.addr, topic, payload, within).await;
+        self.0.shared.measured.request(began.elapsed(), sent.as_ref().err());
+        sent
     }
 
     /// Handles requests and messages for a topic (1 to 256 bytes), each in a task of its own on
@@ -354,19 +368,33 @@ impl Cluster {
         self.0.shared.hub.subscribe()
     }
 
+    /// Changes the secrets while the node runs: from now on it proves itself by the first, and
+    /// believes whoever holds any of them (1 to 8). Links made with another first secret are made
+    /// anew at once, without anything being lost; a peer that holds none of these loses its link
+    /// within 5 s. So a secret is replaced without an interruption in three steps, each on all
+    /// nodes before the next: `[old, new]`, `[new, old]`, `[new]`. Refused on a node that was not
+    /// started with a secret. What the configuration says is not changed.
+    pub fn set_secrets(&self, secrets: &[Secret]) -> Result<()> {
+        self.0.shared.check_open()?;
+        self.0.transport.set_secrets(secrets)
+    }
+
+    /// Reads the PEM files of [`Security::Pem`](crate::Security::Pem) again, which the node does by
+    /// itself within two seconds after they were changed. Links made with what they held before
+    /// are made anew, as with [`Cluster::set_secrets`]. Where they cannot be used the error says
+    /// why, and those before stay in use.
+    pub async fn reload_certificates(&self) -> Result<()> {
+        self.0.shared.check_open()?;
+        self.0.transport.reload_certificates().await
+    }
+
     /// Counters and gauges. Never waits.
     pub fn stats(&self) -> Stats {
-        let shared = &self.0.shared;
-        Stats::new(
-            &shared.view.load().members,
-            *shared.status.lock(),
-            self.0.transport.stats(),
-            shared.hub.stats(),
-        )
+        self.0.shared.stats(&self.0.transport)
     }
 
     /// Leaves: announces it and waits until that has spread (at most `leave_timeout`), lets
-    /// requests under way finish (at most `drain_timeout`), closes everything. The report says
+    /// requests and streams under way finish (at most `drain_timeout`), closes everything. The report says
     /// how each phase went. Goes on to its end even if the future is dropped; a second call gets
     /// the same report.
     pub async fn leave(&self) -> Result<Arc<LeaveReport>> {
@@ -422,36 +450,7 @@ fn check_topic(topic: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_deadline(deadline: Duration) -> Result<()> {
-    if deadline < Duration::from_millis(1) || deadline > DEADLINE_MAX {
-        let expected = format!("must be 1ms to {DEADLINE_MAX:?}");
-        return Err(Error::Argument {
-            field: "deadline",
-            value: format!("{deadline:?}"),
-            expected,
-        });
-    }
-    Ok(())
-}
-
-fn options(config: &Config, me: &Peer) -> Result<Options> {
-    let Some(security) = config.security.clone() else {
-        return Err(Error::Internal("configuration was not validated".into()));
-    };
-    Ok(Options {
-        cluster: config.cluster.clone(),
-        node_id: me.id.clone(),
-        instance: me.instance,
-        listen: config.listen,
-        advertise: config.advertise,
-        security,
-        links_max: config.links_max as usize,
-        link_idle_timeout: config.link_idle_timeout,
-        connect_timeout: config.connect_timeout,
-        payload_max: config.payload_max,
-        requests_max: config.requests_max as usize,
-    })
-}
-
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,13 @@ impl Runtime {
         Ok(runtime)
     }
 
+    /// None of our own, and nobody who looks for lag: for a node whose test runs it.
+    #[cfg(test)]
+    pub(crate) fn of_the_test() -> Arc<Runtime> {
+        let lag = Lag { began: Instant::now(), waiting: Arc::default(), last: Arc::default() };
+        Arc::new(Runtime { threads: None, lag, _end: mpsc::channel().0 })
+    }
+
     pub(crate) fn handle(&self) -> tokio::runtime::Handle {
         self.threads.as_ref().expect("it is taken only in drop").handle().clone()
     }

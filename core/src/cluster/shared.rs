@@ -10,14 +10,15 @@ use tokio::sync::watch;
 use super::{
     hub::{Hub, Members},
     responsive::Answers,
-    stats::Status,
-    topics::{Request, Topics},
+    stats::{Stats, Status},
+    topics::{Handler, Request, Topics},
 };
 use crate::{
     config::{Config, shared_tags},
     error::{Code, Error, Result},
+    measured::Measured,
     member::{Member, Peer, State},
-    transport::{Inbound, Refusal},
+    transport::{Inbound, Refusal, StreamHandler, Transport},
 };
 
 /// Immutable; swapped in whole by the driver, so that readers never wait for it.
@@ -39,7 +40,11 @@ impl JoinState {
         let lasting = |e: &Error| {
             matches!(
                 e.code(),
-                Code::Unauthenticated | Code::WrongCluster | Code::WrongNode | Code::WrongVersion
+                Code::Unauthenticated
+                    | Code::CertificateExpired
+                    | Code::WrongCluster
+                    | Code::WrongNode
+                    | Code::WrongVersion
             )
         };
         let all = self.seeds.iter().all(|(_, e)| e.as_ref().is_some_and(lasting));
@@ -58,13 +63,15 @@ pub(super) struct Shared {
     pub(super) me: Peer,
     pub(super) view: ArcSwap<View>,
     pub(super) hub: Hub,
-    pub(super) topics: Topics,
+    pub(super) topics: Topics<Handler>,
+    pub(super) streams: Topics<StreamHandler>,
     pub(super) status: Mutex<Status>,
     pub(super) join: watch::Sender<JoinState>,
     pub(super) request_timeout: Duration,
     pub(super) join_timeout: Duration,
     pub(super) unresponsive_after: Duration,
     pub(super) answers: Arc<Answers>,
+    pub(super) measured: Measured,
     payload_max: u64,
     closed: Mutex<Option<Error>>,
 }
@@ -87,12 +94,14 @@ impl Shared {
             view: ArcSwap::from_pointee(View { members: Arc::from([first]) }),
             hub: Hub::new(config.event_queue as usize),
             topics: Topics::default(),
+            streams: Topics::default(),
             status: Mutex::new(Status::default()),
             join: watch::Sender::new(JoinState { joined: false, seeds }),
             request_timeout: config.request_timeout,
             join_timeout: config.join_timeout,
             unresponsive_after: config.unresponsive_after,
             answers: Arc::default(),
+            measured: Measured::new(&config.cluster, &config.node_id),
             payload_max: config.payload_max,
             closed: Mutex::new(None),
         }
@@ -108,6 +117,10 @@ impl Shared {
     pub(super) fn live(&self, id: &str) -> Result<Arc<Member>> {
         self.check_open()?;
         self.get(id).filter(|m| m.state.is_live()).ok_or_else(|| Error::UnknownMember(id.into()))
+    }
+
+    pub(super) fn stats(&self, transport: &Transport) -> Stats {
+        Stats::new(&self.view.load().members, *self.status.lock(), transport, self.hub.stats())
     }
 
     pub(super) fn check_payload(&self, payload: &Bytes) -> Result<()> {
@@ -204,5 +217,9 @@ impl Inbound for Shared {
                 let _ = handler(Request { from: from.id, topic, payload }).await;
             }
         })
+    }
+
+    fn stream(&self, topic: &str) -> Option<StreamHandler> {
+        self.streams.get(topic)
     }
 }

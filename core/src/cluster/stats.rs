@@ -1,11 +1,11 @@
 //! Counters and gauges of one node.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     member::{Member, State},
     membership::Counters,
-    transport::TransportStats,
+    transport::{LinkStats, Transport, TransportStats},
 };
 
 /// What the driver knows, written after each of its steps.
@@ -36,6 +36,11 @@ pub struct Stats {
     pub membership: Counters,
     /// What the transport counted.
     pub transport: TransportStats,
+    /// Each link that is up, in no order.
+    pub links: Vec<LinkStats>,
+    /// How long the first to end of our certificates from files, and of those we trust, still
+    /// holds; nothing where they are made of a secret.
+    pub certificate_left: Option<Duration>,
     /// Events published.
     pub events: u64,
     /// Events dropped for slow subscribers, summed over them.
@@ -48,7 +53,7 @@ impl Stats {
     pub(super) fn new(
         members: &[Arc<Member>],
         status: Status,
-        transport: TransportStats,
+        transport: &Transport,
         events: (u64, u64, usize),
     ) -> Self {
         let count = |state: State| members.iter().filter(|m| m.state == state).count();
@@ -60,7 +65,9 @@ impl Stats {
             gossip_waiting: status.gossip_waiting,
             health_score: status.health_score,
             membership: status.counters,
-            transport,
+            transport: transport.stats(),
+            links: transport.links(),
+            certificate_left: transport.certificate_left(),
             events: events.0,
             events_dropped: events.1,
             subscribers: events.2,

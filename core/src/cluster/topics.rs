@@ -27,12 +27,17 @@ pub struct Request {
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
 pub(super) type Handler = Arc<dyn Fn(Request) -> Answer + Send + Sync>;
 
-/// The handlers by topic. The lock is held for a look-up only.
-#[derive(Default)]
-pub(super) struct Topics(RwLock<HashMap<String, Handler>>);
+/// The handlers by topic, of requests or of streams. The lock is held for a look-up only.
+pub(super) struct Topics<H>(RwLock<HashMap<String, H>>);
 
-impl Topics {
-    pub(super) fn add(&self, topic: &str, handler: Handler) -> Result<()> {
+impl<H> Default for Topics<H> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<H: Clone> Topics<H> {
+    pub(super) fn add(&self, topic: &str, handler: H) -> Result<()> {
         let mut topics = self.0.write();
         if topics.contains_key(topic) {
             let expected = "a topic has one handler; unhandle the present one first".into();
@@ -46,10 +51,11 @@ impl Topics {
     }
 
     pub(super) fn remove(&self, topic: &str) -> bool {
-        self.0.write().remove(topic).is_some()
+        let handler = self.0.write().remove(topic);
+        handler.is_some() // dropped unlocked: it may own anything
     }
 
-    pub(super) fn get(&self, topic: &str) -> Option<Handler> {
+    pub(super) fn get(&self, topic: &str) -> Option<H> {
         self.0.read().get(topic).cloned()
     }
 

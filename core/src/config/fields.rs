@@ -74,11 +74,19 @@ pub struct Config {
     pub link_idle_timeout: Duration,
     /// How long making a link may take. 100 ms to 60 s, default 5 s.
     pub connect_timeout: Duration,
+    /// The most links held to one peer. With more than one, another is made when there are 64
+    /// requests and streams of ours on each, and the least loaded one is used first; the peer must
+    /// allow as many. 1 to 16, default 1.
+    pub links_per_peer: u32,
+    /// How often every link's peer is asked for a sign of life. A link without an answer within 2 s
+    /// is given up, and whoever uses it gets an error. A link that shows signs of trouble is
+    /// checked at once. 100 ms to 1 h, default 30 s.
+    pub health_check_interval: Duration,
     /// The largest payload of a request, an answer or a message, in bytes. 1,024 to 1,073,741,824
     /// bytes, default 67,108,864.
     pub payload_max: u64,
-    /// The most inbound requests handled at once; more are refused with `Busy`. 1 to 1,000,000,
-    /// default 1,024.
+    /// The most inbound requests handled at once, three quarters of them of one peer; more are
+    /// refused with `Busy`. 1 to 1,000,000, default 1,024.
     pub requests_max: u32,
     /// The deadline of a request that is given none. 1 ms to 1 h, default 10 s.
     pub request_timeout: Duration,
@@ -98,6 +106,10 @@ pub struct Config {
     /// How long the program's loop may leave the binding's question unanswered before the others
     /// are told that this member is unresponsive. 100 ms to 1 h, default 5 s.
     pub unresponsive_after: Duration,
+    /// The most streams open at once, ours and those that peers opened each, of which one peer has
+    /// three quarters at most; more are refused with `Busy`. What was sent on a stream and is not
+    /// read yet takes up to 1 MiB, 64 KiB if nothing is read at all. 1 to 100,000, default 1,024.
+    pub streams_max: u32,
     /// How nodes authenticate. No default: start fails without a choice.
     pub security: Option<Security>,
 }
@@ -131,6 +143,8 @@ impl Config {
             links_max: 50,
             link_idle_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
+            links_per_peer: 1,
+            health_check_interval: Duration::from_secs(30),
             payload_max: 67108864,
             requests_max: 1024,
             request_timeout: Duration::from_secs(10),
@@ -140,6 +154,7 @@ impl Config {
             drain_timeout: Duration::from_secs(2),
             state_dir: None,
             unresponsive_after: Duration::from_secs(5),
+            streams_max: 1024,
             security: None,
         }
     }
@@ -225,6 +240,13 @@ impl Config {
             Duration::from_millis(100),
             Duration::from_secs(60),
         );
+        check.number("links_per_peer", self.links_per_peer.into(), 1, 16);
+        check.time(
+            "health_check_interval",
+            self.health_check_interval,
+            Duration::from_millis(100),
+            Duration::from_secs(3600),
+        );
         check.number("payload_max", self.payload_max, 1024, 1073741824);
         check.number("requests_max", self.requests_max.into(), 1, 1000000);
         check.time(
@@ -258,6 +280,7 @@ impl Config {
             Duration::from_millis(100),
             Duration::from_secs(3600),
         );
+        check.number("streams_max", self.streams_max.into(), 1, 100000);
     }
 }
 
@@ -400,6 +423,18 @@ impl Builder {
         self
     }
 
+    /// Sets [`Config::links_per_peer`].
+    pub fn links_per_peer(mut self, value: u32) -> Self {
+        self.0.links_per_peer = value;
+        self
+    }
+
+    /// Sets [`Config::health_check_interval`].
+    pub fn health_check_interval(mut self, value: Duration) -> Self {
+        self.0.health_check_interval = value;
+        self
+    }
+
     /// Sets [`Config::payload_max`].
     pub fn payload_max(mut self, value: u64) -> Self {
         self.0.payload_max = value;
@@ -451,6 +486,12 @@ impl Builder {
     /// Sets [`Config::unresponsive_after`].
     pub fn unresponsive_after(mut self, value: Duration) -> Self {
         self.0.unresponsive_after = value;
+        self
+    }
+
+    /// Sets [`Config::streams_max`].
+    pub fn streams_max(mut self, value: u32) -> Self {
+        self.0.streams_max = value;
         self
     }
 }

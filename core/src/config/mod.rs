@@ -20,6 +20,10 @@ pub enum Security {
     /// configuration: every node derives the same certificate authority and issues itself a
     /// certificate.
     Secret(Secret),
+    /// Several secrets, so that one can be replaced while the cluster runs: a node proves itself by
+    /// the first, and believes whoever holds any of them. At most 8. See
+    /// [`Cluster::set_secrets`](crate::Cluster::set_secrets).
+    Secrets(Vec<Secret>),
     /// A certificate authority of your own. The node id must stand in the certificate's subject
     /// alternative names as the URI `peerage:<id>`.
     Pem {
@@ -39,6 +43,7 @@ impl fmt::Debug for Security {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Security::Secret(_) => f.write_str("Secret(…)"),
+            Security::Secrets(all) => write!(f, "Secrets({} of them)", all.len()),
             Security::Pem { ca, cert, key } => {
                 f.debug_struct("Pem").field("ca", ca).field("cert", cert).field("key", key).finish()
             }
@@ -62,11 +67,12 @@ impl Config {
             check.wrong("tags", format!("{} tags", self.tags.len()), why);
         }
         check.security(self);
-        if self.probe_timeout >= self.probe_interval {
+        self.check_bounds(&mut check);
+        // Of what is out of its own bounds that is said, and nothing more.
+        if self.probe_timeout >= self.probe_interval && !check.has("probe_timeout") {
             let expected = format!("must be below the probe interval ({:?})", self.probe_interval);
             check.wrong("probe_timeout", format!("{:?}", self.probe_timeout), expected);
         }
-        self.check_bounds(&mut check);
         // Watch edges pin their links, and what is not watched needs some too.
         let links_min = 2 * u64::from(self.watch_rings) + LINKS_BESIDES_RINGS;
         if self.watch_rings <= 12 && (4..links_min).contains(&u64::from(self.links_max)) {
@@ -92,6 +98,10 @@ impl Check {
             value: value.into(),
             expected: expected.into(),
         });
+    }
+
+    fn has(&self, field: &str) -> bool {
+        self.0.iter().any(|e| e.field == field)
     }
 
     fn name(&mut self, field: &'static str, value: &str) {
@@ -168,6 +178,11 @@ impl Check {
                     );
                 }
             }
+            Some(Security::Secrets(all)) => {
+                if let Err(expected) = check_secrets(all.len()) {
+                    self.wrong("secrets", format!("{} secrets", all.len()), expected);
+                }
+            }
             Some(Security::Secret(_) | Security::Pem { .. }) => {}
         }
     }
@@ -199,6 +214,12 @@ impl Builder {
     /// Authenticates by a shared secret, see [`Security::Secret`].
     pub fn secret(mut self, secret: Secret) -> Self {
         self.0.security = Some(Security::Secret(secret));
+        self
+    }
+
+    /// Authenticates by several secrets, see [`Security::Secrets`].
+    pub fn secrets(mut self, secrets: impl Into<Vec<Secret>>) -> Self {
+        self.0.security = Some(Security::Secrets(secrets.into()));
         self
     }
 
@@ -237,6 +258,18 @@ impl From<Config> for Builder {
     }
 }
 
+/// How many secrets may be accepted at once: each is one more signature to try in a handshake.
+const SECRETS_MAX: usize = 8;
+
+/// Whether there may be so many secrets, or what would be right.
+pub(crate) fn check_secrets(count: usize) -> Result<(), String> {
+    if (1..=SECRETS_MAX).contains(&count) {
+        Ok(())
+    } else {
+        Err(format!("must be 1 to {SECRETS_MAX} secrets"))
+    }
+}
+
 /// The tags as records hold them.
 pub(crate) fn shared_tags(tags: &BTreeMap<String, String>) -> member::Tags {
     Arc::new(tags.clone())
@@ -259,8 +292,7 @@ mod tests {
         config.links_max = 0;
         config.payload_max = 1;
         let Err(Error::Config(fields)) = config.validate() else { panic!("it was accepted") };
-        let mut names: Vec<_> = fields.iter().map(|f| f.field.as_ref()).collect();
-        names.dedup();
+        let names: Vec<_> = fields.iter().map(|f| f.field.as_ref()).collect();
         assert_eq!(
             names,
             [
@@ -273,6 +305,16 @@ mod tests {
                 "payload_max"
             ]
         );
+    }
+
+    #[test]
+    fn the_time_of_a_probe_lies_within_its_interval() {
+        let mut config = Builder::new("c", "n").insecure().config().clone();
+        config.probe_timeout = config.probe_interval;
+        let Err(Error::Config(fields)) = config.validate() else { panic!("it was accepted") };
+        let named: Vec<_> = fields.iter().map(|f| f.field.as_ref()).collect();
+        assert_eq!(named, ["probe_timeout"]);
+        assert!(fields[0].expected.contains("probe interval"), "{fields:?}");
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub enum Code {
     Panic = 21,
     /// The caller cancelled the call. A request may or may not have been handled.
     Cancelled = 22,
+    /// The peer's certificate, or ours, has expired or is not valid yet. No link was made.
+    CertificateExpired = 23,
+    /// The other side gave the stream up, or told us to stop sending. `code` is what its program
+    /// said, 0 to 2147483647; 4294967295 says that it dropped the stream unfinished. What it had
+    /// not read is lost.
+    StreamReset = 24,
 }
 
 impl Code {
@@ -81,6 +87,8 @@ impl Code {
         Code::Internal,
         Code::Panic,
         Code::Cancelled,
+        Code::CertificateExpired,
+        Code::StreamReset,
     ];
 
     /// The name that logs and every language use.
@@ -108,6 +116,8 @@ impl Code {
             Code::Internal => "Internal",
             Code::Panic => "Panic",
             Code::Cancelled => "Cancelled",
+            Code::CertificateExpired => "CertificateExpired",
+            Code::StreamReset => "StreamReset",
         }
     }
 }

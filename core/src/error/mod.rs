@@ -67,6 +67,14 @@ pub enum Error {
         /// What TLS said.
         reason: String,
     },
+    /// The peer's certificate, or ours, has expired or is not valid yet. No link was made.
+    #[error("{addr} is not authenticated: {reason}")]
+    CertificateExpired {
+        /// The peer's address.
+        addr: SocketAddr,
+        /// Whose certificate.
+        reason: String,
+    },
     /// The peer belongs to another cluster. No link was made.
     #[error("{addr} belongs to another cluster than {ours:?}")]
     WrongCluster {
@@ -179,6 +187,23 @@ pub enum Error {
     /// request may or may not have been handled.
     #[error("the call was cancelled")]
     Cancelled,
+    /// The other side gave the stream up, or told us to stop sending. What it had not read is
+    /// lost.
+    #[error("{target} {}", reset_text(*code))]
+    StreamReset {
+        /// The peer's id.
+        target: String,
+        /// What its program said, 0 to [`Stream::CODE_MAX`](crate::Stream::CODE_MAX), or
+        /// [`Stream::DROPPED`](crate::Stream::DROPPED).
+        code: u32,
+    },
+}
+
+fn reset_text(code: u32) -> String {
+    if code == crate::Stream::DROPPED {
+        return "dropped the stream unfinished".into();
+    }
+    format!("gave the stream up with code {code}")
 }
 
 impl Error {
@@ -191,6 +216,7 @@ impl Error {
             Error::JoinFailed(_) => Code::JoinFailed,
             Error::NameConflict(_) => Code::NameConflict,
             Error::Unauthenticated { .. } => Code::Unauthenticated,
+            Error::CertificateExpired { .. } => Code::CertificateExpired,
             Error::WrongCluster { .. } => Code::WrongCluster,
             Error::WrongNode { .. } => Code::WrongNode,
             Error::WrongVersion { .. } => Code::WrongVersion,
@@ -207,6 +233,7 @@ impl Error {
             Error::Internal(_) => Code::Internal,
             Error::Panic(_) => Code::Panic,
             Error::Cancelled => Code::Cancelled,
+            Error::StreamReset { .. } => Code::StreamReset,
         }
     }
 }

@@ -84,6 +84,26 @@ pub enum EventKind {
         /// What was wrong with it.
         reason: String,
     },
+    /// The PEM files were changed, and are used from now on.
+    CertificatesReloaded {
+        /// The file with our certificate.
+        path: String,
+    },
+    /// The PEM files were changed and cannot be used. Those before stay in use.
+    CertificatesRejected {
+        /// The file with our certificate.
+        path: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A certificate from a file, ours or one that we trust, ends soon. Told when less than a third
+    /// of its time is left, when less than a tenth is, and when nothing is.
+    CertificateExpiring {
+        /// The file that it is in.
+        path: String,
+        /// How long it still holds.
+        seconds_left: u32,
+    },
 }
 
 impl EventKind {
@@ -101,6 +121,9 @@ impl EventKind {
             EventKind::EventsDropped { .. } => "EventsDropped",
             EventKind::HealthCheckFailed { .. } => "HealthCheckFailed",
             EventKind::StateSetAside { .. } => "StateSetAside",
+            EventKind::CertificatesReloaded { .. } => "CertificatesReloaded",
+            EventKind::CertificatesRejected { .. } => "CertificatesRejected",
+            EventKind::CertificateExpiring { .. } => "CertificateExpiring",
         }
     }
 
@@ -117,7 +140,10 @@ impl EventKind {
             EventKind::LocalHealthChanged { .. }
             | EventKind::NameConflict { .. }
             | EventKind::EventsDropped { .. }
-            | EventKind::StateSetAside { .. } => None,
+            | EventKind::StateSetAside { .. }
+            | EventKind::CertificatesReloaded { .. }
+            | EventKind::CertificatesRejected { .. }
+            | EventKind::CertificateExpiring { .. } => None,
         }
     }
 }

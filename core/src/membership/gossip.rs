@@ -73,6 +73,8 @@ pub struct Gossip {
     large: usize,
     /// How many wait on which a life depends.
     urgent: usize,
+    /// Some were repeated less often than they would have been.
+    cut_short: bool,
 }
 
 impl Gossip {
@@ -142,6 +144,7 @@ impl Gossip {
             let over = self.entries.len().saturating_sub(LONG);
             let times = HEARD_COUNTS + (over / LONG_STEP) as u32;
             self.count(about, times, sends_max);
+            self.cut_short = true;
         }
     }
 
@@ -178,6 +181,11 @@ impl Gossip {
     /// How many updates wait.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether nothing waits any more of what was cut short, once: somebody may have missed some.
+    pub fn ends_cut_short(&mut self) -> bool {
+        self.is_empty() && std::mem::take(&mut self.cut_short)
     }
 
     /// Whether nothing waits.

@@ -8,8 +8,12 @@ use rand::{Rng, seq::IndexedRandom};
 use super::{Effect, Membership, Step, Time};
 use crate::member::{NodeId, Peer, State};
 
-/// The pause between attempts grows to this many times the configured one.
+/// The pause between attempts grows to this many times the configured one, ...
 const BACK_OFF_MAX: u32 = 8;
+/// ... and is anything (full jitter, Brooker 2015) between this share of the configured one, ...
+const SHORTEST: f64 = 0.25;
+/// ... and this of the grown one: those who lost each other did so at the same time.
+const LONGEST: f64 = 1.25;
 
 /// When to try, and when to forget.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +41,9 @@ impl Membership {
     }
 
     fn plan_healing(&mut self, step: &Step<'_>) {
-        let jitter = self.rng.random_range(0.75..1.25);
-        let pause = (self.settings.heal_interval * self.heal.back_off).mul_f64(jitter);
+        let interval = self.settings.heal_interval;
+        let longest = (interval * self.heal.back_off).mul_f64(LONGEST);
+        let pause = self.rng.random_range(interval.mul_f64(SHORTEST)..=longest);
         self.heal.next = Some(step.now + pause);
     }
 

@@ -44,6 +44,8 @@ struct Newcomer {
 #[derive(Clone, Debug)]
 pub(super) struct Join {
     pending: bool,
+    /// Somebody has joined through us.
+    admitted: bool,
     retry: Option<Time>,
     /// How many others were turned to since.
     turned: usize,
@@ -57,6 +59,7 @@ impl Join {
     pub(super) fn new(pending: bool) -> Self {
         Self {
             pending,
+            admitted: false,
             retry: None,
             turned: 0,
             known_at: None,
@@ -68,6 +71,11 @@ impl Join {
     /// Nobody has admitted us yet.
     pub(super) fn pending(&self) -> bool {
         self.pending
+    }
+
+    /// Nor have we anybody: whatever else we know is hearsay.
+    fn is_newcomer(&self) -> bool {
+        self.pending && !self.admitted
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -132,7 +140,9 @@ impl Membership {
     fn try_known(&mut self, step: &mut Step<'_>) {
         self.join.known_tries -= 1;
         let go_on = self.table.live_len() == 0 && self.join.known_tries > 0;
-        self.join.known_at = go_on.then(|| step.now + RETRY);
+        // A cluster that lost its power begins all at once, but not again and again.
+        let later = self.rng.random_range(RETRY / 2..=RETRY + RETRY_LATER);
+        self.join.known_at = go_on.then(|| step.now + later);
         if self.table.live_len() == 0 {
             let some = self.settings.known.choose_multiple(&mut self.rng, KNOWN_AT_ONCE);
             for addr in some.filter(|addr| **addr != self.own.addr) {
@@ -144,7 +154,7 @@ impl Membership {
     /// A link to a seed, or to somebody who was gone, is up.
     pub(super) fn ask_to_join(&mut self, step: &mut Step<'_>, peer: &Peer, addr: SocketAddr) {
         let own = self.own_record();
-        let fresh = self.table.len() == 0;
+        let fresh = self.table.len() == 0 || self.join.is_newcomer();
         self.send_records(step, peer, addr, Frame::Join { fresh }, &[own]);
     }
 
@@ -245,6 +255,7 @@ impl Membership {
 
     fn admit(&mut self, step: &mut Step<'_>, peer: &Peer, fresh: bool, record: Record) {
         let addr = record.addr;
+        self.join.admitted = true;
         self.apply(step, record);
         if fresh {
             let own = self.own_record();
@@ -262,10 +273,10 @@ impl Membership {
     }
 
     pub(super) fn on_welcome(&mut self, step: &mut Step<'_>, from: &Peer, updates: Vec<Record>) {
-        let first = self.table.len() == 0;
         self.apply_from_sync(step, updates);
-        if first {
-            // Whom a cluster consists of is news to its newcomer only.
+        if self.join.is_newcomer() {
+            // Whom a cluster consists of is news to its newcomer only. Who joined through it is
+            // news to all.
             self.gossip.keep_critical();
         }
         self.table.set_linked(&from.id, true);

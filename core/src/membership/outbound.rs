@@ -157,6 +157,9 @@ impl Membership {
             }
             self.gossip_at =
                 (!self.gossip.is_empty()).then(|| step.now + self.settings.gossip_interval);
+            if self.gossip.ends_cut_short() {
+                self.sync_after_storm(step);
+            }
         }
         if self.leave_announced && !self.gossip.contains(Slot::OWN) {
             self.leave_announced = false;

@@ -2,9 +2,12 @@
 //! with ten thousand members each would else need some forty gigabytes. Only the simulator has
 //! more than a few machines, so nothing else turns this on.
 
-use std::sync::Arc;
 #[cfg(feature = "simulator")]
-use std::{collections::HashMap, sync::Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+#[cfg(feature = "simulator")]
+use parking_lot::Mutex;
 
 use super::Membership;
 use crate::member::Member;
@@ -32,7 +35,7 @@ impl Membership {
 
     pub(super) fn shared(&self, mut member: Member) -> Arc<Member> {
         let Some(Shared(all)) = &self.shared else { return Arc::new(member) };
-        let Ok(mut all) = all.lock() else { return Arc::new(member) };
+        let mut all = all.lock();
         if let Some((id, held)) = all.get_key_value(&member.id) {
             if **held == member {
                 return held.clone();

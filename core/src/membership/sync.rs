@@ -23,6 +23,9 @@ const AFTER_JOIN: Duration = Duration::from_millis(600);
 /// ... and again as long as it differs, within this time: many may be joining. Where it does not
 /// differ from one other's, both may lack the same, so it is compared again after twice as long.
 const JOINING: Duration = Duration::from_secs(60);
+/// Where so much was gossiped that it was not repeated in full, some missed some of it: tables are
+/// compared so long after it has ended here, when it has elsewhere as well, and then as after a join.
+const AFTER_STORM: Duration = Duration::from_secs(2);
 
 /// When to compare next, and how many comparisons were answered lately.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +66,16 @@ impl Membership {
         let jitter = self.rng.random_range(0.5..1.0);
         self.sync.next = Some(step.now + AFTER_JOIN.mul_f64(jitter));
         self.sync.soon = Some(AFTER_JOIN);
+    }
+
+    /// What came in a mass of news may have missed us.
+    pub(super) fn sync_after_storm(&mut self, step: &Step<'_>) {
+        if self.sync.soon.is_none() {
+            let jitter = self.rng.random_range(0.5..1.0);
+            let at = step.now + AFTER_STORM.mul_f64(jitter);
+            self.sync.next = Some(self.sync.next.map_or(at, |next| next.min(at)));
+            self.sync.soon = Some(AFTER_STORM);
+        }
     }
 
     pub(super) fn tick_sync(&mut self, step: &mut Step<'_>) {

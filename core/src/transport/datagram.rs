@@ -79,6 +79,11 @@ impl Outgoing {
         // Outside the lock: the connection takes its own lock first and ours after it.
         self.waker.wake_by_ref();
     }
+
+    /// Queues an empty datagram, which carries nothing and has to be acknowledged.
+    pub(super) fn nudge(&self) {
+        self.push(Bytes::new());
+    }
 }
 
 fn push_bounded(queue: &Mutex<VecDeque<Bytes>>, bytes: Bytes, stats: &Stats) {
@@ -109,6 +114,7 @@ impl Sender for Outbox {
         let mut queue = self.outgoing.queue.lock();
         while let Some(front) = queue.front() {
             match packet.write_datagram(front) {
+                Ok(()) if front.is_empty() => {}
                 Ok(()) => stats.datagrams_sent.up(),
                 Err(WriteError::ExceedsPacketCapacity) if self.misses < MISSES_MAX => {
                     self.misses += 1;
@@ -162,6 +168,9 @@ impl Inbox {
 
 impl Receiver for Inbox {
     fn on_datagram(&mut self, _: &ReceiveContext<'_>, datagram: &[u8]) {
+        if datagram.is_empty() {
+            return; // a sign of life was asked for, and the stack gives it
+        }
         self.incoming.stats.datagrams_received.up();
         push_bounded(&self.incoming.queue, Bytes::copy_from_slice(datagram), &self.incoming.stats);
         self.incoming.arrived.notify_one();

@@ -2,36 +2,44 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use rustls::pki_types::CertificateDer;
 use s2n_quic::{
     Connection, Server, client::Connect, connection, connection::StreamAcceptor, stream,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::{
     TransportEvent,
     datagram::{Inbox, Incoming, Outbox},
-    end::{Code, describe},
+    end::{Alert, Code, describe},
     health::Health,
     hello::{self, Answer, Failure, Hello},
     identity,
-    link::{self, Link},
+    link::{self, Beginning, Link},
     node::Node,
-    pool::{DialKey, Installed},
+    places::Places,
+    pool::{Admitted, DialKey, Installed},
+    share::PayloadShare,
     tls,
 };
 use crate::{
     error::{Error, Result},
     member::NodeId,
+    seldom::seldom,
 };
 
-/// How many hellos of strangers are heard at once.
+/// How many hellos are heard at once, ...
 const HELLOS_MAX: usize = 256;
-/// A surplus link stays at least so long, since the peer may have begun to use it, ...
-const SURPLUS_MIN: Duration = Duration::from_millis(500);
-/// ... and at most so long, whatever is still under way on it.
-const SURPLUS_MAX: Duration = Duration::from_secs(5);
-/// TLS alerts, as QUIC carries them (RFC 9001, section 4.8).
-const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
+/// ... and how many of one node, which has no use for more than two. One more displaces the oldest.
+const HELLOS_PER_NODE_MAX: usize = 4;
+/// A link that another one has taken the place of stays at least so long, since the peer may have
+/// begun to use it.
+const RETIRED_MIN: Duration = Duration::from_millis(500);
+/// The end that did not dial it waits so much longer for the other to close it, ...
+const RETIRED_OTHER: Duration = Duration::from_secs(5);
+/// ... and both at most so long for what is still under way: the longest deadline of a request.
+const RETIRED_MAX: Duration = Duration::from_secs(3600);
 
 /// A connection before it is a link.
 struct Fresh {
@@ -40,8 +48,22 @@ struct Fresh {
     health: Arc<Health>,
     outgoing: Arc<super::datagram::Outgoing>,
     incoming: Arc<Incoming>,
-    /// The node ids that the peer's certificate speaks for.
+    /// What the peer proved itself by, ...
+    chain: Vec<CertificateDer<'static>>,
+    /// ... and the node ids that it speaks for.
     ids: Vec<NodeId>,
+}
+
+/// How a connection was made.
+struct Made {
+    dialed: bool,
+    /// The driver asked for this address, and hears of it.
+    tell: Option<SocketAddr>,
+    generation: u64,
+    serial: u64,
+    slot: u16,
+    /// Its place in the pool, if the peer dialed.
+    admitted: Option<Admitted>,
 }
 
 impl Fresh {
@@ -52,32 +74,50 @@ impl Fresh {
         let health = handle.query_event_context(|health: &Arc<Health>| health.clone()).ok()?;
         let outgoing = handle.datagram_mut(|outbox: &mut Outbox| outbox.outgoing()).ok()?;
         let incoming = handle.datagram_mut(|inbox: &mut Inbox| inbox.incoming()).ok()?;
-        let ids =
-            health.leaf.lock().take().map(|leaf| identity::node_ids(&leaf)).unwrap_or_default();
-        Some(Self { handle, acceptor, health, outgoing, incoming, ids })
+        let chain = std::mem::take(&mut *health.chain.lock());
+        let ids = chain.first().map(|leaf| identity::node_ids(leaf)).unwrap_or_default();
+        Some(Self { handle, acceptor, health, outgoing, incoming, chain, ids })
     }
 }
 
 impl Node {
     /// Dials, says hello, and puts the link into the pool. Returns the link that stays.
     pub(super) async fn dial(self: &Arc<Self>, key: &DialKey) -> Result<Arc<Link>> {
-        let (addr, expect) = key;
-        let limit = self.connect_timeout;
-        let made = timeout(limit, self.connect(*addr, expect.clone())).await;
-        let (fresh, theirs, serial) = made.unwrap_or_else(|_| {
-            let reason = format!("no answer within {limit:?}");
-            Err(Error::Unreachable { target: addr.to_string(), reason })
-        })?;
-        self.establish(fresh, theirs, Some(*addr), serial).ok_or_else(|| self.closed())
+        let generation = self.keys.generation();
+        let (fresh, theirs, serial) = self.connect(key, generation).await?;
+        let tell = (key.slot == 0).then_some(key.addr);
+        let made = Made { dialed: true, tell, generation, serial, slot: key.slot, admitted: None };
+        self.establish(fresh, theirs, made).ok_or_else(|| self.closed())
     }
 
-    async fn connect(
+    /// Makes another link in the place of one, which goes once nothing is under way on it.
+    pub(super) async fn dial_instead(self: &Arc<Self>, link: &Link) -> Result<()> {
+        let generation = self.keys.generation().max(link.rank.0.saturating_add(1));
+        let expect = Some(link.peer.id.clone());
+        let key = DialKey { addr: link.addr, expect, slot: link.slot };
+        let (fresh, theirs, serial) = self.connect(&key, generation).await?;
+        let made =
+            Made { dialed: true, tell: None, generation, serial, slot: key.slot, admitted: None };
+        self.establish(fresh, theirs, made).map(drop).ok_or_else(|| self.closed())
+    }
+
+    async fn connect(&self, key: &DialKey, generation: u64) -> Result<(Fresh, Hello, u64)> {
+        let limit = self.connect_timeout;
+        timeout(limit, self.connect_and_greet(key, generation)).await.unwrap_or_else(|_| {
+            let reason = format!("no answer within {limit:?}");
+            Err(Error::Unreachable { target: key.addr.to_string(), reason })
+        })
+    }
+
+    async fn connect_and_greet(
         &self,
-        addr: SocketAddr,
-        expect: Option<NodeId>,
+        key: &DialKey,
+        generation: u64,
     ) -> Result<(Fresh, Hello, u64)> {
+        let DialKey { addr, slot, .. } = *key;
         let serial = self.next_serial();
-        let ours = Hello { expect, serial, ..self.hello() };
+        let expect = key.expect.clone();
+        let ours = Hello { expect, serial, generation, slot, ..self.hello() };
         let client = self.client.lock().clone().ok_or_else(|| self.closed())?;
         let attempt = client.connect(Connect::new(addr).with_server_name(tls::SERVER_NAME));
         drop(client); // a handle held over the wait would keep the endpoint open
@@ -97,7 +137,7 @@ impl Node {
         }
         .await
         .map_err(|failure| hello_failed(addr, failure))?;
-        if let Answer::Full(_, others) = &answer {
+        if let (Answer::Full(_, others), 0) = (&answer, slot) {
             let others = others.iter().take(hello::OTHERS_MAX).copied().collect();
             self.emit(TransportEvent::Full { addr, others });
         }
@@ -108,7 +148,7 @@ impl Node {
 
     /// Accepts connections until the transport stops.
     pub(super) async fn accept(self: Arc<Self>, mut server: Server) {
-        let hellos = Arc::new(Semaphore::new(HELLOS_MAX));
+        let hellos = Places::new(HELLOS_MAX, HELLOS_PER_NODE_MAX);
         loop {
             let connection = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -118,22 +158,28 @@ impl Node {
                 let message = "it ended by itself".into();
                 return self.emit(TransportEvent::Panic { what: "endpoint", message });
             };
-            let Ok(permit) = hellos.clone().try_acquire_owned() else {
-                connection.close(Code::Refused.into());
+            let Some(fresh) = Fresh::new(connection) else {
                 self.stats.refused.up();
                 continue;
             };
+            let (mut place, displaced) = hellos.take(fresh.ids.first());
+            if displaced {
+                self.stats.hellos_displaced.up();
+            }
             let node = self.clone();
             self.spawn("accept", async move {
-                let _permit = permit;
                 let heard = tokio::select! {
                     () = node.stop.cancelled() => return,
-                    heard = timeout(node.connect_timeout, node.welcome(connection)) => heard,
+                    () = place.displaced() => Ok(None),
+                    heard = timeout(node.connect_timeout, node.welcome(fresh)) => heard,
                 };
                 match heard {
-                    Ok(Some((fresh, theirs))) => {
-                        let serial = theirs.serial;
-                        if node.establish(fresh, theirs, None, serial).is_some() {
+                    Ok(Some((fresh, theirs, admitted))) => {
+                        let Hello { serial, generation, slot, .. } = theirs;
+                        let admitted = Some(admitted);
+                        let made =
+                            Made { dialed: false, tell: None, generation, serial, slot, admitted };
+                        if node.establish(fresh, theirs, made).is_some() {
                             node.stats.accepted.up();
                         }
                     }
@@ -144,59 +190,72 @@ impl Node {
     }
 
     /// Hears a dialer's hello and answers it. `None` when it was refused.
-    async fn welcome(&self, connection: Connection) -> Option<(Fresh, Hello)> {
-        let mut fresh = Fresh::new(connection)?;
+    async fn welcome(self: &Arc<Self>, mut fresh: Fresh) -> Option<(Fresh, Hello, Admitted)> {
         let refuse = RefuseOnDrop(Some(fresh.handle.clone()));
         let stream = fresh.acceptor.accept_bidirectional_stream().await.ok()??;
         let (mut receive, mut send) = stream.split();
-        let (answer, theirs) = match hello::receive::<Hello>(&mut receive).await {
+        let (answer, admitted) = match hello::receive::<Hello>(&mut receive).await {
             Ok(theirs) => match hello::judge(&self.hello(), &theirs, &fresh.ids) {
-                Some(refusal) => (refusal, None),
-                None if self.is_draining() => (Answer::Closing, None),
-                None if !self.admit_link(&theirs.peer()) => {
-                    let others = self.pool.some(hello::OTHERS_MAX);
-                    (Answer::Full(self.pool.max as u32, others), None)
+                Some(refusal) => {
+                    match &refusal {
+                        Answer::WrongCluster => self.stats.wrong_cluster.up(),
+                        Answer::NotYourCertificate | Answer::WrongNode(_) => {
+                            self.stats.wrong_node.up();
+                        }
+                        _ => {}
+                    }
+                    seldom!(DEBUG, 10, target: "peerage::hello", ?refusal, dialer = %theirs.id, "refused");
+                    (refusal, None)
                 }
-                None => (Answer::Welcome(self.hello()), Some(theirs)),
+                None if self.is_draining() => (Answer::Closing, None),
+                None => match self.admit_link(&theirs.peer(), theirs.slot) {
+                    Some(admitted) => (Answer::Welcome(self.hello()), Some((theirs, admitted))),
+                    None => {
+                        let others = self.pool.some(hello::OTHERS_MAX);
+                        (Answer::Full(self.pool.limits.total as u32, others), None)
+                    }
+                },
             },
             Err(Failure::Versions(..)) => {
                 (Answer::WrongVersion(hello::VERSIONS.0, hello::VERSIONS.1), None)
             }
             Err(Failure::Nonsense(why)) => {
-                tracing::debug!(why, "a hello made no sense");
+                seldom!(DEBUG, 10, target: "peerage::hello", why, "a hello made no sense");
                 return None;
             }
             Err(Failure::Stream(_)) => return None,
         };
         hello::send(&mut send, &answer).await.ok()?;
-        let Some(theirs) = theirs else {
+        let Some((theirs, admitted)) = admitted else {
             // The refusal must arrive before the connection goes; the whole is under a deadline.
             let _ = send.close().await; // it may be gone already
             return None;
         };
         refuse.keep();
-        Some((fresh, theirs))
+        Some((fresh, theirs, admitted))
     }
 
     /// Makes a link of a connection that passed the hello, and serves it in a task of its own.
     /// Returns the link to that peer that stays; `None` when the transport is closed.
-    fn establish(
-        self: &Arc<Self>,
-        fresh: Fresh,
-        theirs: Hello,
-        dialed: Option<SocketAddr>,
-        serial: u64,
-    ) -> Option<Arc<Link>> {
-        let Fresh { handle, acceptor, health, outgoing, incoming, ids: _ } = fresh;
+    fn establish(self: &Arc<Self>, fresh: Fresh, theirs: Hello, made: Made) -> Option<Arc<Link>> {
+        let Fresh { handle, acceptor, health, outgoing, incoming, chain, ids: _ } = fresh;
         let peer = theirs.peer();
         // The link dialed by the smaller of the two stays; in the same direction, the newest.
-        let dialed_by_us = dialed.is_some();
-        let by_smaller = dialed_by_us == (self.me < peer);
-        let rank = (by_smaller, serial);
-        let link = Link::new(peer, theirs.listen, dialed_by_us, rank, handle, health, outgoing);
-        let link = Arc::new(link);
-        let (stays, surplus) = match self.install(&link, dialed) {
-            Installed::Up => (link.clone(), None),
+        let by_smaller = made.dialed == (self.me < peer);
+        let beginning = Beginning {
+            peer,
+            addr: theirs.listen,
+            dialed: made.dialed,
+            slot: made.slot,
+            rank: (made.generation, by_smaller, made.serial),
+            handle,
+            health,
+            outgoing,
+            chain,
+        };
+        let link = Arc::new(Link::new(beginning, PayloadShare::new(self.payload_max)));
+        let (stays, retired) = match self.install(&link, made.tell, made.admitted) {
+            Installed::Up(_) => (link.clone(), None),
             Installed::Instead(old) => (link.clone(), Some(old)),
             Installed::Surplus(held) => (held, Some(link.clone())),
             Installed::Closed => {
@@ -204,34 +263,59 @@ impl Node {
                 return None;
             }
         };
-        if let Some(surplus) = surplus {
+        if let Some(retired) = retired {
             let node = self.clone();
-            self.spawn("drain", async move { node.drain(&surplus).await });
+            self.spawn("drain", async move { node.drain(&retired).await });
         }
         self.pool.stir();
+        // The keys may have been changed over the handshake.
+        if self.is_stale(&link) {
+            self.keys_changed.notify_one();
+        }
         let node = self.clone();
-        self.spawn("link", async move {
+        let span = tracing::debug_span!(
+            target: "peerage::link",
+            "link",
+            peer = %link.peer.id,
+            slot = link.slot,
+            dialed = link.dialed,
+        );
+        let link_task = async move {
             let end = link::run(&node, &link, acceptor, incoming).await;
+            seldom!(DEBUG, 10, target: "peerage::link", %end, "down");
             link.close(Code::Closed);
+            link.end();
             node.drop_link(&link, end);
-        });
+        };
+        self.spawn("link", link_task.instrument(span));
         Some(stays)
     }
 
-    /// Lets a surplus link finish what is under way, and closes it. The side that dialed it does
-    /// so as soon as it is quiet; the other only when that does not happen.
-    async fn drain(&self, link: &Link) {
+    /// Lets a link that another one has taken the place of finish what is under way, and closes
+    /// it. The side that dialed it does so as soon as it is quiet; the other only when that does
+    /// not happen. A peer that makes link after link displaces the oldest.
+    async fn drain(&self, link: &Arc<Link>) {
+        let (mut place, _) = self.retired.take(Some(&link.peer.id));
         let quiet = async {
-            tokio::time::sleep(SURPLUS_MIN).await;
-            while !(link.dialed && link.quiet()) {
-                tokio::time::sleep(SURPLUS_MIN / 10).await;
+            tokio::time::sleep(if link.dialed { RETIRED_MIN } else { RETIRED_OTHER }).await;
+            while !link.settled() {
+                tokio::time::sleep(RETIRED_MIN / 10).await;
             }
         };
         tokio::select! {
             () = self.stop.cancelled() => {}
-            _ = timeout(SURPLUS_MAX, quiet) => {}
+            () = link.ended() => {}
+            () = place.displaced() => {}
+            () = async {
+                let _ = timeout(RETIRED_MAX, quiet).await; // either way it may go
+                // Streams have no end in sight, and no other link can take them over.
+                while link.streams.any() {
+                    tokio::time::sleep(RETIRED_MIN / 10).await;
+                }
+            } => {}
         }
         link.close(Code::Duplicate);
+        self.forget_retired(link);
     }
 }
 
@@ -253,11 +337,12 @@ impl Drop for RefuseOnDrop {
 }
 
 fn not_connected(addr: SocketAddr, error: &connection::Error) -> Error {
-    match error {
-        connection::Error::Transport { code, .. } if CRYPTO_ERRORS.contains(&code.as_u64()) => {
-            Error::Unauthenticated { addr, reason: error.to_string() }
+    match Alert::of(error) {
+        Some(alert) if alert.is_expiry() => {
+            Error::CertificateExpired { addr, reason: alert.reason() }
         }
-        _ => Error::Unreachable { target: addr.to_string(), reason: describe(error) },
+        Some(alert) => Error::Unauthenticated { addr, reason: alert.reason() },
+        None => Error::Unreachable { target: addr.to_string(), reason: describe(error) },
     }
 }
 

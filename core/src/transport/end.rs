@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use s2n_quic::{application, connection};
+use s2n_quic::{application, connection, provider::connection_close_formatter as close};
+use s2n_quic_core::transport;
 
 /// Why a connection was closed by us; the other side reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub(super) enum Code {
     Refused = 4,
     /// The owner of the transport said so.
     Closed = 5,
+    /// What the peer proved itself by is accepted no more.
+    Untrusted = 6,
+    /// The peer did not answer a ping.
+    Unanswered = 7,
 }
 
 impl From<Code> for application::Error {
@@ -71,7 +76,107 @@ impl fmt::Display for LinkEnd {
     }
 }
 
+/// A handshake's end by TLS, as QUIC carries it (RFC 9001, section 4.8).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alert {
+    code: u64,
+    /// The peer did not like what we showed, as opposed to us.
+    by_peer: bool,
+}
+
+impl Alert {
+    /// Alerts are the last 256 codes of QUIC's own.
+    const CODES: std::ops::Range<u64> = 0x100..0x200;
+    const CERTIFICATE_EXPIRED: u64 = 45;
+    /// No certificate, one that makes no sense, and one of an authority that is unknown or whose
+    /// namesake's key did not sign it.
+    const NOT_OURS: [u64; 5] = [42, 46, 48, 51, 116];
+
+    pub(super) fn of(error: &connection::Error) -> Option<Self> {
+        match error {
+            connection::Error::Transport { code, initiator, .. }
+                if Self::CODES.contains(&code.as_u64()) =>
+            {
+                let code = code.as_u64() - Self::CODES.start;
+                Some(Self { code, by_peer: initiator.is_remote() })
+            }
+            _ => None,
+        }
+    }
+
+    /// A certificate has expired, or is not valid yet.
+    pub(super) fn is_expiry(self) -> bool {
+        self.code == Self::CERTIFICATE_EXPIRED
+    }
+
+    /// What was wrong with whose certificate.
+    pub(super) fn reason(self) -> String {
+        match (self.by_peer, self.code) {
+            (false, Self::CERTIFICATE_EXPIRED) => {
+                "its certificate has expired or is not valid yet".into()
+            }
+            (true, Self::CERTIFICATE_EXPIRED) => {
+                "our certificate has expired or is not valid yet in its eyes".into()
+            }
+            (false, code) if Self::NOT_OURS.contains(&code) => {
+                "its certificate is of no secret or authority that we accept".into()
+            }
+            (true, code) if Self::NOT_OURS.contains(&code) => {
+                "our certificate is of no secret or authority that it accepts".into()
+            }
+            (false, code) => format!("TLS failed with our alert {code}"),
+            (true, code) => format!("TLS failed with its alert {code}"),
+        }
+    }
+}
+
+/// What a connection's end tells the peer. The stack's own choice, [`close::Production`], tells
+/// nothing of TLS; what was wrong with its certificate the peer may know, and who mends it must.
+pub(super) struct Farewells;
+
+impl close::Formatter for Farewells {
+    fn format_transport_error(
+        &self,
+        context: &close::Context<'_>,
+        error: transport::Error,
+    ) -> close::ConnectionClose<'_> {
+        let alert = error.try_into_tls_error().map(|alert| u64::from(alert.code));
+        let of_certificate =
+            |code: u64| code == Alert::CERTIFICATE_EXPIRED || Alert::NOT_OURS.contains(&code);
+        if alert.is_some_and(of_certificate) {
+            transport::Error::new(error.code.as_varint()).into()
+        } else {
+            close::Production.format_transport_error(context, error)
+        }
+    }
+
+    fn format_application_error(
+        &self,
+        context: &close::Context<'_>,
+        error: application::Error,
+    ) -> close::ConnectionClose<'_> {
+        close::Production.format_application_error(context, error)
+    }
+
+    fn format_early_transport_error(
+        &self,
+        context: &close::Context<'_>,
+        error: transport::Error,
+    ) -> close::ConnectionClose<'_> {
+        self.format_transport_error(context, error)
+    }
+
+    fn format_early_application_error(
+        &self,
+        context: &close::Context<'_>,
+        error: application::Error,
+    ) -> close::ConnectionClose<'_> {
+        close::Production.format_early_application_error(context, error)
+    }
+}
+
 const UNUSED_BY_PEER: &str = "the peer closed it unused";
+pub(super) const MOVED: &str = "the peer took it to another address";
 
 /// The code with which the peer closed a connection.
 pub(super) fn remote_code(error: &connection::Error) -> Option<u64> {
@@ -90,12 +195,16 @@ pub(super) fn describe(error: &connection::Error) -> String {
     const UNUSED: u64 = Code::Unused as u64;
     const REFUSED: u64 = Code::Refused as u64;
     const CLOSED: u64 = Code::Closed as u64;
+    const UNTRUSTED: u64 = Code::Untrusted as u64;
+    const UNANSWERED: u64 = Code::Unanswered as u64;
     match (remote_code(error), error) {
         (Some(SHUTDOWN), _) => "the peer shuts down".into(),
         (Some(DUPLICATE), _) => "the peer keeps another link".into(),
         (Some(UNUSED), _) => UNUSED_BY_PEER.into(),
         (Some(REFUSED), _) => "the peer refused it".into(),
         (Some(CLOSED), _) => "the peer closed it".into(),
+        (Some(UNTRUSTED), _) => "the peer accepts our secret or authority no more".into(),
+        (Some(UNANSWERED), _) => "our answers do not reach the peer".into(),
         (_, connection::Error::Closed { .. }) => "it was closed".into(),
         (_, connection::Error::Application { .. }) => "this node closed it".into(),
         (_, connection::Error::StatelessReset { .. }) => {

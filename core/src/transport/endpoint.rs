@@ -3,27 +3,21 @@
 //! s2n-quic gives each role a socket of its own, so a dial leaves from another port than the one
 //! we listen on; where a node listens is said in the hello.
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use s2n_quic::{
-    Client, Server,
-    provider::{
-        endpoint_limits::{ConnectionAttempt, Limiter, Outcome},
-        io::{self, tokio::Provider as TokioIo},
-        limits::Limits,
-    },
-};
-use s2n_quic_core::{endpoint::Endpoint, inet::SocketAddress};
-use tokio::{sync::Notify, task::JoinHandle};
+use s2n_quic::{Client, Server, provider::limits::Limits};
+use tokio::sync::Notify;
 
 use super::{
-    datagram::Datagrams, gather::Gathering, health::Observer, identity::Identity, reset::Role,
-    stats::Stats, tls,
+    admission::{Admission, Newcomers, Tokens},
+    datagram::Datagrams,
+    end::Farewells,
+    health::Observer,
+    keys::Keys,
+    reset::{ResetKey, Role},
+    socket::{self, Bound, Driven, Driver},
+    stats::Stats,
+    tls,
 };
 use crate::{
     error::{Error, Result},
@@ -44,16 +38,11 @@ const STREAMS_MAX: u64 = 4096;
 /// Receive windows: what a peer may make us hold.
 const LINK_WINDOW: u64 = 4 << 20;
 const STREAM_WINDOW: u64 = 1 << 20;
-/// Receive ring of an endpoint in the stack; its default of 8 MiB is for one endpoint a machine.
-const RING_BYTES: usize = 1 << 20;
-/// From how many unfinished handshakes on a dialing address must prove itself by a Retry.
-const HANDSHAKES_UNPROVEN_MAX: usize = 64;
-/// From how many on they are dropped.
-const HANDSHAKES_MAX: usize = 1024;
 
 /// What an endpoint is built from.
 pub(super) struct Setup<'a> {
-    pub(super) identity: &'a Identity,
+    pub(super) keys: &'a Arc<Keys>,
+    pub(super) resets: &'a ResetKey,
     pub(super) id: &'a NodeId,
     pub(super) connect_timeout: Duration,
     /// The most connections the accepting endpoint holds, refused and draining ones included.
@@ -62,58 +51,109 @@ pub(super) struct Setup<'a> {
     pub(super) trouble: &'a Arc<Notify>,
 }
 
-/// The task that drives an endpoint, and with it the socket.
-pub(super) type Driver = JoinHandle<()>;
+/// An endpoint that runs.
+pub(super) struct Started<E> {
+    pub(super) endpoint: E,
+    pub(super) driver: Driver,
+    /// Where its socket is bound.
+    pub(super) addr: SocketAddr,
+    /// So that tests see that no connection is left.
+    #[cfg(test)]
+    pub(super) admission: Arc<Admission>,
+}
 
 impl Setup<'_> {
     /// Starts the accepting endpoint.
-    pub(super) fn server(&self, listen: SocketAddr) -> Result<(Server, Driver, SocketAddr)> {
-        let (io, driver, addr) = Io::bind(listen)?;
-        let limiter = ConnectionLimits { connections_max: self.connections_max };
+    pub(super) fn server(&self, listen: SocketAddr) -> Result<Started<Server>> {
+        #[cfg(test)]
+        if turmoil::in_simulation() {
+            return self.server_on(socket::simulated::bind(listen)?);
+        }
+        self.server_on(socket::bind(listen)?)
+    }
+
+    fn server_on<I: Driven>(&self, bound: Bound<I>) -> Result<Started<Server>> {
+        let listen = bound.addr;
+        let admission = Admission::new(self.connections_max, self.stats.clone());
+        let (io, driver) = bound.guarded(admission.clone());
         let server = Server::builder()
-            .with_tls(s2n_quic::provider::tls::rustls::Server::from(tls::server(self.identity)?))
+            .with_tls(s2n_quic::provider::tls::rustls::Server::from(tls::server(self.keys)?))
             .map_err(|e| not_started(listen, e))?
             .with_io(io)
             .map_err(|e| not_started(listen, e))?
             .with_limits(self.limits().map_err(|e| not_started(listen, e))?)
             .map_err(|e| not_started(listen, e))?
-            .with_stateless_reset_token(self.identity.resets.tokens(self.id, Role::Accepts))
+            .with_stateless_reset_token(self.resets.tokens(self.id, Role::Accepts))
             .map_err(|e| not_started(listen, e))?
-            .with_endpoint_limits(limiter)
+            .with_endpoint_limits(Newcomers(admission.clone()))
+            .map_err(|e| not_started(listen, e))?
+            .with_address_token(Tokens::new(admission.clone()))
             .map_err(|e| not_started(listen, e))?
             .with_datagram(Datagrams { stats: self.stats.clone() })
             .map_err(|e| not_started(listen, e))?
-            .with_event(self.observer(true))
+            .with_connection_close_formatter(Farewells)
+            .map_err(|e| not_started(listen, e))?
+            .with_event(self.observer(true, &admission))
             .map_err(|e| not_started(listen, e))?
             .start()
             .map_err(|e| not_started(listen, e))?;
-        Ok((server, driver.taken(listen)?, addr))
+        Ok(Started {
+            endpoint: server,
+            driver: driver.taken().ok_or_else(|| not_started(listen, NO_DRIVER))?,
+            addr: listen,
+            #[cfg(test)]
+            admission,
+        })
     }
 
     /// Starts the dialing endpoint, on a free port of the same interface.
-    pub(super) fn client(&self, listen: SocketAddr) -> Result<(Client, Driver, SocketAddr)> {
+    pub(super) fn client(&self, listen: SocketAddr) -> Result<Started<Client>> {
         let local = SocketAddr::new(listen.ip(), 0);
-        let (io, driver, addr) = Io::bind(local)?;
+        #[cfg(test)]
+        if turmoil::in_simulation() {
+            return self.client_on(socket::simulated::bind(local)?);
+        }
+        self.client_on(socket::bind(local)?)
+    }
+
+    fn client_on<I: Driven>(&self, bound: Bound<I>) -> Result<Started<Client>> {
+        let local = bound.addr;
+        let admission = Admission::new(self.connections_max, self.stats.clone());
+        let (io, driver) = bound.guarded(admission.clone());
         let client = Client::builder()
-            .with_tls(s2n_quic::provider::tls::rustls::Client::from(tls::client(self.identity)?))
+            .with_tls(s2n_quic::provider::tls::rustls::Client::from(tls::client(self.keys)?))
             .map_err(|e| not_started(local, e))?
             .with_io(io)
             .map_err(|e| not_started(local, e))?
             .with_limits(self.limits().map_err(|e| not_started(local, e))?)
             .map_err(|e| not_started(local, e))?
-            .with_stateless_reset_token(self.identity.resets.tokens(self.id, Role::Dials))
+            .with_stateless_reset_token(self.resets.tokens(self.id, Role::Dials))
             .map_err(|e| not_started(local, e))?
             .with_datagram(Datagrams { stats: self.stats.clone() })
             .map_err(|e| not_started(local, e))?
-            .with_event(self.observer(false))
+            .with_connection_close_formatter(Farewells)
+            .map_err(|e| not_started(local, e))?
+            .with_event(self.observer(false, &admission))
             .map_err(|e| not_started(local, e))?
             .start()
             .map_err(|e| not_started(local, e))?;
-        Ok((client, driver.taken(local)?, addr))
+        Ok(Started {
+            endpoint: client,
+            driver: driver.taken().ok_or_else(|| not_started(local, NO_DRIVER))?,
+            addr: local,
+            #[cfg(test)]
+            admission,
+        })
     }
 
-    fn observer(&self, accepts: bool) -> Observer {
-        Observer { stats: self.stats.clone(), accepts, trouble: self.trouble.clone() }
+    fn observer(&self, accepts: bool, admission: &Arc<Admission>) -> Observer {
+        Observer {
+            stats: self.stats.clone(),
+            keys: self.keys.clone(),
+            accepts,
+            trouble: self.trouble.clone(),
+            admission: admission.clone(),
+        }
     }
 
     fn limits(
@@ -136,70 +176,8 @@ impl Setup<'_> {
     }
 }
 
-fn not_started(addr: SocketAddr, why: impl ToString) -> Error {
+const NO_DRIVER: &str = "the endpoint did not start";
+
+pub(super) fn not_started(addr: SocketAddr, why: impl ToString) -> Error {
     Error::Bind { addr, reason: why.to_string() }
-}
-
-/// s2n-quic's own I/O, except that we bind the socket, let the endpoint gather what it sends, and
-/// keep a hold on the task that drives it: ending it ends the socket, whatever connections still
-/// linger.
-struct Io {
-    inner: TokioIo,
-    driver: Handover,
-}
-
-#[derive(Clone, Default)]
-struct Handover(Arc<Mutex<Option<Driver>>>);
-
-impl Handover {
-    fn taken(&self, addr: SocketAddr) -> Result<Driver> {
-        self.0.lock().take().ok_or_else(|| not_started(addr, "the endpoint did not start"))
-    }
-}
-
-impl Io {
-    fn bind(addr: SocketAddr) -> Result<(Self, Handover, SocketAddr)> {
-        let socket = UdpSocket::bind(addr).map_err(|e| not_started(addr, e))?;
-        let bound = socket.local_addr().map_err(|e| not_started(addr, e))?;
-        let inner = TokioIo::builder()
-            .with_rx_socket(socket)
-            .and_then(|io| io.with_internal_recv_buffer_size(RING_BYTES))
-            .and_then(|io| io.build())
-            .map_err(|e| not_started(addr, e))?;
-        let driver = Handover::default();
-        Ok((Self { inner, driver: driver.clone() }, driver, bound))
-    }
-}
-
-impl io::Provider for Io {
-    type PathHandle = <TokioIo as io::Provider>::PathHandle;
-    type Error = std::io::Error;
-
-    fn start<E: Endpoint<PathHandle = Self::PathHandle>>(
-        self,
-        endpoint: E,
-    ) -> std::result::Result<SocketAddress, Self::Error> {
-        let (driver, addr) = self.inner.start(Gathering::new(endpoint))?;
-        *self.driver.0.lock() = Some(driver);
-        Ok(addr)
-    }
-}
-
-/// Bounds what strangers can make the accepting endpoint hold.
-struct ConnectionLimits {
-    connections_max: usize,
-}
-
-impl Limiter for ConnectionLimits {
-    fn on_connection_attempt(&mut self, attempt: &ConnectionAttempt) -> Outcome {
-        if attempt.inflight_handshakes >= HANDSHAKES_MAX {
-            Outcome::drop()
-        } else if attempt.connection_count >= self.connections_max + HANDSHAKES_MAX {
-            Outcome::close()
-        } else if attempt.inflight_handshakes >= HANDSHAKES_UNPROVEN_MAX {
-            Outcome::retry()
-        } else {
-            Outcome::allow()
-        }
-    }
 }

@@ -40,6 +40,11 @@ pub(super) struct Hello {
     pub(super) expect: Option<NodeId>,
     /// Grows with each dial of one process.
     pub(super) serial: u64,
+    /// Grows with each link that takes the place of one whose keys were changed; it counts before
+    /// all else when two links compete.
+    pub(super) generation: u64,
+    /// Which of several links to the same peer it is to be, from 0; the dialer says so.
+    pub(super) slot: u16,
 }
 
 impl Hello {
@@ -234,6 +239,8 @@ mod tests {
             listen: SocketAddr::from(([127, 0, 0, 1], 1)),
             expect: None,
             serial: 0,
+            generation: 0,
+            slot: 0,
         }
     }
 

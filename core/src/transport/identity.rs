@@ -1,6 +1,12 @@
 //! Who a node is: its certificate, its key and the authority that it trusts.
 
-use std::{fmt::Write as _, path::Path, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_lc_rs::hkdf;
 use rcgen::{
@@ -10,10 +16,11 @@ use rcgen::{
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
+    sign::CertifiedKey,
 };
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
-use super::{reset::ResetKey, secret::Secret};
+use super::{reset::ResetKey, secret::Secret, tls};
 use crate::{
     config::Security,
     error::{Error, FieldError, Result},
@@ -26,65 +33,150 @@ const SCHEME: &str = "peerage:";
 /// How many node ids of one certificate are looked at.
 const IDS_MAX: usize = 16;
 
-/// A node's certificate chain, key and trust anchors.
+/// What one node proves itself by, and whom it believes.
 pub(super) struct Identity {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
+    /// Our certificate chain, leaf first, and its key.
+    pub(super) ours: Arc<CertifiedKey>,
     pub(super) roots: Arc<RootCertStore>,
+    /// When ours ends, or the first of those that we trust; never for those made of secrets.
+    pub(super) validity: Option<Validity>,
+    /// The files that it was read from, as they were then; none where it is made of secrets.
+    pub(super) files: Files,
     pub(super) resets: ResetKey,
+}
+
+/// Files, each with the time when it was written last, and its length. One that cannot be looked
+/// at has none: it may be just being written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Files(Vec<(PathBuf, Option<(SystemTime, u64)>)>);
+
+impl Files {
+    fn of(paths: &[&Path]) -> Self {
+        Self(paths.iter().map(|path| ((*path).into(), None)).collect()).again()
+    }
+
+    /// The same files, as they are now.
+    pub(super) fn again(&self) -> Self {
+        let stamp = |path: &Path| {
+            let meta = fs::metadata(path).ok()?;
+            Some((meta.modified().ok()?, meta.len()))
+        };
+        Self(self.0.iter().map(|(path, _)| (path.clone(), stamp(path))).collect())
+    }
 }
 
 impl Identity {
     /// Makes or reads what `security` says, and makes sure that it speaks for `id`.
     pub(super) fn load(security: &Security, id: &NodeId) -> Result<Self> {
         match security {
-            Security::Secret(secret) => Self::from_secret(secret, id),
-            Security::Insecure => Self::from_secret(&Secret::public(), id),
+            Security::Secret(secret) => Self::from_secrets(std::slice::from_ref(secret), id),
+            Security::Secrets(secrets) => Self::from_secrets(secrets, id),
+            Security::Insecure => Self::from_secrets(&[Secret::public()], id),
             Security::Pem { ca, cert, key } => {
                 let identity = Self::from_pem(ca, cert, key)?;
-                let found = identity.chain.first().map(|leaf| node_ids(leaf)).unwrap_or_default();
-                if !found.contains(id) {
+                let found = identity.ours.cert.first().map(|leaf| node_ids(leaf));
+                if !found.unwrap_or_default().contains(id) {
                     let expected =
                         format!("must hold the URI {:?} in its subject alternative names", uri(id));
                     return Err(wrong_file(cert, expected));
                 }
-                Ok(identity)
+                match &identity.validity {
+                    Some(validity) if validity.left(SystemTime::now()).is_zero() => {
+                        Err(wrong_file(&validity.path, "has expired"))
+                    }
+                    _ => Ok(identity),
+                }
             }
         }
     }
 
-    /// Issues a certificate by the authority that everybody derives from the secret.
-    fn from_secret(secret: &Secret, id: &NodeId) -> Result<Self> {
-        let authority = authority_key(secret).map_err(internal)?;
-        let params = authority_params();
-        // Ed25519 signatures are deterministic, and so is everything else in it: every node gets
-        // the same bytes. Trust needs the key and the subject only, but equal is easier to reason
-        // about than equivalent.
-        let root = params.self_signed(&authority).map_err(internal)?.der().clone();
-        let issuer = Issuer::new(params, authority);
+    /// Issues a certificate by the authority that everybody derives from the first secret, and
+    /// trusts those of all of them.
+    fn from_secrets(secrets: &[Secret], id: &NodeId) -> Result<Self> {
+        let Some(first) = secrets.first() else { return Err(internal("there is no secret")) };
+        let mut roots = RootCertStore::empty();
+        for secret in secrets {
+            // Ed25519 signatures are deterministic, and so is everything else in it: every node
+            // gets the same bytes. Trust needs the key and the subject only, but equal is easier
+            // to reason about than equivalent.
+            let authority = authority_key(secret).map_err(internal)?;
+            let root = authority_params().self_signed(&authority).map_err(internal)?;
+            roots.add(root.der().clone()).map_err(internal)?;
+        }
+        let issuer = Issuer::new(authority_params(), authority_key(first).map_err(internal)?);
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(internal)?;
         let leaf = leaf_params(id).map_err(internal)?.signed_by(&key, &issuer).map_err(internal)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(root).map_err(internal)?;
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let ours = CertifiedKey::from_der(vec![leaf.der().clone()], key, &tls::provider())
+            .map_err(internal)?;
         Ok(Self {
-            chain: vec![leaf.der().clone()],
-            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            ours: Arc::new(ours),
             roots: Arc::new(roots),
+            validity: None,
+            files: Files::default(),
             // Not of the key, which is another one at each start.
-            resets: ResetKey::new(secret.bytes()),
+            resets: ResetKey::new(first.bytes()),
         })
     }
 
-    /// Reads the files of an authority of the user's own. Does not look at the node id.
+    /// Reads the files of an authority of the user's own. Looks neither at the node id nor at the
+    /// clock.
     pub(super) fn from_pem(ca: &Path, cert: &Path, key: &Path) -> Result<Self> {
+        let files = Files::of(&[cert, key, ca]); // before they are read, so that no change is missed
         let mut roots = RootCertStore::empty();
-        for anchor in certificates(ca)? {
-            roots.add(anchor).map_err(|why| wrong_file(ca, why))?;
+        let anchors = certificates(ca)?;
+        for anchor in &anchors {
+            roots.add(anchor.clone()).map_err(|why| wrong_file(ca, why))?;
         }
         let chain = certificates(cert)?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|why| wrong_file(key, why))?;
-        let resets = ResetKey::new(key.secret_der());
-        Ok(Self { chain, key, roots: Arc::new(roots), resets })
+        let validity = Validity::first_to_end(&[(cert, &chain), (ca, &anchors)]);
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|why| wrong_file(key, why))?;
+        let resets = ResetKey::new(secret.secret_der());
+        let ours = CertifiedKey::from_der(chain, secret, &tls::provider())
+            .map_err(|why| wrong_file(key, why))?;
+        Ok(Self { ours: Arc::new(ours), roots: Arc::new(roots), validity, files, resets })
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(…)") // never a key
+    }
+}
+
+/// How long a certificate of a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) path: PathBuf,
+    from: SystemTime,
+    to: SystemTime,
+}
+
+impl Validity {
+    /// The first to end of all these. What cannot be parsed is for the handshake to refuse.
+    fn first_to_end(files: &[(&Path, &Vec<CertificateDer<'_>>)]) -> Option<Self> {
+        let of = |path: &Path, der: &CertificateDer<'_>| {
+            let (_, cert) = x509_parser::certificate::X509Certificate::from_der(der).ok()?;
+            let time = |at: x509_parser::time::ASN1Time| {
+                let seconds = u64::try_from(at.timestamp()).unwrap_or(0);
+                SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+            };
+            let validity = cert.validity();
+            let (from, to) = (time(validity.not_before), time(validity.not_after));
+            Some(Self { path: path.into(), from, to })
+        };
+        let all = files.iter().flat_map(|(path, all)| all.iter().filter_map(|der| of(path, der)));
+        all.min_by_key(|validity| validity.to)
+    }
+
+    /// How long it still holds.
+    pub(super) fn left(&self, now: SystemTime) -> Duration {
+        self.to.duration_since(now).unwrap_or_default()
+    }
+
+    /// All of its time.
+    pub(super) fn whole(&self) -> Duration {
+        self.to.duration_since(self.from).unwrap_or_default()
     }
 }
 
@@ -206,7 +298,7 @@ mod tests {
         for name in ["a", "node 1/ä%€", "peerage:x"] {
             let id = NodeId::new(name).unwrap();
             let identity = Identity::load(&Security::Insecure, &id).unwrap();
-            assert_eq!(node_ids(&identity.chain[0]), [id]);
+            assert_eq!(node_ids(&identity.ours.cert[0]), [id]);
         }
     }
 

@@ -2,29 +2,41 @@
 
 use std::{
     net::SocketAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use s2n_quic::{
     connection::{Handle, StreamAcceptor},
     stream::{PeerStream, ReceiveStream},
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     Class, TransportEvent,
+    check::Awaited,
     datagram::{Incoming, Outgoing},
-    end::{Code, LinkEnd},
+    end::{Code, LinkEnd, MOVED},
     health::Health,
     node::Node,
     panics::caught,
+    pool::Rank,
     reader::Reader,
     request,
+    share::{FrameShare, PayloadShare},
+    stream as streams,
 };
 use crate::member::Peer;
 
@@ -32,6 +44,10 @@ use crate::member::Peer;
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How many membership frames one link may send, and receive, on streams at once.
 const FRAMES_AT_ONCE: usize = 32;
+/// How long a peer may take over the first byte of a stream, ...
+const KIND_TIMEOUT: Duration = Duration::from_secs(10);
+/// ... and over a whole frame.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a link must not have served the peer before it may be evicted: the last answer may
 /// still be on its way.
 const SERVED_QUIET: Duration = Duration::from_millis(500);
@@ -40,23 +56,47 @@ const SERVED_QUIET: Duration = Duration::from_millis(500);
 /// would be dialed anew, and whoever has many newcomers would serve none of them.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// An established link.
-pub(super) struct Link {
+/// What a link begins with, and keeps.
+pub(super) struct Beginning {
     pub(super) peer: Peer,
     /// Where the peer listens.
     pub(super) addr: SocketAddr,
     /// Whether we dialed it.
     pub(super) dialed: bool,
-    /// Which of several links between the same two stays: the greatest, at both ends alike.
-    pub(super) rank: (bool, u64),
+    /// Which of several links between the same two it is, from 0.
+    pub(super) slot: u16,
+    /// Which of two in the same slot stays: the greater, at both ends alike.
+    pub(super) rank: Rank,
     pub(super) handle: Handle,
     pub(super) health: Arc<Health>,
     pub(super) outgoing: Arc<Outgoing>,
-    /// Our requests under way.
+    /// What the peer proved itself by.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+}
+
+/// An established link.
+pub(super) struct Link {
+    beginning: Beginning,
+    /// Our requests under way, and the streams that we opened.
     pub(super) leases: AtomicUsize,
     /// The peer's requests under way.
     pub(super) serving: AtomicUsize,
-    pub(super) pinned: AtomicBool,
+    /// The streams that the peer opened: they stay for long, and take no place of its requests.
+    pub(super) streaming: AtomicUsize,
+    /// Another one is being made in its place.
+    pub(super) renewing: AtomicBool,
+    /// It is going to be closed, since the peer's keys are accepted no more.
+    pub(super) distrusted: AtomicBool,
+    /// A ping decides over it.
+    pub(super) checking: AtomicBool,
+    /// Its peer did not answer that.
+    pub(super) given_up: AtomicBool,
+    /// What the peer has yet to acknowledge, where something of ours waits for it.
+    pub(super) awaited: Mutex<Option<Awaited>>,
+    /// The connection has ended.
+    ended: CancellationToken,
+    /// Streams of programs that are open on it, in either direction.
+    pub(super) streams: streams::Streams,
     /// A frame of ours on a stream has reached the peer.
     answered: AtomicBool,
     used_millis: AtomicU64,
@@ -64,35 +104,42 @@ pub(super) struct Link {
     began: Instant,
     frames_out: Arc<Semaphore>,
     frames_in: Semaphore,
+    frames: Arc<FrameShare>,
+    /// Room for what the peer's requests and messages bring.
+    pub(super) payloads: PayloadShare,
+}
+
+impl Deref for Link {
+    type Target = Beginning;
+
+    fn deref(&self) -> &Beginning {
+        &self.beginning
+    }
 }
 
 impl Link {
-    pub(super) fn new(
-        peer: Peer,
-        addr: SocketAddr,
-        dialed: bool,
-        rank: (bool, u64),
-        handle: Handle,
-        health: Arc<Health>,
-        outgoing: Arc<Outgoing>,
-    ) -> Self {
+    pub(super) fn new(beginning: Beginning, payloads: PayloadShare) -> Self {
+        let began = Instant::now();
         Self {
-            peer,
-            addr,
-            dialed,
-            rank,
-            handle,
-            health,
-            outgoing,
+            beginning,
             leases: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
-            pinned: AtomicBool::new(false),
+            streaming: AtomicUsize::new(0),
+            renewing: AtomicBool::new(false),
+            distrusted: AtomicBool::new(false),
+            checking: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+            awaited: Mutex::new(None),
+            ended: CancellationToken::new(),
+            streams: streams::Streams::default(),
             answered: AtomicBool::new(false),
             used_millis: AtomicU64::new(0),
             served_millis: AtomicU64::new(0),
-            began: Instant::now(),
+            began,
             frames_out: Arc::new(Semaphore::new(FRAMES_AT_ONCE)),
             frames_in: Semaphore::new(FRAMES_AT_ONCE),
+            frames: FrameShare::new(began),
+            payloads,
         }
     }
 
@@ -107,8 +154,9 @@ impl Link {
 
     /// Notes that a request of the peer's has been dealt with.
     pub(super) fn served(&self) {
-        self.served_millis.store(self.millis().max(1), Relaxed);
-        self.touch();
+        let now = self.millis();
+        self.served_millis.store(now.max(1), Relaxed);
+        self.used_millis.store(now, Relaxed);
     }
 
     /// How long nobody has used it.
@@ -123,16 +171,35 @@ impl Link {
 
     /// Whether nothing is under way on it, in either direction.
     pub(super) fn quiet(&self) -> bool {
-        self.leases.load(Relaxed) == 0 && self.serving.load(Relaxed) == 0
+        [&self.leases, &self.serving, &self.streaming].iter().all(|count| count.load(Relaxed) == 0)
     }
 
-    /// Whether it may be closed to make room.
-    pub(super) fn evictable(&self) -> bool {
+    /// Whether it is quiet, and the last answer to the peer has had its time to get there.
+    pub(super) fn settled(&self) -> bool {
         let served = self.served_millis.load(Relaxed);
         let settled =
             served == 0 || self.millis().saturating_sub(served) >= SERVED_QUIET.as_millis() as u64;
+        self.quiet() && settled
+    }
+
+    /// Whether it may be closed, if no pin keeps it.
+    pub(super) fn evictable(&self) -> bool {
         let served = self.dialed || self.answered.load(Relaxed) || self.began.elapsed() >= YOUNG;
-        self.quiet() && settled && served && !self.pinned.load(Relaxed)
+        self.settled() && served
+    }
+
+    /// Waits until the connection has ended.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Notes that the connection has ended.
+    pub(super) fn end(&self) {
+        self.ended.cancel();
     }
 
     /// Closes the connection; whoever uses it gets an error at once.
@@ -178,15 +245,29 @@ impl Link {
 pub(super) async fn run(
     node: &Arc<Node>,
     link: &Arc<Link>,
+    acceptor: StreamAcceptor,
+    incoming: Arc<Incoming>,
+) -> LinkEnd {
+    let end = serve(node, link, acceptor, incoming).await;
+    link.streams.end(end.to_string());
+    end
+}
+
+async fn serve(
+    node: &Arc<Node>,
+    link: &Arc<Link>,
     mut acceptor: StreamAcceptor,
     incoming: Arc<Incoming>,
 ) -> LinkEnd {
+    if link.health.moved() {
+        return LinkEnd::Broken(MOVED.into()); // before it was in the pool, where that is looked for
+    }
     let mut stopped = std::pin::pin!(node.stop.cancelled());
     loop {
         tokio::select! {
             () = &mut stopped => return LinkEnd::Closed("this node shuts down".into()),
             bytes = incoming.next() => {
-                node.frame(link.peer.clone(), bytes);
+                node.frame(link, bytes);
             }
             stream = acceptor.accept() => match stream {
                 Ok(Some(PeerStream::Bidirectional(stream))) => request::serve(node, link, stream),
@@ -202,14 +283,19 @@ pub(super) async fn run(
     }
 }
 
-/// Takes a unidirectional stream: a membership frame or a message.
+/// Takes a unidirectional stream: a membership frame, a message, or what there is to tell about
+/// streams of programs.
 fn receive(node: &Arc<Node>, link: &Arc<Link>, stream: ReceiveStream) {
     let (inner, link) = (node.clone(), link.clone());
     node.spawn("stream", async move {
         let mut reader = Reader::new(stream);
-        match reader.exact(1).await.as_deref() {
+        let Ok(kind) = timeout(KIND_TIMEOUT, reader.exact(1)).await else {
+            return inner.stats.stalled.up();
+        };
+        match kind.as_deref() {
             Ok([request::KIND_FRAME]) => receive_frame(&inner, &link, reader).await,
             Ok([request::KIND_MESSAGE]) => request::receive_message(&inner, &link, reader).await,
+            Ok([streams::KIND]) => streams::hear(&link, reader).await,
             // Unknown kinds are of later versions; dropping the stream tells the peer to stop.
             _ => {}
         }
@@ -217,25 +303,34 @@ fn receive(node: &Arc<Node>, link: &Arc<Link>, stream: ReceiveStream) {
 }
 
 async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader) {
-    let Ok(_permit) = link.frames_in.acquire().await else { return };
-    match reader.rest(FRAME_BYTES_MAX).await {
-        Ok(bytes) => {
+    let received = timeout(FRAME_TIMEOUT, async {
+        let _permit = link.frames_in.acquire().await.ok()?; // it is never closed
+        reader.rest(FRAME_BYTES_MAX).await.ok()
+    });
+    match received.await {
+        Ok(Some(bytes)) => {
             link.touch();
             node.stats.frames_received.up();
-            node.frame(link.peer.clone(), bytes);
+            node.frame(link, bytes);
         }
-        Err(_) => node.stats.frames_dropped.up(),
+        Ok(None) => node.stats.frames_dropped.up(),
+        Err(_) => node.stats.stalled.up(),
     }
 }
 
 impl Node {
-    /// Hands a membership frame to the driver, or drops it when the driver is behind.
-    pub(super) fn frame(&self, peer: Peer, bytes: Bytes) {
+    /// Hands a membership frame to the driver, or drops it when the driver is behind or the peer
+    /// has had its share.
+    pub(super) fn frame(&self, link: &Link, bytes: Bytes) {
         #[cfg(test)]
         assert_ne!(&bytes[..], super::tests::PANIC_FRAME, "the pump was asked to panic");
+        let Some(waiting) = link.frames.take(Instant::now(), bytes.len()) else {
+            return self.stats.frames_refused.up();
+        };
+        let peer = link.peer.clone();
         // Some room is kept for what must not be lost.
         if self.events.capacity() <= super::EVENTS_RESERVED
-            || self.events.try_send(TransportEvent::Frame { peer, bytes }).is_err()
+            || self.events.try_send(TransportEvent::Frame { peer, bytes, waiting }).is_err()
         {
             self.stats.frames_dropped.up();
         }
@@ -248,10 +343,10 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         let Some(runtime) = self.runtime.lock().clone() else { return };
-        let node = self.clone();
+        let (node, work) = (self.clone(), caught(future.instrument(self.span.clone())));
         self.tasks.spawn_on(
             async move {
-                if let Err(message) = caught(future).await {
+                if let Err(message) = work.await {
                     node.emit(TransportEvent::Panic { what, message });
                 }
             },

@@ -5,29 +5,44 @@
 //! (unreliably as datagrams, reliably on streams) and requests, and reports what it observes as
 //! [`TransportEvent`]s.
 //!
-//! * [`secret`], `identity`, `tls`: who may talk to us and how that is proved;
-//! * `endpoint`, `gather`, `datagram`, `health`: what we plug into the QUIC stack;
+//! * [`secret`], `identity`, `keys`, `tls`: who may talk to us and how that is proved;
+//! * `renew`, `files`: what happens when that changes;
+//! * `endpoint`, `socket`, `admission`, `gather`, `datagram`, `health`: what we plug into the QUIC stack;
 //! * `hello`, `dial`, `end`: how a connection becomes a link, and why it ceases to be one;
-//! * `link`, `pool`: links, their table, leases and eviction;
-//! * `request`, `reader`: requests and messages on streams;
-//! * `node`: what the tasks share, and their end.
+//! * `link`, `pool`, `backoff`: links, their table, leases and eviction, and when to dial again;
+//! * `check`: whether links are alive;
+//! * `places`, `share`: what one peer may take of what all share;
+//! * `request`, `reader`: requests and messages on QUIC streams;
+//! * `stream`: the streams that programs open to one another;
+//! * `options`, `node`: what it is started with, what its tasks share, and their end.
 
+mod admission;
+mod backoff;
+mod check;
 mod datagram;
 mod dial;
 mod end;
 mod endpoint;
+mod files;
 mod gather;
 mod health;
 mod hello;
 mod identity;
+mod keys;
 mod link;
 mod node;
+mod options;
+mod places;
 mod pool;
 mod reader;
+mod renew;
 mod request;
 mod reset;
 pub mod secret;
+mod share;
+mod socket;
 mod stats;
+mod stream;
 mod tls;
 
 #[cfg(test)]
@@ -44,16 +59,24 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
+use tracing::Instrument;
 
+pub(crate) use self::stream::check_code;
 pub use self::{
-    datagram::DATAGRAM_BYTES_MAX, end::LinkEnd, link::FRAME_BYTES_MAX, request::TOPIC_BYTES_MAX,
-    stats::TransportStats,
+    datagram::DATAGRAM_BYTES_MAX,
+    end::LinkEnd,
+    health::Path,
+    link::FRAME_BYTES_MAX,
+    options::Options,
+    request::TOPIC_BYTES_MAX,
+    share::Waiting,
+    stats::{PoolStats, TransportStats},
+    stream::{Handled, ReceiveHalf, SendHalf, Stream, StreamHandler},
 };
 use self::{end::Code, identity::Identity, node::Node, request::Call};
 use crate::{
-    config::Security,
     error::{Error, Result},
-    member::{Instance, NodeId, Peer},
+    member::{NodeId, Peer},
     panics,
 };
 
@@ -61,33 +84,6 @@ use crate::{
 pub const EVENTS_MAX: usize = 4096;
 /// How many of those places membership frames, which may be lost, leave to what may not.
 const EVENTS_RESERVED: usize = 512;
-
-/// What a transport is started with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The cluster's name; nodes of others are refused.
-    pub cluster: String,
-    /// Who we are.
-    pub node_id: NodeId,
-    /// Which process of that name we are.
-    pub instance: Instance,
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Where others reach us, if not at the bound address.
-    pub advertise: Option<SocketAddr>,
-    /// How nodes prove that they belong together.
-    pub security: Security,
-    /// The most links of our own making; peers may open a few more.
-    pub links_max: usize,
-    /// How long an unused link is kept.
-    pub link_idle_timeout: Duration,
-    /// How long making a link may take.
-    pub connect_timeout: Duration,
-    /// The largest payload of a request, an answer or a message.
-    pub payload_max: u64,
-    /// The most requests of peers' that are handled at once.
-    pub requests_max: usize,
-}
 
 /// How a membership frame travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +140,11 @@ pub enum TransportEvent {
         peer: Peer,
         /// The frame.
         bytes: Bytes,
+        /// Its place among those of its sender that wait, until it is dropped.
+        waiting: Waiting,
     },
+    /// Something about our certificates.
+    Keys(KeyEvent),
     /// A task of the transport panicked, or its endpoint ended; the node must be stopped.
     Panic {
         /// Which task.
@@ -154,7 +154,32 @@ pub enum TransportEvent {
     },
 }
 
-/// What takes peers' requests; a panic in it is answered as [`Refusal::Handler`].
+/// What there is to tell of certificates from files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyEvent {
+    /// The files changed, and are used now.
+    Reloaded {
+        /// The file with our certificate.
+        path: String,
+    },
+    /// The files changed and cannot be used; those before stay in use.
+    Rejected {
+        /// The file with our certificate.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Less than a third, a tenth, or nothing is left of a certificate's time.
+    Expiring {
+        /// The file.
+        path: String,
+        /// How much.
+        left: Duration,
+    },
+}
+
+/// What takes peers' requests; a panic in it is answered as [`Refusal::Handler`]. By default it takes
+/// nothing.
 ///
 /// The transport holds it as long as it runs: it must not hold the [`Transport`] in turn, or
 /// dropping that would end nothing.
@@ -166,7 +191,10 @@ pub trait Inbound: Send + Sync + 'static {
         topic: String,
         payload: Bytes,
         deadline: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>> {
+        let _ = (from, topic, payload, deadline);
+        Box::pin(async { Err(Refusal::UnknownTopic) })
+    }
 
     /// Handles a message.
     fn message(
@@ -174,10 +202,19 @@ pub trait Inbound: Send + Sync + 'static {
         from: Peer,
         topic: String,
         payload: Bytes,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let _ = (from, topic, payload);
+        Box::pin(async {})
+    }
+
+    /// What takes the streams of a topic, if anything does.
+    fn stream(&self, topic: &str) -> Option<StreamHandler> {
+        let _ = topic;
+        None
+    }
 }
 
-/// Why a request has no answer.
+/// Why a request has no answer, or a stream is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Nobody handles the topic.
@@ -198,19 +235,35 @@ pub enum Refusal {
 }
 
 /// A reading of one link.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LinkInfo {
+pub struct LinkStats {
     /// Who is at the other end.
     pub peer: Peer,
     /// Where the peer listens.
     pub addr: SocketAddr,
+    /// Which of several links to the same peer it is, from 0.
+    pub slot: u16,
+    /// What this end can tell of the path.
+    pub path: Path,
     /// The smoothed round trip of the path, once measured.
     pub rtt: Option<Duration>,
-    /// Our requests under way on it.
+    /// How long ago a packet of the peer's came last.
+    pub heard: Option<Duration>,
+    /// Probe timeouts in a row: how often in vain the stack waited for an answer.
+    pub timeouts: u32,
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Packets received.
+    pub packets_received: u64,
+    /// Packets declared lost.
+    pub packets_lost: u64,
+    /// Our requests under way on it, and the streams that we opened.
     pub in_flight: usize,
-    /// The peer's requests under way on it.
+    /// The peer's requests under way on it, and the streams that it opened.
     pub serving: usize,
+    /// Bytes of the peer's payloads held for it now.
+    pub payload_bytes: u64,
     /// Whether we dialed it.
     pub dialed: bool,
     /// Whether it is kept although unused.
@@ -248,12 +301,12 @@ impl Transport {
         inbound: Arc<dyn Inbound>,
     ) -> Result<(Transport, mpsc::Receiver<TransportEvent>)> {
         let identity = Identity::load(&options.security, &options.node_id)?;
-        Self::bind_as(options, &identity, inbound)
+        Self::bind_as(options, identity, inbound)
     }
 
     fn bind_as(
         options: Options,
-        identity: &Identity,
+        identity: Identity,
         inbound: Arc<dyn Inbound>,
     ) -> Result<(Transport, mpsc::Receiver<TransportEvent>)> {
         let (node, events) = Node::start(options, identity, inbound)?;
@@ -288,6 +341,17 @@ impl Transport {
         self.node().send_frame(peer, addr, class, bytes);
     }
 
+    /// Takes a hold on the link to a process, as a request does first. For benchmarks.
+    #[doc(hidden)]
+    pub async fn lease(
+        &self,
+        peer: &Peer,
+        addr: SocketAddr,
+        until: Instant,
+    ) -> Result<impl Send + use<>> {
+        self.node().lease(peer, addr, until).await
+    }
+
     /// Sends a request and waits for the answer, at most until the deadline. Dropping the future
     /// cancels the request at the peer.
     pub async fn request(
@@ -299,7 +363,7 @@ impl Transport {
         deadline: Duration,
     ) -> Result<Bytes> {
         let call = Call { peer, topic, payload, deadline, until: Instant::now() + deadline };
-        request::request(self.node(), call, addr).await
+        request::request(self.node(), call, addr).instrument(span("request", peer, topic)).await
     }
 
     /// Sends a message and waits until the peer's stack has all of it; that says nothing about
@@ -313,53 +377,111 @@ impl Transport {
         deadline: Duration,
     ) -> Result<()> {
         let call = Call { peer, topic, payload, deadline, until: Instant::now() + deadline };
-        request::message(self.node(), call, addr).await
+        request::message(self.node(), call, addr).instrument(span("message", peer, topic)).await
     }
 
-    /// Closes the link to a process, if there is one; whoever uses it gets an error.
+    /// Opens a stream and waits until the peer has taken it, at most until the deadline.
+    pub async fn open_stream(
+        &self,
+        peer: &Peer,
+        addr: SocketAddr,
+        topic: &str,
+        deadline: Duration,
+    ) -> Result<Stream> {
+        let until = Instant::now() + deadline;
+        let call = Call { peer, topic, payload: Bytes::new(), deadline, until };
+        stream::open(self.node(), call, addr).instrument(span("stream", peer, topic)).await
+    }
+
+    /// Opens a stream to our own handler.
+    pub fn open_stream_here(&self, topic: &str) -> Result<Stream> {
+        stream::open_here(self.node(), topic)
+    }
+
+    /// Closes the links to a process, if there are any; whoever uses them gets an error.
     pub fn close_link(&self, peer: &Peer, reason: &str) {
-        if let Some(link) = self.node().pool.get(peer) {
+        for link in self.node().pool.of(peer) {
             self.node().drop_link(&link, LinkEnd::Closed(reason.into()));
             link.close(Code::Closed);
         }
     }
 
-    /// Keeps the link to a process although it is unused, or stops to. Lasts as long as the link.
+    /// Keeps a link to a process although it is unused, or stops to. Lasts as long as there is one.
     pub fn pin(&self, peer: &Peer, pinned: bool) {
-        if let Some(link) = self.node().pool.get(peer) {
-            link.pinned.store(pinned, Relaxed);
-            self.node().pool.stir();
-        }
+        self.node().pool.pin(peer, pinned);
     }
 
     /// Whether there is a link to this process.
     pub fn has_link(&self, peer: &Peer) -> bool {
-        self.node().pool.get(peer).is_some()
+        !self.node().pool.of(peer).is_empty()
     }
 
     /// All links, in no order.
-    pub fn links(&self) -> Vec<LinkInfo> {
-        let links = self.node().pool.links();
-        let info = |link: Arc<link::Link>| LinkInfo {
-            peer: link.peer.clone(),
-            addr: link.addr,
-            rtt: link.health.rtt(),
-            in_flight: link.leases.load(Relaxed),
-            serving: link.serving.load(Relaxed),
-            dialed: link.dialed,
-            pinned: link.pinned.load(Relaxed),
-            idle: link.unused(),
+    pub fn links(&self) -> Vec<LinkStats> {
+        let links = self.node().pool.links_and_pins();
+        let info = |(link, pinned): (Arc<link::Link>, bool)| {
+            let packets = link.health.counts();
+            LinkStats {
+                peer: link.peer.clone(),
+                addr: link.addr,
+                slot: link.slot,
+                path: link.health.path(),
+                rtt: link.health.rtt(),
+                heard: link.health.heard(),
+                timeouts: packets.timeouts,
+                packets_sent: packets.sent,
+                packets_received: packets.received,
+                packets_lost: packets.lost,
+                in_flight: link.leases.load(Relaxed),
+                serving: link.serving.load(Relaxed) + link.streaming.load(Relaxed),
+                payload_bytes: link.payloads.held(),
+                dialed: link.dialed,
+                pinned,
+                idle: link.unused(),
+            }
         };
         links.into_iter().map(info).collect()
     }
 
-    /// The counters.
-    pub fn stats(&self) -> TransportStats {
-        self.node().stats.read(self.node().pool.len())
+    /// Asks a process for a sign of life on the first link to it, and returns how long that took.
+    /// Makes no link. Fails with [`Error::Timeout`] if there is none within the deadline, and with
+    /// [`Error::Unreachable`] without a link.
+    pub async fn ping(&self, peer: &Peer, deadline: Duration) -> Result<Duration> {
+        match self.node().pool.of(peer).first() {
+            Some(link) => link.ping(deadline).await,
+            None => {
+                let reason = "there is no link to it".into();
+                Err(Error::Unreachable { target: peer.id.to_string(), reason })
+            }
+        }
     }
 
-    /// Takes no more requests, lets those under way finish within `drain`, closes all links and
-    /// ends every task and socket. Returns how many requests, in both directions, were cut off.
+    /// Proves itself by the first of these secrets from now on, and believes whoever holds any of
+    /// them. Links are made anew where that is needed, with nothing lost; those of peers that hold
+    /// none of them are closed within 5 s.
+    pub fn set_secrets(&self, secrets: &[secret::Secret]) -> Result<()> {
+        self.node().set_secrets(secrets)
+    }
+
+    /// Reads the PEM files again, and does likewise. Where they cannot be used, those before stay.
+    pub async fn reload_certificates(&self) -> Result<()> {
+        self.node().reload_certificates().await
+    }
+
+    /// How long the first to end of our certificates from files, and of those we trust, still
+    /// holds.
+    pub fn certificate_left(&self) -> Option<Duration> {
+        let validity = self.node().keys.validity()?;
+        Some(validity.left(std::time::SystemTime::now()))
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> TransportStats {
+        self.node().stats.read(self.node().pool.stats())
+    }
+
+    /// Takes no more requests and streams, lets those under way finish within `drain`, closes all
+    /// links and ends every task and socket. Returns how many, in both directions, were cut off.
     pub async fn shutdown(&self, drain: Duration) -> usize {
         self.node().shutdown(drain).await
     }
@@ -368,4 +490,9 @@ impl Transport {
     pub fn abort(&self) {
         self.node().abort();
     }
+}
+
+/// What a call to a peer runs in, for logs; within the caller's own span.
+fn span(kind: &'static str, peer: &Peer, topic: &str) -> tracing::Span {
+    tracing::debug_span!(target: "peerage::request", "call", kind, peer = %peer.id, topic)
 }

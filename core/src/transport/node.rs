@@ -1,7 +1,7 @@
 //! What all tasks of one transport share, how it is started, watched and ended.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -20,16 +20,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     EVENTS_MAX, Inbound, Options, TransportEvent,
-    end::Code,
-    endpoint::{Driver, Setup},
+    end::{Code, LinkEnd, MOVED},
+    endpoint::Setup,
     hello::Hello,
     identity::Identity,
-    pool::{Pool, RESERVE},
+    keys::Keys,
+    places::Places,
+    pool::{Limits, Pool, RESERVE},
+    socket::{self, Driver},
     stats::Stats,
 };
 use crate::{
+    config::Security,
     error::{Error, Result},
     member::Peer,
+    seldom::Seldom,
 };
 
 /// How long the tasks have to end once they are told to. They are told where they wait, so this
@@ -37,23 +42,31 @@ use crate::{
 const TASKS_END: Duration = Duration::from_secs(2);
 /// How long closed connections may linger to repeat their farewell before the endpoints go.
 const LINGER: Duration = Duration::from_millis(250);
-/// How often a link is pinged on which a request of ours waits: a peer that dies over it is known to
-/// be in trouble after that and three of the stack's probe time-outs.
+/// How often a link is looked at on which something of ours waits: a peer that dies over it is known
+/// to be in trouble after that and three probe time-outs.
 const PING: Duration = Duration::from_millis(100);
 /// How long answers that are finished have to leave before the links are closed.
 const FLUSH: Duration = Duration::from_millis(20);
 /// How long the stack's own tasks have to close the socket after their endpoint went.
 const SOCKET_END: Duration = Duration::from_secs(2);
 
+/// Lines about a driver that does not take its events: peers that come and go can cause them.
+static NOT_TAKEN: Seldom = Seldom::new(10);
+/// How many links may still be in use in whose place there are others, in all and of one node.
+const RETIRED_MAX: (usize, usize) = (256, 4);
+
 /// The inside of a transport.
 pub(super) struct Node {
     pub(super) me: Peer,
+    /// What all tasks of this node run in, for logs.
+    pub(super) span: tracing::Span,
     pub(super) local: SocketAddr,
     pub(super) advertised: SocketAddr,
     cluster: String,
     pub(super) connect_timeout: Duration,
     pub(super) payload_max: u64,
     pub(super) requests_max: usize,
+    pub(super) streams_max: usize,
     pub(super) pool: Pool,
     pub(super) stats: Arc<Stats>,
     pub(super) events: mpsc::Sender<TransportEvent>,
@@ -68,32 +81,54 @@ pub(super) struct Node {
     pub(super) finished: CancellationToken,
     /// A link has a request of ours to wait for that had none.
     pub(super) asked: Notify,
+    /// What this node proves itself by and whom it believes.
+    pub(super) keys: Arc<Keys>,
+    /// A link may have keys that are not those any more.
+    pub(super) keys_changed: Notify,
+    /// What the keys were made of.
+    pub(super) security: Mutex<Security>,
+    /// Links in the place of which there are others.
+    pub(super) retired: Arc<Places>,
     draining: AtomicBool,
     settled: Notify,
     serial: AtomicU64,
+    /// Of the accepting endpoint and of the dialing one.
+    #[cfg(test)]
+    pub(super) admissions: [Arc<super::admission::Admission>; 2],
 }
 
 impl Node {
     /// Binds the sockets and starts the tasks.
     pub(super) fn start(
         options: Options,
-        identity: &Identity,
+        identity: Identity,
         inbound: Arc<dyn Inbound>,
     ) -> Result<(Arc<Self>, mpsc::Receiver<TransportEvent>)> {
         let runtime = Handle::try_current().map_err(|e| Error::Internal(e.to_string()))?;
         let (stats, trouble) = (Arc::<Stats>::default(), Arc::<Notify>::default());
+        let resets = identity.resets.clone();
+        let keys = Arc::new(Keys::new(identity)?);
         let setup = Setup {
-            identity,
+            keys: &keys,
+            resets: &resets,
             id: &options.node_id,
             connect_timeout: options.connect_timeout,
             connections_max: options.links_max + RESERVE,
             stats: &stats,
             trouble: &trouble,
         };
-        let (server, accepting, local) = setup.server(options.listen)?;
-        let (client, dialing, dialed_from) = setup.client(options.listen)?;
+        let server = setup.server(options.listen)?;
+        let client = setup.client(options.listen)?;
+        let local = server.addr;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let span = tracing::info_span!(
+            target: "peerage::node",
+            "node",
+            cluster = %options.cluster,
+            id = %options.node_id,
+        );
         let node = Arc::new(Self {
+            span,
             me: Peer { id: options.node_id, instance: options.instance },
             local,
             advertised: options.advertise.unwrap_or(local),
@@ -101,29 +136,44 @@ impl Node {
             connect_timeout: options.connect_timeout,
             payload_max: options.payload_max,
             requests_max: options.requests_max,
-            pool: Pool::new(options.links_max),
+            streams_max: options.streams_max,
+            pool: Pool::new(Limits { total: options.links_max, per_peer: options.links_per_peer }),
             stats,
             events,
             inbound,
-            client: Mutex::new(Some(client)),
+            client: Mutex::new(Some(client.endpoint)),
             runtime: Mutex::new(Some(runtime.clone())),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             finished: CancellationToken::new(),
             asked: Notify::new(),
+            keys,
+            keys_changed: Notify::new(),
+            security: Mutex::new(options.security),
+            retired: Places::new(RETIRED_MAX.0, RETIRED_MAX.1),
             draining: AtomicBool::new(false),
             settled: Notify::new(),
             serial: AtomicU64::new(0),
+            #[cfg(test)]
+            admissions: [server.admission, client.admission],
         });
         let accept = node.clone();
-        node.spawn("accept loop", async move { accept.accept(server).await });
+        node.spawn("accept loop", async move { accept.accept(server.endpoint).await });
         let watch = node.clone();
         node.spawn(
             "link watch",
             async move { watch.watch(&trouble, options.link_idle_timeout).await },
         );
+        let check = node.clone();
+        node.spawn("link checks", async move {
+            check.keep_checking(options.health_check_interval).await;
+        });
+        let keep = node.clone();
+        node.spawn("keys", async move {
+            tokio::join!(keep.keep_keys(), keep.watch_files());
+        });
         // Outlives the tasks that it waits for, so it is none of them.
-        runtime.spawn(node.clone().bury([(accepting, local), (dialing, dialed_from)]));
+        runtime.spawn(node.clone().bury([(server.driver, local), (client.driver, client.addr)]));
         Ok((node, receiver))
     }
 
@@ -136,6 +186,8 @@ impl Node {
             listen: self.advertised,
             expect: None,
             serial: 0,
+            generation: 0,
+            slot: 0,
         }
     }
 
@@ -147,7 +199,9 @@ impl Node {
     pub(super) fn emit(&self, event: TransportEvent) {
         if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
             self.stats.events_dropped.up();
-            tracing::error!(?event, "the driver does not take its events");
+            if let Some(kept_back) = NOT_TAKEN.now() {
+                tracing::error!(target: "peerage::node", ?event, kept_back, "the driver does not take its events");
+            }
         }
     }
 
@@ -161,7 +215,7 @@ impl Node {
 
     /// Reports links in trouble as soon as the stack notices, pings those on which a request waits,
     /// and closes unused ones.
-    async fn watch(&self, trouble: &Notify, unused_max: Duration) {
+    async fn watch(self: &Arc<Self>, trouble: &Notify, unused_max: Duration) {
         let period = (unused_max / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
         let mut sweep = interval(period);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -172,9 +226,14 @@ impl Node {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = trouble.notified() => {
-                    for link in self.pool.links() {
+                    for link in self.pool.links_and_retired() {
+                        if link.health.moved() {
+                            self.drop_link(&link, LinkEnd::Broken(MOVED.into()));
+                            link.close(Code::Closed);
+                        }
                         if link.health.trouble.swap(false, Relaxed) {
                             self.emit(TransportEvent::LinkTrouble { peer: link.peer.clone() });
+                            self.check(&link);
                         }
                     }
                 }
@@ -182,7 +241,7 @@ impl Node {
                     waiting = true;
                     ping.reset();
                 }
-                _ = ping.tick(), if waiting => waiting = self.ping_where_requests_wait(),
+                _ = ping.tick(), if waiting => waiting = self.ping_where_something_waits(trouble),
                 _ = sweep.tick() => {
                     for link in self.pool.links() {
                         if link.unused() >= unused_max {
@@ -195,23 +254,11 @@ impl Node {
         }
     }
 
-    /// The stack looks for an answer to each ping, and finds the link in trouble if none comes.
-    /// Whether any request waits.
-    fn ping_where_requests_wait(&self) -> bool {
-        if self.stats.requests_out.get() == 0 {
-            return false;
-        }
-        for link in self.pool.links() {
-            if link.leases.load(Relaxed) > 0 {
-                let _ = link.handle.clone().ping(); // it fails where the link has just ended
-            }
-        }
-        true
-    }
-
     /// How much is under way, in both directions.
     fn under_way(&self) -> u64 {
-        self.stats.requests_in.get() + self.stats.requests_out.get()
+        let stats = &self.stats;
+        let requests = stats.requests_in.get() + stats.requests_out.get();
+        requests + stats.streams_in.get() + stats.streams_out.get()
     }
 
     /// Something that was under way has ended.
@@ -258,7 +305,7 @@ impl Node {
         self.stop.cancelled().await;
         self.client.lock().take(); // the dialing endpoint ends with its last handle and connection
         if timeout(TASKS_END, self.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = self.tasks.len(), "tasks of the transport do not end");
+            tracing::warn!(target: "peerage::node", tasks = self.tasks.len(), "tasks of the transport do not end");
         }
         let until = Instant::now() + LINGER;
         for (driver, _) in &mut drivers {
@@ -271,7 +318,7 @@ impl Node {
         // and offer nothing to wait on; the ports tell.
         let until = Instant::now() + SOCKET_END;
         for (_, addr) in drivers {
-            while UdpSocket::bind(addr).is_err() && Instant::now() < until {
+            while socket::is_taken(addr) && Instant::now() < until {
                 sleep(Duration::from_millis(1)).await;
             }
         }

@@ -1,13 +1,15 @@
-//! The pool: one small synchronous table behind one short lock, and leases on its links.
+//! The pool: the table of links behind one short lock, leases on its links, and who waits for one.
+
+mod dialing;
+mod lease;
+mod table;
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::seq::IteratorRandom;
 use tokio::{
@@ -15,92 +17,57 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub(super) use self::{
+    dialing::DialKey,
+    lease::Lease,
+    table::{Entry, Installed, Limits, RESERVE, Rank},
+};
+use self::{
+    dialing::{Dial, Outcome},
+    table::{Gone, NoRoom, Table},
+};
 use super::{
     Class, TransportEvent,
+    backoff::Backoff,
     end::{Code, LinkEnd},
     link::Link,
     node::Node,
+    stats::PoolStats,
 };
 use crate::{
     error::{Error, Result},
-    member::{NodeId, Peer},
+    member::Peer,
+    seldom::seldom,
 };
 
-/// How many dials may be under way at once.
-const DIALS_MAX: usize = 64;
-/// How many membership frames wait for one dial.
-const PENDING_MAX: usize = 32;
-/// How many dials at once frames alone may cause; further frames to strangers are dropped, as the
-/// network may drop any. Where dials are quick that is hundreds a second; where nobody answers in
-/// time, they must not take the machine from those who still try to.
-const FRAME_DIALS_MAX: usize = 6;
 /// How often a full pool is looked at by those who wait for room in it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How many links peers may open to us above the limit for our own: a full node must still be
-/// able to answer newcomers.
-pub(super) const RESERVE: usize = 16;
-
-/// What a dial is for: an address and who is to answer there.
-pub(super) type DialKey = (SocketAddr, Option<NodeId>);
-/// How it ended; nothing while it runs.
-type Outcome = Option<Result<Arc<Link>>>;
-
-struct Dial {
-    outcome: watch::Receiver<Outcome>,
-    /// Frames to send once the link is up, with the process that they are meant for.
-    pending: Vec<(Peer, Class, Bytes)>,
-}
-
-#[derive(Default)]
-struct Table {
-    links: HashMap<Peer, Arc<Link>>,
-    dials: HashMap<DialKey, Dial>,
-    closed: bool,
-}
 
 /// The table and who waits for it.
-#[derive(Default)]
 pub(super) struct Pool {
-    table: Mutex<Table>,
+    inner: Mutex<Inner>,
     /// Woken when a link may have become free, or a dial ended.
     room: Notify,
-    pub(super) max: usize,
+    pub(super) limits: Limits,
 }
 
-/// A use of a link; while it lasts, the link is not evicted.
-pub(super) struct Lease {
-    pub(super) link: Arc<Link>,
-    node: Arc<Node>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.link.touch();
-        self.node.stats.requests_out.down();
-        if self.link.leases.fetch_sub(1, Relaxed) == 1 {
-            self.node.pool.room.notify_waiters();
-        }
-        self.node.settled();
-    }
-}
-
-/// What became of a new link.
-pub(super) enum Installed {
-    /// It is the link to its peer now.
-    Up,
-    /// It is, and this one was before.
-    Instead(Arc<Link>),
-    /// Another one stays.
-    Surplus(Arc<Link>),
-    /// The pool is closed.
-    Closed,
+struct Inner {
+    table: Table<Arc<Link>, Dial>,
+    backoff: Backoff,
+    /// Leases for which there was a link, ...
+    hits: u64,
+    /// ... and those that had to wait for one.
+    misses: u64,
 }
 
 enum Step {
     Ready(Lease),
     /// A dial is under way; whether this call began it.
     Dialing(watch::Receiver<Outcome>, bool),
-    Full,
+    /// Dials have failed: not before then, and why.
+    Later(Instant, Error),
+    /// No room, for this reason.
+    Full(Error),
 }
 
 /// What waiting for a dial came to.
@@ -114,56 +81,91 @@ enum Dialed {
     Gone,
 }
 
+/// A link of a peer's that was let in; it counts as one until it is, or this is dropped.
+pub(super) struct Admitted(Arc<Node>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.pool.inner.lock().table.arrived();
+    }
+}
+
 impl Pool {
-    pub(super) fn new(max: usize) -> Self {
-        Self { max, ..Self::default() }
+    pub(super) fn new(limits: Limits) -> Self {
+        let inner =
+            Inner { table: Table::new(limits), backoff: Backoff::default(), hits: 0, misses: 0 };
+        Self { inner: Mutex::new(inner), room: Notify::new(), limits }
     }
 
-    pub(super) fn get(&self, peer: &Peer) -> Option<Arc<Link>> {
-        self.table.lock().links.get(peer).cloned()
+    /// The links to a process, the first one first.
+    pub(super) fn of(&self, peer: &Peer) -> Vec<Arc<Link>> {
+        self.inner.lock().table.of(peer).to_vec()
     }
 
     pub(super) fn links(&self) -> Vec<Arc<Link>> {
-        self.table.lock().links.values().cloned().collect()
+        self.inner.lock().table.links().cloned().collect()
+    }
+
+    /// All of them with whether they are pinned.
+    pub(super) fn links_and_pins(&self) -> Vec<(Arc<Link>, bool)> {
+        let inner = self.inner.lock();
+        let links = inner.table.links();
+        links.map(|link| (link.clone(), inner.table.is_pinned(link))).collect()
+    }
+
+    /// Those in the place of which there are others included.
+    pub(super) fn links_and_retired(&self) -> Vec<Arc<Link>> {
+        let inner = self.inner.lock();
+        inner.table.links().chain(inner.table.retired()).cloned().collect()
+    }
+
+    /// Whether this link has its slot.
+    pub(super) fn holds(&self, link: &Arc<Link>) -> bool {
+        self.inner.lock().table.holds(link)
+    }
+
+    /// Keeps a link to a process although it is unused, or stops to.
+    pub(super) fn pin(&self, peer: &Peer, pinned: bool) {
+        if self.inner.lock().table.pin(peer, pinned) && !pinned {
+            self.stir();
+        }
     }
 
     /// Where some of those listen that there are links to.
     pub(super) fn some(&self, count: usize) -> Vec<SocketAddr> {
-        let table = self.table.lock();
-        table.links.values().map(|link| link.addr).choose_multiple(&mut rand::rng(), count)
+        let inner = self.inner.lock();
+        inner.table.links().map(|link| link.addr).choose_multiple(&mut rand::rng(), count)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.table.lock().links.len()
+    pub(super) fn stats(&self) -> PoolStats {
+        let inner = self.inner.lock();
+        let counts = inner.table.counts();
+        PoolStats {
+            links_total: counts.total,
+            links_pinned: counts.pinned,
+            links_leased: counts.leased,
+            links_idle: counts.idle,
+            pool_hits: inner.hits,
+            pool_misses: inner.misses,
+        }
+    }
+
+    /// How many dials are under way.
+    #[cfg(test)]
+    pub(super) fn dials(&self) -> usize {
+        self.inner.lock().table.dials().count()
+    }
+
+    /// What a defect of ours would do in the middle of a change.
+    #[cfg(test)]
+    pub(super) fn panic_with_the_table(&self) {
+        let _table = self.inner.lock();
+        panic!("the pool was asked to panic");
     }
 
     /// Wakes whoever waits for room.
     pub(super) fn stir(&self) {
         self.room.notify_waiters();
-    }
-}
-
-impl Table {
-    /// Makes room for one more link: decides which to evict and removes it in the same step.
-    /// `Err` when all are in use.
-    fn make_room(&mut self, node: &Node, max: usize) -> Result<Option<Arc<Link>>, ()> {
-        if self.links.len() + self.dials.len() < max {
-            return Ok(None);
-        }
-        let idle = self.links.values().filter(|link| link.evictable());
-        let Some(victim) = idle.min_by_key(|link| link.last_use()).cloned() else { return Err(()) };
-        self.remove(node, &victim, LinkEnd::Evicted);
-        node.stats.evicted.up();
-        Ok(Some(victim))
-    }
-
-    fn remove(&mut self, node: &Node, link: &Arc<Link>, end: LinkEnd) -> bool {
-        if !self.links.get(&link.peer).is_some_and(|held| Arc::ptr_eq(held, link)) {
-            return false;
-        }
-        self.links.remove(&link.peer);
-        node.emit(TransportEvent::LinkDown { peer: link.peer.clone(), end });
-        true
     }
 }
 
@@ -177,23 +179,38 @@ impl Node {
         addr: SocketAddr,
         until: Instant,
     ) -> Result<Lease> {
-        let mut began = false;
+        let step = self.try_lease(peer, addr, true)?;
+        if let Step::Ready(lease) = step {
+            return Ok(lease);
+        }
+        let mut began = matches!(step, Step::Dialing(_, true));
+        let mut first = Some(step);
         loop {
             let mut room = std::pin::pin!(self.pool.room.notified());
-            let step = match self.try_lease(peer, addr)? {
-                Step::Full => {
+            let step = match first.take() {
+                Some(step) => step,
+                None => self.try_lease(peer, addr, false)?,
+            };
+            let step = match step {
+                Step::Full(_) | Step::Later(..) => {
                     room.as_mut().enable(); // before the second look, so that no wake is missed
-                    self.try_lease(peer, addr)?
+                    self.try_lease(peer, addr, false)?
                 }
                 other => other,
             };
             match step {
                 Step::Ready(lease) => return Ok(lease),
+                Step::Later(at, error) => {
+                    // The peer may come to us meanwhile.
+                    if timeout_at(at.min(until), room).await.is_err() && until <= at {
+                        return Err(error);
+                    }
+                }
                 // Links become free to go by age as well, of which nobody tells.
-                Step::Full => {
+                Step::Full(error) => {
                     let look = until.min(Instant::now() + LOOK_AGAIN);
                     if timeout_at(look, room).await.is_err() && look == until {
-                        return Err(self.pool_full());
+                        return Err(error);
                     }
                 }
                 Step::Dialing(outcome, ours) => {
@@ -229,8 +246,8 @@ impl Node {
         loop {
             let mut room = std::pin::pin!(self.pool.room.notified());
             room.as_mut().enable(); // before the look, so that no wake is missed
-            if let Some(lease) = self.lease_held(&self.pool.table.lock(), peer) {
-                return Dialed::Here(lease);
+            if let Some((link, _)) = self.pool.inner.lock().table.least_loaded(peer) {
+                return Dialed::Here(Lease::of(link.clone(), self));
             }
             tokio::select! {
                 biased; // whoever makes a dial's end known wakes all who wait for room as well
@@ -244,288 +261,241 @@ impl Node {
         }
     }
 
-    fn pool_full(&self) -> Error {
-        Error::PoolFull { current: self.pool.len(), max: self.pool.max }
-    }
-
-    fn try_lease(self: &Arc<Self>, peer: &Peer, addr: SocketAddr) -> Result<Step> {
-        let mut table = self.pool.table.lock();
-        if table.closed || self.is_draining() {
+    /// `first` if nothing has been tried yet for this lease.
+    fn try_lease(self: &Arc<Self>, peer: &Peer, addr: SocketAddr, first: bool) -> Result<Step> {
+        let mut guard = self.pool.inner.lock();
+        let inner = &mut *guard;
+        if inner.table.closed || self.is_draining() {
             return Err(self.closed());
         }
-        if let Some(lease) = self.lease_held(&table, peer) {
+        if let Some((link, another)) = inner.table.least_loaded(peer) {
+            inner.hits += u64::from(first);
+            // Under the lock: what has a lease is not evicted.
+            let lease = Lease::of(link.clone(), self);
+            if let Some(slot) = another {
+                let key = DialKey { addr: lease.link.addr, expect: Some(peer.id.clone()), slot };
+                let gone = self.begin_another(inner, key);
+                drop(guard);
+                close_evicted(gone);
+            }
             return Ok(Step::Ready(lease));
         }
-        let key = (addr, Some(peer.id.clone()));
-        if let Some(dial) = table.dials.get(&key) {
+        inner.misses += u64::from(first);
+        let key = DialKey { addr, expect: Some(peer.id.clone()), slot: 0 };
+        if let Some(dial) = inner.table.dial(&key) {
             return Ok(Step::Dialing(dial.outcome.clone(), false));
         }
-        let begun = self.begin_dial(&mut table, key, Vec::new());
-        drop(table);
-        match begun {
-            Ok((outcome, evicted)) => {
-                close_evicted(evicted);
+        if let Some((at, error)) = inner.backoff.until(&key, Instant::now()) {
+            return Ok(Step::Later(at, error.clone()));
+        }
+        match self.begin_dial(inner, key, Vec::new(), false) {
+            Ok((outcome, gone)) => {
+                drop(guard);
+                close_evicted(gone);
                 Ok(Step::Dialing(outcome, true))
             }
-            Err(_) => Ok(Step::Full),
+            Err(no_room) => Ok(Step::Full(self.no_room(no_room, inner))),
         }
     }
 
-    fn lease_held(self: &Arc<Self>, table: &Table, peer: &Peer) -> Option<Lease> {
-        let link = table.links.get(peer)?;
-        let first = link.leases.fetch_add(1, Relaxed) == 0;
-        self.stats.requests_out.up();
-        if first {
-            self.asked.notify_one();
-        }
-        Some(Lease { link: link.clone(), node: self.clone() })
-    }
-
-    /// Dials for the driver, which hears how it ends.
-    pub(super) fn dial_for_driver(self: &Arc<Self>, addr: SocketAddr, expect: Option<NodeId>) {
-        let mut table = self.pool.table.lock();
-        if table.closed {
-            return;
-        }
-        let held = table.links.values().find(|link| match &expect {
-            Some(id) => link.peer.id == *id && link.addr == addr,
-            None => link.addr == addr,
-        });
-        if let Some(link) = held {
-            return self.emit_up(link, Some(addr));
-        }
-        let key = (addr, expect);
-        if table.dials.contains_key(&key) {
-            return; // it will be heard how that one ends
-        }
-        match self.begin_dial(&mut table, key.clone(), Vec::new()) {
-            Ok((_, evicted)) => {
-                drop(table);
-                close_evicted(evicted);
+    fn no_room(&self, why: NoRoom, inner: &Inner) -> Error {
+        match why {
+            NoRoom::Dials => Error::Busy { what: "dials", max: table::DIALS_MAX },
+            NoRoom::Links => {
+                Error::PoolFull { current: inner.table.len(), max: self.pool.limits.total }
             }
-            Err(error) => self.emit(TransportEvent::DialFailed { addr, expect: key.1, error }),
         }
     }
 
-    /// Sends a frame on the link to a process, or keeps it until one is dialed.
-    pub(super) fn send_frame(
-        self: &Arc<Self>,
-        peer: &Peer,
-        addr: SocketAddr,
-        class: Class,
-        bytes: Bytes,
-    ) {
-        let mut table = self.pool.table.lock();
-        if table.closed {
-            return self.stats.frames_dropped.up();
+    /// Begins to make one more link to a peer that there are links to, if nothing is against it.
+    fn begin_another(self: &Arc<Self>, inner: &mut Inner, key: DialKey) -> Option<Gone<Arc<Link>>> {
+        let under_way = inner.table.dial(&key).is_some();
+        if under_way || inner.backoff.until(&key, Instant::now()).is_some() {
+            return None;
         }
-        if let Some(link) = table.links.get(peer).cloned() {
-            drop(table);
-            return link.send_frame(self, class, bytes);
-        }
-        let key = (addr, Some(peer.id.clone()));
-        let frame = (peer.clone(), class, bytes);
-        if let Some(dial) = table.dials.get_mut(&key) {
-            if dial.pending.len() < PENDING_MAX {
-                return dial.pending.push(frame);
-            }
-            return self.stats.frames_dropped.up();
-        }
-        let for_frames = table.dials.values().filter(|dial| !dial.pending.is_empty()).count();
-        if for_frames >= FRAME_DIALS_MAX {
-            return self.stats.frames_dropped.up();
-        }
-        match self.begin_dial(&mut table, key, vec![frame]) {
-            Ok((_, evicted)) => {
-                drop(table);
-                close_evicted(evicted);
-            }
-            Err(_) => self.stats.frames_dropped.up(),
-        }
+        self.begin_dial(inner, key, Vec::new(), false).ok()?.1
     }
 
-    fn begin_dial(
-        self: &Arc<Self>,
-        table: &mut Table,
-        key: DialKey,
-        pending: Vec<(Peer, Class, Bytes)>,
-    ) -> Result<(watch::Receiver<Outcome>, Option<Arc<Link>>)> {
-        if table.dials.len() >= DIALS_MAX {
-            return Err(Error::Busy { what: "dials", max: DIALS_MAX });
-        }
-        let max = self.pool.max;
-        let evicted = table
-            .make_room(self, max)
-            .map_err(|()| Error::PoolFull { current: table.links.len(), max })?;
-        let (done, outcome) = watch::channel(None);
-        table.dials.insert(key.clone(), Dial { outcome: outcome.clone(), pending });
-        self.stats.dials.up();
-        let node = self.clone();
-        self.spawn("dial", async move { node.run_dial(key, done).await });
-        Ok((outcome, evicted))
-    }
-
-    async fn run_dial(self: Arc<Self>, key: DialKey, done: watch::Sender<Outcome>) {
-        // Whatever happens in between, a panic included, the dial leaves the table.
-        let guard = DialGuard { node: &self, key: &key };
-        let result = tokio::select! {
-            () = self.stop.cancelled() => return, // those who wait see the sender go
-            result = self.dial(&key) => result,
+    /// Makes one more link to a process, beside those that there are.
+    #[cfg(test)]
+    pub(super) async fn open_slot(self: &Arc<Self>, peer: &Peer, addr: SocketAddr) -> Result<u16> {
+        let (slot, mut outcome) = {
+            let mut guard = self.pool.inner.lock();
+            let inner = &mut *guard;
+            let Some(slot) = inner.table.free_slot(peer) else {
+                let (current, max) = (inner.table.of(peer).len(), self.pool.limits.per_peer);
+                return Err(Error::PoolFull { current, max });
+            };
+            let key = DialKey { addr, expect: Some(peer.id.clone()), slot };
+            let begun = self.begin_dial(inner, key, Vec::new(), false);
+            let (outcome, gone) = begun.map_err(|no_room| self.no_room(no_room, inner))?;
+            drop(guard);
+            close_evicted(gone);
+            (slot, outcome)
         };
-        let pending = guard.finish(&result, done);
-        match result {
-            Ok(link) => {
-                for (peer, class, bytes) in pending {
-                    if peer == link.peer {
-                        link.send_frame(&self, class, bytes);
-                    } else {
-                        self.stats.frames_dropped.up();
-                    }
-                }
-            }
-            Err(_) => {
-                self.stats.dial_failures.up();
-                self.stats.frames_dropped.add(pending.len() as u64);
-            }
-        }
+        let ended = outcome.wait_for(Option::is_some).await.map_err(|_| self.closed())?.clone();
+        ended.map_or_else(|| Err(self.closed()), |ended| ended.map(|_| slot))
     }
 
-    /// Puts a link that passed the hello into the table, or leaves it out for a better one. Both
-    /// ends decide alike.
-    pub(super) fn install(&self, link: &Arc<Link>, dialed: Option<SocketAddr>) -> Installed {
-        let mut table = self.pool.table.lock();
-        if table.closed {
-            return Installed::Closed;
+    /// Puts a link that passed the hello into the table, or leaves it out for a better one.
+    pub(super) fn install(
+        &self,
+        link: &Arc<Link>,
+        dialed: Option<SocketAddr>,
+        admitted: Option<Admitted>,
+    ) -> Installed<Arc<Link>> {
+        let mut inner = self.pool.inner.lock();
+        let installed = inner.table.install(link);
+        match &installed {
+            Installed::Up(first) if *first || dialed.is_some() => self.emit_up(link, dialed),
+            Installed::Instead(_) if dialed.is_some() => self.emit_up(link, dialed),
+            Installed::Surplus(held) if dialed.is_some() => self.emit_up(held, dialed),
+            _ => {}
         }
-        match table.links.get(&link.peer).cloned() {
-            // A link in trouble is not worth keeping for the sake of its rank.
-            Some(held) if held.rank > link.rank && !held.health.in_trouble() => {
-                if dialed.is_some() {
-                    self.emit_up(&held, dialed);
-                }
-                Installed::Surplus(held)
-            }
-            Some(held) => {
-                link.pinned.store(held.pinned.load(Relaxed), Relaxed);
-                table.links.insert(link.peer.clone(), link.clone());
-                if dialed.is_some() {
-                    self.emit_up(link, dialed);
-                }
-                Installed::Instead(held)
-            }
-            None => {
-                table.links.insert(link.peer.clone(), link.clone());
-                self.emit_up(link, dialed);
-                Installed::Up
-            }
-        }
+        drop(inner);
+        drop(admitted); // it takes the lock itself
+        installed
     }
 
-    /// Whether there is room for one more link from a peer; evicts an unused one if that helps.
-    pub(super) fn admit_link(&self, peer: &Peer) -> bool {
-        let mut table = self.pool.table.lock();
-        if table.links.contains_key(peer) {
-            return true; // it takes the place of one
-        }
-        let evicted = match table.make_room(self, self.pool.max) {
-            Ok(evicted) => evicted,
-            Err(()) => return table.links.len() < self.pool.max + RESERVE,
-        };
-        drop(table);
-        close_evicted(evicted);
-        true
+    /// Lets a link from a peer in, if there is room; evicts an unused one if that helps.
+    pub(super) fn admit_link(self: &Arc<Self>, peer: &Peer, slot: u16) -> Option<Admitted> {
+        let mut inner = self.pool.inner.lock();
+        let gone = inner.table.admit(peer, slot).ok()?;
+        self.note_evicted(gone.as_ref());
+        drop(inner);
+        close_evicted(gone);
+        Some(Admitted(self.clone()))
     }
 
     fn emit_up(&self, link: &Link, dialed: Option<SocketAddr>) {
         self.emit(TransportEvent::LinkUp { peer: link.peer.clone(), addr: link.addr, dialed });
     }
 
+    fn emit_down(&self, gone: &Gone<Arc<Link>>, end: LinkEnd) {
+        let peer = gone.link.peer.clone();
+        if gone.last {
+            self.emit(TransportEvent::LinkDown { peer, end });
+        } else if end.is_broken() {
+            // The others may break next.
+            self.emit(TransportEvent::LinkTrouble { peer });
+        }
+    }
+
+    fn note_evicted(&self, gone: Option<&Gone<Arc<Link>>>) {
+        if let Some(gone) = gone {
+            self.stats.evicted.up();
+            seldom!(DEBUG, 10, target: "peerage::pool", peer = %gone.link.peer.id, "evicted");
+            self.emit_down(gone, LinkEnd::Evicted);
+        }
+    }
+
     /// Closes a link that nobody has used for a while; decided and removed in the same step.
     pub(super) fn close_unused(&self, link: &Arc<Link>) {
-        let mut table = self.pool.table.lock();
-        let removed = link.evictable() && table.remove(self, link, LinkEnd::Idle);
-        drop(table);
-        if removed {
+        let mut inner = self.pool.inner.lock();
+        let gone = inner.table.remove_unused(link);
+        if let Some(gone) = &gone {
             self.stats.idled.up();
+            seldom!(DEBUG, 10, target: "peerage::pool", peer = %gone.link.peer.id, "unused for a while");
+            self.emit_down(gone, LinkEnd::Idle);
+        }
+        drop(inner);
+        if gone.is_some() {
             link.close(Code::Unused);
             self.pool.stir();
         }
     }
 
-    /// Closes unused links above the limit for our own: peers may open some more, for as long as it
-    /// takes to serve them.
+    /// Closes unused links above the limit: peers and membership may open some more, for as long as
+    /// it takes to serve them.
     pub(super) fn close_surplus(&self) {
         loop {
-            let mut table = self.pool.table.lock();
-            if table.links.len() <= self.pool.max {
+            let mut inner = self.pool.inner.lock();
+            let gone = inner.table.remove_surplus();
+            self.note_evicted(gone.as_ref());
+            drop(inner);
+            if gone.is_none() {
                 return;
             }
-            let idle = table.links.values().filter(|link| link.evictable());
-            let Some(victim) = idle.min_by_key(|link| link.last_use()).cloned() else { return };
-            table.remove(self, &victim, LinkEnd::Evicted);
-            drop(table);
-            self.stats.evicted.up();
-            victim.close(Code::Unused);
+            close_evicted(gone);
         }
     }
 
     /// Takes a link out of the table, if it is there, and tells the driver.
     pub(super) fn drop_link(&self, link: &Arc<Link>, end: LinkEnd) -> bool {
-        let removed = self.pool.table.lock().remove(self, link, end);
+        let mut inner = self.pool.inner.lock();
+        let gone = inner.table.remove(link);
+        if let Some(gone) = &gone {
+            if end.is_broken() {
+                self.stats.broken.up();
+            }
+            self.emit_down(gone, end);
+        }
+        drop(inner);
         self.pool.stir();
-        removed
+        gone.is_some()
+    }
+
+    /// A link in the place of which there is another has ended.
+    pub(super) fn forget_retired(&self, link: &Arc<Link>) {
+        self.pool.inner.lock().table.forget_retired(link);
     }
 
     /// Takes all links out of the table and lets no more in.
     pub(super) fn close_pool(&self, reason: &str) -> Vec<Arc<Link>> {
-        let mut table = self.pool.table.lock();
-        table.closed = true;
-        let links: Vec<_> = table.links.values().cloned().collect();
+        let mut inner = self.pool.inner.lock();
+        let (mut links, mut retired) = inner.table.close();
+        let mut told = None;
         for link in &links {
-            table.remove(self, link, LinkEnd::Closed(reason.into()));
+            // Those to one peer stand together.
+            if told.replace(&link.peer) != Some(&link.peer) {
+                let end = LinkEnd::Closed(reason.into());
+                self.emit(TransportEvent::LinkDown { peer: link.peer.clone(), end });
+            }
         }
-        drop(table);
+        drop(inner);
+        links.append(&mut retired);
         self.pool.stir();
         links
     }
 }
 
 /// Closing takes the connection's lock, so it is done outside ours.
-fn close_evicted(evicted: Option<Arc<Link>>) {
-    if let Some(link) = evicted {
-        link.close(Code::Unused);
+fn close_evicted(gone: Option<Gone<Arc<Link>>>) {
+    if let Some(gone) = gone {
+        gone.link.close(Code::Unused);
     }
 }
 
-struct DialGuard<'a> {
-    node: &'a Arc<Node>,
-    key: &'a DialKey,
-}
-
-impl DialGuard<'_> {
-    /// Takes the dial out of the table, tells those who wait and the driver of a failure, and
-    /// returns the frames. Out of the table and told in one step: who finds no dial there must not
-    /// take it that none was made.
-    fn finish(
-        self,
-        result: &Result<Arc<Link>>,
-        done: watch::Sender<Outcome>,
-    ) -> Vec<(Peer, Class, Bytes)> {
-        let mut table = self.node.pool.table.lock();
-        let dial = table.dials.remove(self.key);
-        let _ = done.send(Some(result.clone())); // nobody may be waiting
-        drop(table);
-        if let Err(error) = result {
-            let (addr, expect) = self.key.clone();
-            self.node.emit(TransportEvent::DialFailed { addr, expect, error: error.clone() });
-        }
-        dial.map(|dial| dial.pending).unwrap_or_default()
+impl Entry for Arc<Link> {
+    fn peer(&self) -> &Peer {
+        &self.peer
     }
-}
 
-impl Drop for DialGuard<'_> {
-    fn drop(&mut self) {
-        self.node.pool.table.lock().dials.remove(self.key);
-        self.node.pool.stir();
+    fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Self::ptr_eq(self, other)
+    }
+
+    fn load(&self) -> usize {
+        self.leases.load(Relaxed)
+    }
+
+    fn in_trouble(&self) -> bool {
+        self.health.in_trouble()
+    }
+
+    fn may_go(&self) -> bool {
+        self.evictable()
+    }
+
+    fn last_use(&self) -> Instant {
+        Link::last_use(self)
     }
 }

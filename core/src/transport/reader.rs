@@ -43,6 +43,15 @@ impl Reader {
         Ok(false)
     }
 
+    /// What has arrived next; nothing at the end of the stream. What it had when it is dropped early
+    /// stays here.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if self.chunk.is_empty() && !self.more().await? {
+            return Ok(None);
+        }
+        Ok(Some(std::mem::take(&mut self.chunk)))
+    }
+
     /// Exactly so many bytes, whose number has been checked.
     pub(super) async fn exact(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
         if self.chunk.is_empty() && bytes > 0 && !self.more().await? {
@@ -51,12 +60,17 @@ impl Reader {
         if self.chunk.len() >= bytes {
             return Ok(self.chunk.split_to(bytes));
         }
-        let mut whole = BytesMut::with_capacity(bytes.min(BUFFER_START));
+        let mut whole = Vec::with_capacity(bytes.min(BUFFER_START));
         loop {
             let part = self.chunk.split_to((bytes - whole.len()).min(self.chunk.len()));
+            if whole.len() + part.len() > whole.capacity() {
+                // Twice as much each time, but never more than was announced.
+                let room = (whole.len() + part.len()).max(2 * whole.capacity()).min(bytes);
+                whole.reserve_exact(room - whole.len());
+            }
             whole.extend_from_slice(&part);
             if whole.len() == bytes {
-                return Ok(whole.freeze());
+                return Ok(whole.into());
             }
             if !self.more().await? {
                 return Err(ReadError::Ended);

@@ -1,21 +1,32 @@
-//! Requests and messages on streams.
+//! Requests and messages on QUIC streams.
 //!
 //! A request is a bidirectional stream: a head of `topic length u16, deadline in ms u32, payload
 //! length u64`, the topic, the payload; the answer is `status u8, payload length u64` and the
-//! payload. A message is a unidirectional stream: the kind byte, then the same head, topic and
-//! payload. All numbers are big-endian. Lengths are checked before anything is allocated, and
+//! payload. Where the topic's length would be, the streams of programs have a mark (see
+//! [`super::stream`]). A message is a unidirectional stream: the kind byte, then the same head, topic
+//! and payload. All numbers are big-endian. Lengths are checked before anything is allocated, and
 //! buffers grow as bytes arrive.
+
+mod serving;
 
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use s2n_quic::stream::{self, BidirectionalStream, SendStream};
-use tokio::time::{Instant, sleep, timeout_at};
+use s2n_quic::{
+    application,
+    stream::{self, BidirectionalStream, SendStream},
+};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, sleep, timeout_at},
+};
+
+use serving::Serving;
 
 use super::{
     Refusal,
@@ -25,19 +36,24 @@ use super::{
     panics::caught,
     pool::Lease,
     reader::{ReadError, Reader},
+    stream as streams,
 };
 use crate::{
     error::{Error, Result},
     member::Peer,
+    seldom::Seldom,
 };
 
+/// Kinds of unidirectional streams; `stream` has another.
 pub(super) const KIND_FRAME: u8 = 0;
 pub(super) const KIND_MESSAGE: u8 = 1;
 
 /// The longest topic, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 256;
 const HEAD: usize = 2 + 4 + 8;
-const ANSWER_HEAD: usize = 1 + 8;
+pub(super) const ANSWER_HEAD: usize = 1 + 8;
+/// No refusal is longer.
+pub(super) const REFUSAL_MAX: u64 = 4096;
 /// A payload up to this size is copied behind its head into one buffer: cheaper than two.
 const COPIED_MAX: usize = 1024;
 /// An answer above this size is waited for until the peer has it; a smaller one is in the
@@ -47,13 +63,20 @@ const FLUSHED_MIN: usize = 8 << 10;
 const ATTENTION: Duration = Duration::from_millis(50);
 /// How long a peer may take over the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take over a payload, or over reading an answer: this, ...
+const PASSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// ... and a second for each so many bytes. The deadline of a request is the peer's to choose.
+const PASSAGE_BYTES_PER_S: u64 = 16 << 10;
 /// How often a request is tried again after the link was closed, unused in the peer's eyes, just
 /// as it began.
 const TRIES: usize = 3;
 
+/// Lines about handlers of messages that panic: a peer may know how to make one do so.
+static PANICKED: Seldom = Seldom::new(10);
+
 /// Answers, on the wire.
-mod status {
-    pub(super) const DONE: u8 = 0;
+pub(super) mod status {
+    pub(in crate::transport) const DONE: u8 = 0;
     pub(super) const UNKNOWN_TOPIC: u8 = 1;
     pub(super) const HANDLER: u8 = 2;
     pub(super) const BUSY: u8 = 3;
@@ -62,14 +85,17 @@ mod status {
 }
 
 /// Codes with which a stream is given up.
-mod gave_up {
-    pub(super) const CANCELLED: u8 = 16;
+pub(super) mod gave_up {
+    pub(in crate::transport) const CANCELLED: u8 = 16;
     pub(super) const BUSY: u8 = 17;
-    pub(super) const TOO_LARGE: u8 = 18;
+    pub(in crate::transport) const TOO_LARGE: u8 = 18;
     pub(super) const CLOSED: u8 = 19;
-    pub(super) const ABANDONED: u8 = 20;
-    pub(super) const ANSWERED: u8 = 21;
+    pub(in crate::transport) const ABANDONED: u8 = 20;
+    pub(in crate::transport) const ANSWERED: u8 = 21;
 }
+
+/// The codes with which a link is closed on which nothing was under way.
+const UNHEARD: [u64; 2] = [Code::Unused as u64, Code::Duplicate as u64];
 
 /// What the caller of a request or message wants.
 pub(super) struct Call<'a> {
@@ -81,9 +107,11 @@ pub(super) struct Call<'a> {
 }
 
 /// Why an exchange on a link failed.
-enum Failed {
+pub(super) enum Failed {
     /// The link was closed as unused before the peer heard of it: another link may be tried.
     Unheard(stream::Error),
+    /// The peer reset the stream, with this code.
+    GivenUp(application::Error),
     Error(Error),
 }
 
@@ -101,7 +129,7 @@ impl Call<'_> {
         if bytes > payload_max { Err(Error::TooLarge { bytes, max: payload_max }) } else { Ok(()) }
     }
 
-    fn target(&self) -> String {
+    pub(super) fn target(&self) -> String {
         self.peer.id.to_string()
     }
 
@@ -123,22 +151,27 @@ impl Call<'_> {
         [head.freeze(), self.payload.clone()]
     }
 
-    fn timeout(&self) -> Error {
+    pub(super) fn timeout(&self) -> Error {
         Error::Timeout { target: self.target(), after: self.deadline }
     }
 
-    fn failed(&self, error: stream::Error) -> Failed {
+    pub(super) fn failed(&self, error: stream::Error) -> Failed {
         let reason = match &error {
             stream::Error::ConnectionError { error: connection, .. } => {
                 match remote_code(connection) {
-                    Some(code) if code == Code::Unused as u64 => return Failed::Unheard(error),
+                    // Nothing was under way on it in the peer's eyes.
+                    Some(code) if UNHEARD.contains(&code) => return Failed::Unheard(error),
                     _ => describe(connection),
                 }
             }
-            stream::Error::StreamReset { .. } => "the peer gave the request up".into(),
+            stream::Error::StreamReset { error, .. } => return Failed::GivenUp(*error),
             other => other.to_string(),
         };
-        Failed::Error(Error::LinkLost { target: self.target(), reason })
+        Failed::Error(self.lost(&reason))
+    }
+
+    pub(super) fn lost(&self, reason: &str) -> Error {
+        Error::LinkLost { target: self.target(), reason: reason.into() }
     }
 }
 
@@ -155,6 +188,11 @@ pub(super) async fn request(
             Err(_) => return Err(call.timeout()),
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Failed::Error(error))) => return Err(error),
+            // The peer keeps the deadline as well, and where tasks are late that is heard first.
+            Ok(Err(Failed::GivenUp(_))) if Instant::now() >= call.until => {
+                return Err(call.timeout());
+            }
+            Ok(Err(Failed::GivenUp(_))) => return Err(call.lost("the peer gave the request up")),
             Ok(Err(Failed::Unheard(error))) => again(node, lease, &call, attempt, error)?,
         }
     }
@@ -174,6 +212,7 @@ pub(super) async fn message(
             Err(_) => return Err(call.timeout()),
             Ok(Ok(())) => return Ok(()),
             Ok(Err(Failed::Error(error))) => return Err(error),
+            Ok(Err(Failed::GivenUp(_))) => return Err(call.lost("the peer gave the message up")),
             Ok(Err(Failed::Unheard(error))) => again(node, lease, &call, attempt, error)?,
         }
     }
@@ -181,7 +220,7 @@ pub(super) async fn message(
 }
 
 /// Lets go of a link that turned out to be closed, so that another one is made.
-fn again(
+pub(super) fn again(
     node: &Arc<Node>,
     lease: Lease,
     call: &Call<'_>,
@@ -192,7 +231,7 @@ fn again(
     if attempt < TRIES {
         return Ok(());
     }
-    Err(Error::LinkLost { target: call.target(), reason: error.to_string() })
+    Err(call.lost(&error.to_string()))
 }
 
 /// An exchange on its way. Dropped before its end, it tells the peer to stop.
@@ -226,22 +265,20 @@ async fn exchange(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<By
         Err(error) => return Err(call.failed(error)),
     }
     let answer = read_answer(&mut exchange.reader, call, payload_max).await?;
+    exchange.reader.end().await;
     exchange.done = true;
     answer.map_err(Failed::Error)
 }
 
 /// Reads an answer: the payload, or the refusal that it stands for.
-async fn read_answer(
+pub(super) async fn read_answer(
     reader: &mut Reader,
     call: &Call<'_>,
     payload_max: u64,
 ) -> Result<Result<Bytes>, Failed> {
     let lost = |error| match error {
         ReadError::Stream(error) => call.failed(error),
-        ReadError::Ended | ReadError::TooLong => Failed::Error(Error::LinkLost {
-            target: call.target(),
-            reason: "the answer ends early".into(),
-        }),
+        ReadError::Ended | ReadError::TooLong => Failed::Error(call.lost("the answer ends early")),
     };
     let mut head = reader.exact(ANSWER_HEAD).await.map_err(lost)?;
     let (status, length) = (head.get_u8(), head.get_u64());
@@ -249,7 +286,6 @@ async fn read_answer(
         return Err(Failed::Error(Error::TooLarge { bytes: length, max: payload_max }));
     }
     let mut payload = reader.exact(length as usize).await.map_err(lost)?;
-    reader.end().await;
     let mut number = || if payload.len() >= 8 { payload.get_u64() } else { 0 };
     Ok(Err(match status {
         status::DONE => return Ok(Ok(payload)),
@@ -264,10 +300,7 @@ async fn read_answer(
         status::BUSY => Error::Busy { what: "requests at the peer", max: number() as usize },
         status::CLOSED => shutting_down(call),
         status::TOO_LARGE => Error::TooLarge { bytes: number(), max: number() },
-        _ => Error::LinkLost {
-            target: call.target(),
-            reason: "its answer has an unknown status".into(),
-        },
+        _ => call.lost("its answer has an unknown status"),
     }))
 }
 
@@ -284,10 +317,7 @@ async fn hand_over(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<(
                     Error::TooLarge { bytes: call.payload.len() as u64, max: payload_max }
                 }
                 gave_up::CLOSED => shutting_down(call),
-                _ => Error::LinkLost {
-                    target: call.target(),
-                    reason: "the peer gave the message up".into(),
-                },
+                _ => call.lost("the peer gave the message up"),
             })
         }
         other => call.failed(other),
@@ -314,46 +344,7 @@ impl Drop for CancelSend {
     }
 }
 
-/// One request of a peer's being dealt with.
-struct Serving {
-    node: Arc<Node>,
-    link: Arc<Link>,
-    settled: bool,
-}
-
-impl Serving {
-    fn admit(node: &Arc<Node>, link: &Arc<Link>) -> Result<Self, Refusal> {
-        link.serving.fetch_add(1, Relaxed);
-        node.stats.requests_in.up();
-        let mut serving = Self { node: node.clone(), link: link.clone(), settled: true };
-        if node.is_draining() {
-            Err(Refusal::Closed)
-        } else if node.stats.requests_in.get() > node.requests_max as u64 {
-            node.stats.requests_refused.up();
-            Err(Refusal::Busy(node.requests_max))
-        } else {
-            serving.settled = false; // until its answer is on its way
-            Ok(serving)
-        }
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let stats = &self.node.stats;
-        if self.settled {
-            stats.requests_handled.up()
-        } else {
-            stats.requests_abandoned.up()
-        }
-        stats.requests_in.down();
-        self.link.served();
-        self.link.serving.fetch_sub(1, Relaxed);
-        self.node.settled();
-    }
-}
-
-/// Takes a peer's request, in a task of its own.
+/// Takes a peer's request, or its stream, in a task of its own.
 pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStream) {
     let admitted = Serving::admit(node, link);
     let (inner, link) = (node.clone(), link.clone());
@@ -362,7 +353,28 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
         let mut reader = Reader::new(receive);
         let (serving, answer) = match admitted {
             Err(refusal) => (None, Some(Err(refusal))),
-            Ok(serving) => (Some(serving), handle(&inner, &link, &mut reader, &mut send).await),
+            Ok(mut serving) => {
+                let until = Instant::now() + HEAD_TIMEOUT;
+                let topic = timeout_at(until, read_length(&mut reader)).await;
+                let topic = topic.unwrap_or_else(|_| {
+                    inner.stats.stalled.up();
+                    None
+                });
+                if topic == Some(streams::MARK) {
+                    serving.is_stream = true;
+                    drop(serving);
+                    // On the heap, or every request would be as large.
+                    let serving = streams::serve(&inner, &link, reader, send, until);
+                    return Box::pin(serving).await;
+                }
+                let answer = match topic {
+                    Some(topic) => {
+                        handle(&inner, &link, &mut reader, &mut send, topic, until).await
+                    }
+                    None => None,
+                };
+                (Some(serving), answer)
+            }
         };
         let Some(answer) = answer else {
             let _ = send.reset(gave_up::ABANDONED.into()); // an error means that nobody waits
@@ -371,11 +383,21 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
         if reader.open {
             let _ = reader.stream.stop_sending(gave_up::ANSWERED.into()); // likewise
         }
-        let sent = respond(&mut send, answer, inner.payload_max).await;
+        let until = passage(answer.as_ref().map_or(0, |payload| payload.len() as u64));
+        let sent = timeout_at(until, respond(&mut send, answer, inner.payload_max)).await;
+        if sent.is_err() {
+            inner.stats.stalled.up();
+            let _ = send.reset(gave_up::ABANDONED.into()); // likewise
+        }
         if let Some(mut serving) = serving {
-            serving.settled = sent.is_ok();
+            serving.settled = matches!(sent, Ok(Ok(())));
         }
     });
+}
+
+/// Until when so many bytes must have come or gone.
+fn passage(bytes: u64) -> Instant {
+    Instant::now() + PASSAGE_TIMEOUT + Duration::from_secs(bytes / PASSAGE_BYTES_PER_S)
 }
 
 /// What stands before a payload.
@@ -386,9 +408,14 @@ struct Head {
     bytes: u64,
 }
 
-async fn read_head(reader: &mut Reader) -> Option<Head> {
-    let mut head = reader.exact(HEAD).await.ok()?;
-    let (topic, millis, bytes) = (head.get_u16() as usize, head.get_u32(), head.get_u64());
+/// The first thing in a head: the length of the topic.
+async fn read_length(reader: &mut Reader) -> Option<u16> {
+    Some(reader.exact(2).await.ok()?.get_u16())
+}
+
+async fn read_head(reader: &mut Reader, topic: u16) -> Option<Head> {
+    let mut head = reader.exact(HEAD - 2).await.ok()?;
+    let (topic, millis, bytes) = (usize::from(topic), head.get_u32(), head.get_u64());
     if topic > TOPIC_BYTES_MAX {
         return None;
     }
@@ -397,19 +424,62 @@ async fn read_head(reader: &mut Reader) -> Option<Head> {
     Some(Head { topic, until: Instant::now() + deadline, deadline, bytes })
 }
 
+/// Reads the head; `None` when that does not come.
+async fn head_in_time(
+    node: &Node,
+    reader: &mut Reader,
+    until: Instant,
+    topic: Option<u16>,
+) -> Option<Head> {
+    let head = async {
+        let topic = match topic {
+            Some(length) => length,
+            None => read_length(reader).await?,
+        };
+        read_head(reader, topic).await
+    };
+    timeout_at(until, head).await.unwrap_or_else(|_| {
+        node.stats.stalled.up();
+        None
+    })
+}
+
+/// Reads the payload and the end of the stream, once the peer has room for it; the room is taken as
+/// long as the permit is held.
+async fn payload_in_time<'a>(
+    node: &Node,
+    link: &'a Link,
+    reader: &mut Reader,
+    head: &Head,
+) -> Option<(Bytes, Option<SemaphorePermit<'a>>)> {
+    let room = timeout_at(head.until, link.payloads.room(head.bytes)).await.ok()?;
+    let until = head.until.min(passage(head.bytes));
+    let whole = async {
+        let payload = reader.exact(head.bytes as usize).await;
+        reader.end().await;
+        payload
+    };
+    let Ok(payload) = timeout_at(until, whole).await else {
+        node.stats.stalled.up();
+        return None;
+    };
+    Some((payload.ok()?, room))
+}
+
 /// Reads a request and has it handled; `None` when nobody waits for an answer any more.
 async fn handle(
     node: &Arc<Node>,
     link: &Arc<Link>,
     reader: &mut Reader,
     send: &mut SendStream,
+    topic: u16,
+    head_until: Instant,
 ) -> Option<Result<Bytes, Refusal>> {
-    let head = timeout_at(Instant::now() + HEAD_TIMEOUT, read_head(reader)).await.ok()??;
+    let head = head_in_time(node, reader, head_until, Some(topic)).await?;
     if head.bytes > node.payload_max {
         return Some(Err(Refusal::TooLarge { bytes: head.bytes, max: node.payload_max }));
     }
-    let payload = timeout_at(head.until, reader.exact(head.bytes as usize)).await.ok()?.ok()?;
-    reader.end().await;
+    let (payload, _room) = payload_in_time(node, link, reader, &head).await?;
     let work = caught(async {
         node.inbound.request(link.peer.clone(), head.topic, payload, head.deadline).await
     });
@@ -431,6 +501,10 @@ async fn attended<F: Future>(
     mut gone: impl FnMut(&mut Context<'_>) -> bool,
 ) -> Option<F::Output> {
     let mut work = pin!(work);
+    let first = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+    if let Poll::Ready(output) = first {
+        return Some(output); // as most do: without a look at the clock
+    }
     loop {
         tokio::select! {
             biased;
@@ -445,7 +519,7 @@ async fn attended<F: Future>(
     }
 }
 
-async fn respond(
+pub(super) async fn respond(
     send: &mut SendStream,
     answer: Result<Bytes, Refusal>,
     payload_max: u64,
@@ -491,18 +565,15 @@ pub(super) async fn receive_message(node: &Arc<Node>, link: &Arc<Link>, mut read
             return;
         }
     };
-    let Ok(Some(head)) = timeout_at(Instant::now() + HEAD_TIMEOUT, read_head(&mut reader)).await
-    else {
-        return;
-    };
+    let until = Instant::now() + HEAD_TIMEOUT;
+    let Some(head) = head_in_time(node, &mut reader, until, None).await else { return };
     if head.bytes > node.payload_max {
         let _ = reader.stream.stop_sending(gave_up::TOO_LARGE.into()); // likewise
         return;
     }
-    let Ok(Ok(payload)) = timeout_at(head.until, reader.exact(head.bytes as usize)).await else {
+    let Some((payload, _room)) = payload_in_time(node, link, &mut reader, &head).await else {
         return;
     };
-    reader.end().await;
     let work = caught(async { node.inbound.message(link.peer.clone(), head.topic, payload).await });
     // The sender does not wait for the handler, so only the end of the node cuts it off.
     let outcome = tokio::select! {
@@ -510,8 +581,11 @@ pub(super) async fn receive_message(node: &Arc<Node>, link: &Arc<Link>, mut read
         outcome = work => outcome,
         () = node.stop.cancelled() => return,
     };
-    if let Err(panic) = outcome {
-        tracing::error!(peer = ?link.peer, panic, "the handler of a message panicked");
+    if let Err(panic) = outcome
+        && let Some(kept_back) = PANICKED.now()
+    {
+        let peer = &link.peer;
+        tracing::error!(target: "peerage::request", ?peer, panic, kept_back, "the handler of a message panicked");
     }
     serving.settled = true;
 }

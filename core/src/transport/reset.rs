@@ -14,6 +14,7 @@ use s2n_quic_core::stateless_reset::token::{LEN, Token};
 use crate::member::NodeId;
 
 /// What a node's tokens are made from, besides its id: the secret, or its private key.
+#[derive(Clone)]
 pub(super) struct ResetKey(hkdf::Prk);
 
 /// Which of a node's endpoints.

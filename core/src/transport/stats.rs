@@ -12,17 +12,44 @@ macro_rules! stats {
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct TransportStats {
-            /// Gauge: links that are up, without those being drained.
-            pub links: usize,
+            /// Of the pool.
+            pub pool: PoolStats,
             $($(#[$doc])* pub $field: u64,)*
         }
 
         impl Stats {
-            pub(super) fn read(&self, links: usize) -> TransportStats {
-                TransportStats { links, $($field: self.$field.get(),)* }
+            pub(super) fn read(&self, pool: PoolStats) -> TransportStats {
+                TransportStats { pool, $($field: self.$field.get(),)* }
             }
         }
     };
+}
+
+/// A reading of the pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Gauge: links that are up, without those being drained.
+    pub links_total: usize,
+    /// Gauge: links that are kept although they may be unused, since membership watches their peer.
+    pub links_pinned: usize,
+    /// Gauge: links with requests or streams of ours under way.
+    pub links_leased: usize,
+    /// Gauge: links that would be closed if room were needed.
+    pub links_idle: usize,
+    /// Requests, messages and streams for which there was a link.
+    pub pool_hits: u64,
+    /// Requests, messages and streams that had to wait for a link.
+    pub pool_misses: u64,
+}
+
+impl PoolStats {
+    /// Which part of the requests, messages and streams found a link, from 0 to 1; nothing before
+    /// the first.
+    pub fn hit_rate(&self) -> Option<f64> {
+        let all = self.pool_hits + self.pool_misses;
+        (all > 0).then(|| self.pool_hits as f64 / all as f64)
+    }
 }
 
 stats! {
@@ -34,12 +61,39 @@ stats! {
     accepted,
     /// Peers that dialed us and were refused in the hello, or did not finish it.
     refused,
+    /// Hellos given up for a newer one, since too many were being heard, in all or of one node.
+    hellos_displaced,
     /// Handshakes of peers that dialed us which failed before the hello: no certificate of ours.
     unauthenticated,
+    /// Handshakes, in either direction, that failed since a certificate had expired or was not
+    /// valid yet.
+    expired,
+    /// Peers that dialed us and belong to another cluster.
+    wrong_cluster,
+    /// Peers that dialed us with a certificate for another node id than they claim, or in search
+    /// of another node.
+    wrong_node,
+    /// Gauge: handshakes that are not complete, in both directions.
+    handshakes_unfinished,
+    /// Dialers who were told to prove their address first, since many handshakes were under way.
+    retries,
+    /// Handshakes refused since too many were under way, in all or of the dialer's address.
+    handshakes_refused,
+    /// Packets of no link of ours that were dropped while many such waited for their answer.
+    packets_refused,
     /// Links closed to make room.
     evicted,
     /// Links closed since nobody used them.
     idled,
+    /// Links lost: they broke, or the peer closed them for a reason.
+    broken,
+    /// Links closed since the peer did not answer on them, which `broken` counts as well.
+    unanswered,
+    /// Pings sent to see whether links are alive, one for each link and health check.
+    pings,
+    /// Links closed since the secret or authority that their peer had proved itself by is accepted
+    /// no more.
+    distrusted,
     /// Membership frames handed to the network as datagrams.
     datagrams_sent,
     /// Membership frames received as datagrams.
@@ -52,10 +106,16 @@ stats! {
     frames_received,
     /// Membership frames dropped: no link came up, too many at once, or the driver was behind.
     frames_dropped,
+    /// Membership frames dropped since their sender sent more than its share.
+    frames_refused,
+    /// Frames, requests and messages given up since they, or the reading of the answer, took too long.
+    stalled,
     /// Events other than frames that the driver was too far behind to take.
     events_dropped,
     /// UDP datagrams sent, whatever was in them.
     packets_sent,
+    /// Packets of links that were declared lost, and sent anew where need be.
+    packets_lost,
     /// Bytes of UDP payload sent.
     bytes_sent,
     /// Gauge: our requests and messages under way.
@@ -68,6 +128,12 @@ stats! {
     requests_refused,
     /// Peers' requests dropped unanswered: cancelled, past their deadline, or the link was lost.
     requests_abandoned,
+    /// Gauge: streams that we opened.
+    streams_out,
+    /// Gauge: streams that peers opened.
+    streams_in,
+    /// Peers' streams that were refused because too many were open.
+    streams_refused,
 }
 
 /// One counter or gauge.

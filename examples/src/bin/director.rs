@@ -7,13 +7,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use clap::Parser;
+use parking_lot::Mutex;
 use peerage::Cluster;
 use peerage_examples::{
     AnyError, JOIN_DEADLINE, NodeArgs, Report, Requests, TOPIC, checksum, log_to_stderr,
@@ -120,11 +121,11 @@ impl Director {
     }
 
     fn figures(&self) -> Requests {
-        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.figures.lock().clone()
     }
 
     fn count(&self, change: impl FnOnce(&mut Requests)) {
-        change(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.figures.lock());
     }
 
     /// The workers that are alive now.

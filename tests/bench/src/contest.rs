@@ -10,10 +10,10 @@ use bytes::Bytes;
 use peerage::{Cluster, Request, Secret};
 use tokio::task::JoinSet;
 
-use crate::PAYLOAD;
-
+/// Bytes of a request and of its answer.
+pub(crate) const PAYLOAD: usize = 128;
 /// No request of either kind takes this long unless something is broken.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Something that can be asked.
 pub(crate) trait Requester {
@@ -29,33 +29,50 @@ pub(crate) trait Ask: Send + 'static {
     fn ask(&mut self, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
 }
 
-/// Requests a second over one round.
-pub(crate) async fn round(
-    contestant: &impl Requester,
-    requesters: usize,
-    time: Duration,
-) -> Result<f64> {
-    let payload = Bytes::from(vec![0x5a; PAYLOAD]);
-    let mut tasks = JoinSet::new();
-    let begun = Instant::now();
-    for _ in 0..requesters {
-        let mut asker = contestant.requester();
-        let payload = payload.clone();
-        tasks.spawn(async move {
-            let mut count = 0_u32;
-            while begun.elapsed() < time {
-                let answer = asker.ask(payload.clone()).await?;
-                ensure!(answer.len() == PAYLOAD, "the answer has {} bytes", answer.len());
-                count += 1;
-            }
-            Ok(count)
-        });
+/// One round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contest {
+    /// How many ask at once.
+    pub(crate) requesters: usize,
+    /// How long the answer takes; a whole number of milliseconds.
+    pub(crate) handler: Duration,
+    pub(crate) time: Duration,
+}
+
+impl Contest {
+    /// How many requests it were.
+    pub(crate) async fn of(self, contestant: &impl Requester) -> Result<f64> {
+        let mut payload = vec![0x5a; PAYLOAD];
+        payload[0] = u8::try_from(self.handler.as_millis())?;
+        let payload = Bytes::from(payload);
+        let mut tasks = JoinSet::new();
+        let begun = Instant::now();
+        for _ in 0..self.requesters {
+            let mut asker = contestant.requester();
+            let payload = payload.clone();
+            tasks.spawn(async move {
+                let mut count = 0_u32;
+                while begun.elapsed() < self.time {
+                    let answer = asker.ask(payload.clone()).await?;
+                    ensure!(answer.len() == PAYLOAD, "the answer has {} bytes", answer.len());
+                    count += 1;
+                }
+                Ok(count)
+            });
+        }
+        let mut total = 0.0;
+        while let Some(done) = tasks.join_next().await {
+            total += f64::from(done.context("a requester panicked")??);
+        }
+        Ok(total)
     }
-    let mut total = 0.0;
-    while let Some(done) = tasks.join_next().await {
-        total += f64::from(done.context("a requester panicked")??);
+}
+
+/// What either handler does first: a request's first byte says for how many milliseconds.
+pub(crate) async fn work(request: &[u8]) {
+    if let Some(millis @ 1..) = request.first() {
+        tokio::time::sleep(Duration::from_millis((*millis).into())).await;
     }
-    Ok(total / begun.elapsed().as_secs_f64())
 }
 
 /// Two nodes of a cluster, each asking over the one link between them.
@@ -68,7 +85,11 @@ impl Peerage {
     pub(crate) async fn start() -> Result<Self> {
         let secret = Secret::generate();
         let answers = Cluster::builder("bench", "answers").secret(secret.clone()).start().await?;
-        answers.handle("echo", |request: Request| async move { Ok(request.payload) })?;
+        answers.handle("echo", |request: Request| async move {
+            work(&request.payload).await;
+            Ok(request.payload)
+        })?;
+        answers.handle("sink", |_: Request| async { Ok(Bytes::new()) })?;
         let asks =
             Cluster::builder("bench", "asks").secret(secret).seed(answers.addr()).start().await?;
         asks.join(DEADLINE).await?;

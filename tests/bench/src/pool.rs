@@ -6,22 +6,42 @@
 //! requesters and once on one of its own, as Peerage does: the difference is what it costs not to
 //! depend on the program's. All take turns, round by round, so that a machine that slows down
 //! slows all.
+//!
+//! * `contest`: requests of 128 bytes, answered at once or after 5 ms;
+//! * `bulk`: requests of 10 MiB, beside one stream;
+//! * `lease`: taking and giving back the link alone.
 
+mod bulk;
 mod contest;
+mod lease;
 mod raw;
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use clap::Parser;
+use peerage_bench::{median, rounded};
 use serde::Serialize;
 
-use contest::Peerage;
+use contest::{Contest, Peerage};
 
-/// Bytes of a request and of its answer.
-const PAYLOAD: usize = 128;
-/// How many ask at once.
-const REQUESTERS: [usize; 3] = [1, 16, 128];
+/// How many ask at once, and how long the handler takes.
+const CONTESTS: [(usize, Duration); 4] = [
+    (1, Duration::ZERO),
+    (16, Duration::ZERO),
+    (128, Duration::ZERO),
+    (128, Duration::from_millis(5)),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Requests,
+    Bulk,
+    Lease,
+}
 
 #[derive(Parser)]
 struct Options {
@@ -31,18 +51,28 @@ struct Options {
     /// Milliseconds of a round.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     round_ms: u64,
+    /// Only this.
+    #[arg(long)]
+    only: Option<Part>,
+    /// Only so many requesters.
+    #[arg(long)]
+    requesters: Option<usize>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
+/// Peerage beside raw, in requests or in MiB a second.
 #[derive(Serialize)]
 struct Row {
     requesters: usize,
-    peerage_rps: f64,
-    raw_rps: f64,
+    handler_ms: u64,
+    /// Of a request.
+    bytes: usize,
+    peerage: f64,
+    raw: f64,
     /// Raw on a runtime of its own.
-    apart_rps: f64,
+    apart: f64,
     /// Of Peerage to raw on the requesters' runtime.
     ratio: f64,
     /// The least and the greatest ratio of any one round. Where they lie far apart, the machine
@@ -51,73 +81,167 @@ struct Row {
     ratio_max: f64,
     /// Of Peerage to raw on a runtime of its own.
     ratio_apart: f64,
+    /// Of raw to Peerage in processor time for a request or a MiB, of both ends and their requesters:
+    /// what the ratio would be if only that counted. It hardly depends on what else is running.
+    ratio_cpu: f64,
+}
+
+/// What one round came to.
+#[derive(Clone, Copy)]
+struct Took {
+    /// Requests or MiB.
+    count: f64,
+    seconds: f64,
+    cpu_s: f64,
+}
+
+impl Took {
+    /// Does it, and measures what it takes; it says how many requests or MiB it were.
+    async fn by(work: impl Future<Output = Result<f64>>) -> Result<Self> {
+        let (begun, used) = (Instant::now(), cpu_s());
+        let count = work.await?;
+        Ok(Self { count, seconds: begun.elapsed().as_secs_f64(), cpu_s: cpu_s() - used })
+    }
+
+    fn rate(self) -> f64 {
+        self.count / self.seconds
+    }
+}
+
+/// Processor time of this process; zero where nobody says.
+fn cpu_s() -> f64 {
+    #[cfg(unix)]
+    return peerage_bench::usage::cpu_s();
+    #[cfg(not(unix))]
+    return 0.0;
+}
+
+/// What the rounds of the three came to.
+#[derive(Default)]
+struct Rounds {
+    peerage: Vec<Took>,
+    raw: Vec<Took>,
+    apart: Vec<Took>,
+}
+
+impl Rounds {
+    fn row(self, requesters: usize, handler: Duration, bytes: usize) -> Row {
+        let pairs = || self.peerage.iter().zip(&self.raw);
+        let ratios: Vec<f64> = pairs().map(|(ours, raw)| ours.rate() / raw.rate()).collect();
+        let cpu = |took: &Took| took.cpu_s / took.count;
+        let ratio_cpu = median(pairs().map(|(ours, raw)| cpu(raw) / cpu(ours)).collect());
+        let rate = |all: &[Took]| median(all.iter().map(|took| took.rate()).collect());
+        let (peerage, raw, apart) = (rate(&self.peerage), rate(&self.raw), rate(&self.apart));
+        Row {
+            requesters,
+            handler_ms: handler.as_millis() as u64,
+            bytes,
+            peerage: peerage.round(),
+            raw: raw.round(),
+            apart: apart.round(),
+            ratio: rounded(peerage / raw, 3),
+            ratio_min: rounded(ratios.iter().copied().fold(f64::INFINITY, f64::min), 3),
+            ratio_max: rounded(ratios.iter().copied().fold(0.0, f64::max), 3),
+            ratio_apart: rounded(peerage / apart, 3),
+            ratio_cpu: rounded(ratio_cpu, 3),
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
     let round = Duration::from_millis(options.round_ms);
-    let raw = raw::Raw::start().await?;
-    let apart = raw::Raw::start_apart().await?;
-    let peerage = Peerage::start().await?;
+    let wanted = |part| options.only.is_none_or(|only| only == part);
 
-    let mut rows = Vec::new();
-    for requesters in REQUESTERS {
-        // Warms up all: first packets, congestion windows, allocators.
-        let warm_up = round / 4;
-        contest::round(&raw, requesters, warm_up).await?;
-        contest::round(&apart, requesters, warm_up).await?;
-        contest::round(&peerage, requesters, warm_up).await?;
-        let (mut raw_rps, mut apart_rps, mut peerage_rps) = (Vec::new(), Vec::new(), Vec::new());
-        for number in 1..=options.rounds {
-            eprintln!("{requesters} requesters, round {number} of {}", options.rounds);
-            raw_rps.push(contest::round(&raw, requesters, round).await?);
-            peerage_rps.push(contest::round(&peerage, requesters, round).await?);
-            apart_rps.push(contest::round(&apart, requesters, round).await?);
+    let (mut requests, mut bulk) = (Vec::new(), Vec::new());
+    if wanted(Part::Requests) || wanted(Part::Bulk) {
+        let raw = raw::Raw::start().await?;
+        let apart = raw::Raw::start_apart().await?;
+        let peerage = Peerage::start().await?;
+        if wanted(Part::Requests) {
+            for (requesters, handler) in CONTESTS {
+                if options.requesters.is_some_and(|only| only != requesters) {
+                    continue;
+                }
+                let contest = Contest { requesters, handler, time: round };
+                let mut rounds = Rounds::default();
+                // The first warms up all: first packets, congestion windows, allocators.
+                for number in 0..=options.rounds {
+                    eprintln!("{contest:?}, round {number} of {}", options.rounds);
+                    let took = (
+                        Took::by(contest.of(&raw)).await?,
+                        Took::by(contest.of(&peerage)).await?,
+                        Took::by(contest.of(&apart)).await?,
+                    );
+                    rounds.add(number, took);
+                }
+                requests.push(rounds.row(requesters, handler, contest::PAYLOAD));
+            }
         }
-        let ratios: Vec<f64> =
-            peerage_rps.iter().zip(&raw_rps).map(|(ours, raw)| ours / raw).collect();
-        let (raw_rps, peerage_rps) = (median(raw_rps), median(peerage_rps));
-        let apart_rps = median(apart_rps);
-        rows.push(Row {
-            requesters,
-            peerage_rps: peerage_rps.round(),
-            raw_rps: raw_rps.round(),
-            apart_rps: apart_rps.round(),
-            ratio: thousandths(peerage_rps / raw_rps),
-            ratio_min: thousandths(ratios.iter().copied().fold(f64::INFINITY, f64::min)),
-            ratio_max: thousandths(ratios.iter().copied().fold(0.0, f64::max)),
-            ratio_apart: thousandths(peerage_rps / apart_rps),
-        });
+        if wanted(Part::Bulk) {
+            for requesters in bulk::REQUESTERS {
+                if options.requesters.is_some_and(|only| only != requesters) {
+                    continue;
+                }
+                let mut rounds = Rounds::default();
+                for number in 0..=options.rounds {
+                    eprintln!("{requesters} of 10 MiB, round {number} of {}", options.rounds);
+                    let took = (
+                        Took::by(bulk::raw(&raw, requesters, round)).await?,
+                        Took::by(bulk::peerage(&peerage, requesters, round)).await?,
+                        Took::by(bulk::raw(&apart, requesters, round)).await?,
+                    );
+                    rounds.add(number, took);
+                }
+                bulk.push(rounds.row(requesters, Duration::ZERO, bulk::PAYLOAD));
+            }
+        }
+        peerage.stop().await?;
     }
-    peerage.stop().await?;
+    let leases = if wanted(Part::Lease) { lease::rows(options.rounds).await? } else { Vec::new() };
 
     if options.json {
-        println!("{}", serde_json::json!({"rows": rows}));
-    } else {
-        println!("requesters   Peerage req/s   raw req/s   ratio   (rounds)   raw apart   ratio");
-        for row in rows {
-            let Row { requesters, peerage_rps, raw_rps, apart_rps, ratio, ratio_apart, .. } = row;
-            let rounds = format!("{:.2}–{:.2}", row.ratio_min, row.ratio_max);
-            println!(
-                "{requesters:>10}{peerage_rps:>16.0}{raw_rps:>12.0}{ratio:>8.2}{rounds:>12}{apart_rps:>11.0}{ratio_apart:>8.2}"
-            );
+        println!("{}", serde_json::json!({"requests": requests, "bulk": bulk, "leases": leases}));
+        return Ok(());
+    }
+    table("requests/s", &requests);
+    table("MiB/s", &bulk);
+    if !leases.is_empty() {
+        println!("\nthreads   ns an operation of one processor   of one thread alone");
+        for lease::Row { threads, ns, ratio } in leases {
+            println!("{threads:>7}{ns:>32.0}{ratio:>24.2}");
         }
     }
     Ok(())
 }
 
-fn thousandths(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
+impl Rounds {
+    /// Adds what raw, Peerage and raw apart came to, unless they only warmed up.
+    fn add(&mut self, number: u32, (raw, peerage, apart): (Took, Took, Took)) {
+        if number > 0 {
+            self.raw.push(raw);
+            self.peerage.push(peerage);
+            self.apart.push(apart);
+        }
+    }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
+fn table(unit: &str, rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    println!(
+        "\n{unit}\nrequesters   handler   Peerage       raw   ratio   (rounds)   raw apart   ratio"
+    );
+    for row in rows {
+        let Row {
+            requesters, handler_ms, peerage, raw, apart, ratio, ratio_apart, ratio_cpu, ..
+        } = row;
+        let rounds = format!("{:.2}–{:.2}", row.ratio_min, row.ratio_max);
+        println!(
+            "{requesters:>10}{handler_ms:>7} ms{peerage:>10.0}{raw:>10.0}{ratio:>8.2}{rounds:>12}{apart:>11.0}{ratio_apart:>8.2}{ratio_cpu:>6.2}"
+        );
     }
 }
 
@@ -125,26 +249,29 @@ fn median(mut values: Vec<f64>) -> f64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn medians() {
-        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
-        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
-    }
-
     #[tokio::test]
     async fn both_answer() {
         use contest::{Ask, Requester};
-        let round = Duration::from_millis(50);
         let raw = raw::Raw::start().await.expect("raw starts");
-        assert!(contest::round(&raw, 4, round).await.expect("raw answers") > 0.0);
         let apart = raw::Raw::start_apart().await.expect("raw starts apart");
-        assert!(contest::round(&apart, 4, round).await.expect("raw answers") > 0.0);
         let peerage = Peerage::start().await.expect("Peerage starts");
-        assert!(contest::round(&peerage, 4, round).await.expect("Peerage answers") > 0.0);
-        assert!(
-            raw.requester().ask(bytes::Bytes::from_static(b"x")).await.expect("an answer")
-                == b"x"[..]
-        );
+        let time = Duration::from_millis(50);
+        for handler in [Duration::ZERO, Duration::from_millis(1)] {
+            let contest = Contest { requesters: 4, handler, time };
+            assert!(contest.of(&raw).await.expect("raw answers") > 0.0);
+            assert!(contest.of(&apart).await.expect("raw answers") > 0.0);
+            assert!(contest.of(&peerage).await.expect("Peerage answers") > 0.0);
+        }
+        let asked = bytes::Bytes::from_static(&[0, 1]);
+        assert_eq!(raw.requester().ask(asked.clone()).await.expect("an answer"), asked);
+        assert!(bulk::raw(&raw, 2, time).await.expect("raw takes it") > 0.0);
+        assert!(bulk::peerage(&peerage, 2, time).await.expect("Peerage takes it") > 0.0);
         peerage.stop().await.expect("it stops");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn links_are_leased() {
+        let rows = lease::rows(1).await.expect("they are");
+        assert!(rows.iter().all(|row| row.ns > 0.0));
     }
 }

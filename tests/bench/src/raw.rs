@@ -18,14 +18,14 @@ use s2n_quic::{
         limits::Limits,
         tls::rustls::{Client as ClientTls, Server as ServerTls},
     },
-    stream::BidirectionalStream,
+    stream::{BidirectionalStream, PeerStream, ReceiveStream},
 };
 use tokio::{
     runtime::{self, Runtime},
     task::JoinHandle,
 };
 
-use crate::contest::{Ask, Requester};
+use crate::contest::{Ask, Requester, work};
 
 const NAME: &str = "localhost";
 const ALPN: &[u8] = b"echo";
@@ -68,9 +68,16 @@ impl Raw {
         let server = tokio::spawn(async move {
             while let Some(mut connection) = server.accept().await {
                 tokio::spawn(async move {
-                    while let Ok(Some(stream)) = connection.accept_bidirectional_stream().await {
+                    while let Ok(Some(stream)) = connection.accept().await {
                         // An error ends this stream only; the requester sees it.
-                        tokio::spawn(async move { echo(stream).await.ok() });
+                        match stream {
+                            PeerStream::Bidirectional(stream) => {
+                                tokio::spawn(async move { echo(stream).await.ok() });
+                            }
+                            PeerStream::Receive(stream) => {
+                                tokio::spawn(async move { sink(stream).await.ok() });
+                            }
+                        }
                     }
                 });
             }
@@ -121,6 +128,7 @@ fn limits() -> Result<Limits> {
         .with_data_window(CONNECTION_WINDOW)?
         .with_bidirectional_local_data_window(STREAM_WINDOW)?
         .with_bidirectional_remote_data_window(STREAM_WINDOW)?
+        .with_unidirectional_data_window(STREAM_WINDOW)?
         .with_max_open_local_bidirectional_streams(STREAMS)?
         .with_max_open_remote_bidirectional_streams(STREAMS)?
         .with_initial_round_trip_time(Duration::from_millis(30))?)
@@ -128,8 +136,14 @@ fn limits() -> Result<Limits> {
 
 async fn echo(mut stream: BidirectionalStream) -> Result<()> {
     let request = read_to_end(&mut stream).await?;
+    work(&request).await;
     stream.send(request).await?;
     stream.finish()?;
+    Ok(())
+}
+
+async fn sink(mut stream: ReceiveStream) -> Result<()> {
+    while stream.receive().await?.is_some() {}
     Ok(())
 }
 

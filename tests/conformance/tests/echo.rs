@@ -41,6 +41,13 @@ fn neutral(kind: &EventKind) -> Value {
             json!({ "member": member(m), "observers": seen(observers) })
         }
         EventKind::StateSetAside { path, reason } => json!({ "path": path, "reason": reason }),
+        EventKind::CertificatesReloaded { path } => json!({ "path": path }),
+        EventKind::CertificatesRejected { path, reason } => {
+            json!({ "path": path, "reason": reason })
+        }
+        EventKind::CertificateExpiring { path, seconds_left } => {
+            json!({ "path": path, "seconds_left": seconds_left })
+        }
         EventKind::LocalHealthChanged { score } => json!({ "score": score }),
         EventKind::NameConflict { id } => json!({ "id": id.as_str() }),
         EventKind::EventsDropped { count, members } => {

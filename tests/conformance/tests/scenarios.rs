@@ -19,8 +19,8 @@ macro_rules! scenarios {
 
 scenarios! {
     bad_configuration, closed, death, events_in_order, health_check, messages, nobody_there,
-    payload_limit, refused, request_errors, requests, slow_subscriber, start_and_join, state_on_disk,
-    tags,
+    links, payload_limit, refused, request_errors, requests, secrets, slow_subscriber, start_and_join,
+    state_on_disk, streams, tags,
 }
 
 fn folder() -> std::path::PathBuf {

@@ -3,6 +3,7 @@
 mod cluster;
 mod demo;
 mod events;
+mod link;
 mod pool;
 mod sim;
 
@@ -43,15 +44,12 @@ pub(crate) enum Bench {
         #[arg(long)]
         json: bool,
     },
-    /// Requests over one link beside raw s2n-quic.
-    Pool {
-        /// Rounds of each kind.
-        #[arg(long, default_value_t = 5)]
-        runs: u32,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Requests over one link beside raw s2n-quic, and taking that link from the pool.
+    Pool(Program),
+    /// How late heartbeats are while a stream takes all that the link has.
+    Heartbeat(Program),
+    /// Memory and processor time of a link that nobody uses.
+    Idle(Program),
     /// Simulated cluster time for a second of CPU.
     Sim {
         /// Print one JSON object.
@@ -61,6 +59,19 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Program {
+    /// How many times each; figures are medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// More arguments of the program.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -100,7 +111,9 @@ pub(crate) fn command(bench: &Bench) -> Result<bool> {
         }
         Bench::Demo { runs, json } => demo::run(*runs, *json),
         Bench::Events { json } => events::run(*json),
-        Bench::Pool { runs, json } => pool::run(*runs, *json),
+        Bench::Pool(options) => pool::run(options),
+        Bench::Heartbeat(options) => link::run("heartbeat", options),
+        Bench::Idle(options) => link::run("idle", options),
         Bench::Sim { json, args } => sim::run(*json, args),
     }
 }

@@ -3,14 +3,15 @@
 
 use anyhow::Result;
 
+use super::Program;
 use crate::cargo;
 
-pub(super) fn run(rounds: u32, json: bool) -> Result<bool> {
+pub(super) fn run(options: &Program) -> Result<bool> {
     cargo::need_build_tools()?;
     let mut command = cargo::cargo();
     command.args(["run", "--release", "--package", "peerage-bench", "--bin", "pool", "--"]);
-    command.args(["--rounds", &rounds.to_string()]);
-    if json {
+    command.args(["--rounds", &options.runs.to_string()]).args(&options.args);
+    if options.json {
         command.arg("--json");
     }
     cargo::succeeds(&mut command)

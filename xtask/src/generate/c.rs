@@ -149,7 +149,7 @@ fn config_type(kind: ConfigKind) -> &'static str {
         ConfigKind::Text | ConfigKind::Address | ConfigKind::Secret | ConfigKind::Path => {
             "peerage_str"
         }
-        ConfigKind::Addresses => "peerage_strs",
+        ConfigKind::Addresses | ConfigKind::Secrets => "peerage_strs",
         ConfigKind::Tags => "peerage_tags",
         ConfigKind::Flag => "u8",
         ConfigKind::Count => "u32",
@@ -169,6 +169,12 @@ fn config_default(field: &ConfigField) -> Result<String> {
     })
 }
 
+/// The fields that C's struct has. For links, which it would have to free, there is a call of its
+/// own.
+fn in_c(record: &Record) -> impl Iterator<Item = &Field> {
+    record.fields.iter().filter(|field| field.kind != FieldKind::Links)
+}
+
 fn field_type(field: &Field) -> Result<&'static str> {
     Ok(match field.kind {
         FieldKind::Member => "*const peerage_member",
@@ -182,6 +188,7 @@ fn field_type(field: &Field) -> Result<&'static str> {
         FieldKind::State => "i32",
         FieldKind::Tags => "peerage_tags",
         FieldKind::Phases => "peerage_phase_list",
+        FieldKind::Links => bail!("{}: C has a call of its own for links", field.name),
     })
 }
 
@@ -263,8 +270,7 @@ fn event(description: &Description) -> Result<String> {
 
 fn records(description: &Description) -> Result<String> {
     let mut out = heading("records.toml", "The plain data that calls return, as C has it.");
-    out +=
-        "use peerage::{Explanation, Happened, LeaveReport, Member, Observation, Phase, Stats};\n\n";
+    out += "use peerage::{Explanation, Happened, LeaveReport, LinkStats, Member, Observation, Phase, Stats};\n\n";
     out += "use crate::{\narena::{\nArena, count, micros, optional_micros, optional_number,\n\
             peerage_happened_list, peerage_observation_list, peerage_phase_list,\n},\n\
             generated::codes::state,\ntext::{peerage_str, peerage_tags},\n};\n\n";
@@ -284,7 +290,7 @@ fn records(description: &Description) -> Result<String> {
             out += "/// The size of this struct as the program knows it.\n\
                     pub struct_size: usize,\n";
         }
-        for field in &record.fields {
+        for field in in_c(record) {
             let unit = match field.kind {
                 FieldKind::Span => " Microseconds.",
                 FieldKind::OptionalSpan => " Microseconds; UINT64_MAX for nothing.",
@@ -307,7 +313,7 @@ fn filling(record: &Record, name: &str) -> String {
         _ => (", arena: &mut Arena", String::new()),
     };
     let mut fields = String::new();
-    for field in &record.fields {
+    for field in in_c(record) {
         let from = format!("from.{}", field.rust.as_ref().unwrap_or(&field.name));
         let value = match field.kind {
             FieldKind::Id => format!("peerage_str::of({from}.as_str())"),
@@ -372,10 +378,10 @@ fn tables(description: &Description) -> Result<String> {
         );
     }
     out += "};\n\n";
-    let in_tables = ["Stats", "Member", "Observation"];
+    let in_tables = ["Stats", "LinkStats", "Member", "Observation"];
     for record in description.records.iter().filter(|r| in_tables.contains(&&*r.name)) {
         out += &format!("static const table_field {}_FIELDS[] = {{\n", upper(&record.name));
-        for field in &record.fields {
+        for field in in_c(record) {
             let structure = format!("peerage_{}", snake(&record.name));
             out += &format!("    {},\n", table_field(field, &structure)?);
         }
@@ -406,7 +412,7 @@ fn table_field(field: &Field, structure: &str) -> Result<String> {
         FieldKind::OptionalSpan => "MAYBE_SPAN",
         FieldKind::Observations => "OBSERVATIONS",
         FieldKind::OptionalNumber => "MAYBE_NUMBER",
-        FieldKind::Phases | FieldKind::History => {
+        FieldKind::Phases | FieldKind::History | FieldKind::Links => {
             bail!("{}: C's tables have no {:?}", field.name, field.kind)
         }
     };

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::{
     Output,
-    description::{ConfigField, ConfigKind, Description, FieldKind, Scalar},
+    description::{ConfigField, ConfigKind, Description, Field, FieldKind, Scalar},
     text::{comment, rustfmt},
 };
 
@@ -17,6 +17,7 @@ pub(super) fn outputs(description: &Description) -> Result<Vec<Output>> {
         Output { path: "core/src/boundary/fields.rs", content: rustfmt(&boundary(description))? },
         Output { path: "core/src/error/code.rs", content: rustfmt(&codes(description))? },
         Output { path: "core/src/event/kind.rs", content: rustfmt(&events(description)?)? },
+        Output { path: "core/src/measured/stats.rs", content: rustfmt(&measured(description)?)? },
     ])
 }
 
@@ -90,6 +91,7 @@ fn rust_type(field: &ConfigField) -> String {
         ConfigKind::Address if field.default.is_none() => "Option<SocketAddr>",
         ConfigKind::Address => "SocketAddr",
         ConfigKind::Addresses => "Vec<SocketAddr>",
+        ConfigKind::Secrets => "Vec<String>",
         ConfigKind::Tags => "BTreeMap<String, String>",
         ConfigKind::Duration => "Duration",
         ConfigKind::Count => "u32",
@@ -147,13 +149,17 @@ fn boundary(description: &Description) -> String {
             ConfigKind::Text | ConfigKind::Path | ConfigKind::Secret => "text",
             ConfigKind::Address => "address",
             ConfigKind::Addresses => "addresses",
+            ConfigKind::Secrets => "texts",
             ConfigKind::Tags => "tags",
             ConfigKind::Duration => "duration",
             ConfigKind::Count => "count",
             ConfigKind::Bytes => "bytes",
             ConfigKind::Flag => "flag",
         };
-        let secret = if field.kind == ConfigKind::Secret { "secret_" } else { "" };
+        let secret = match field.kind {
+            ConfigKind::Secret | ConfigKind::Secrets => "secret_",
+            _ => "",
+        };
         let of = if field.security { "ways" } else { "config" };
         let bounds = match (field.kind, field.bounds()) {
             (ConfigKind::Duration, Some((min, max))) => {
@@ -175,6 +181,68 @@ fn boundary(description: &Description) -> String {
     }
     out += "_ => {} // `NAMES` and this list are one\n}\n}\n";
     out
+}
+
+/// The statistics as metrics.
+fn measured(description: &Description) -> Result<String> {
+    let Some(stats) = description.records.iter().find(|record| record.name == "Stats") else {
+        bail!("there is no record Stats")
+    };
+    let mut out = heading("records.toml", "The statistics as metrics.");
+    out += "use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};\n\n\
+            use crate::cluster::Stats;\n\n";
+    let (mut describe, mut publish) = (String::new(), String::new());
+    for field in &stats.fields {
+        let (name, doc) = (metric(field), &field.doc);
+        let value = format!("stats.{}", field.rust.as_ref().unwrap_or(&field.name));
+        match (field.kind, field.gauge) {
+            (FieldKind::Count, true) => {
+                describe += &format!("describe_gauge!({name:?}, {doc:?});\n");
+                publish += &format!("gauge!({name:?}, labels.to_vec()).set(f64_of({value}));\n");
+            }
+            (FieldKind::Count, false) => {
+                describe += &format!("describe_counter!({name:?}, {doc:?});\n");
+                publish +=
+                    &format!("counter!({name:?}, labels.to_vec()).absolute(u64_of({value}));\n");
+            }
+            (FieldKind::OptionalNumber, true) => {
+                describe += &format!("describe_gauge!({name:?}, {doc:?});\n");
+                publish += &format!(
+                    "if let Some(number) = {value} {{ gauge!({name:?}, labels.to_vec()).set(number); }}\n"
+                );
+            }
+            (FieldKind::Links, _) => {} // that would be metrics of their own for each peer
+            (FieldKind::OptionalSpan, true) => {
+                describe += &format!("describe_gauge!({name:?}, Unit::Seconds, {doc:?});\n");
+                publish += &format!(
+                    "if let Some(span) = {value} {{ gauge!({name:?}, labels.to_vec()).set(span.as_secs_f64()); }}\n"
+                );
+            }
+            _ => bail!("{}: no metric is made of this kind", field.name),
+        }
+    }
+    out += &format!(
+        "/// Says what each of them means.\npub(super) fn describe() {{\n{describe}}}\n\n"
+    );
+    out += &format!(
+        "/// Publishes one reading.\npub(super) fn publish(stats: &Stats, labels: &[Label]) {{\n{publish}}}\n\n"
+    );
+    out += "fn u64_of(number: impl TryInto<u64>) -> u64 {\n\
+            number.try_into().unwrap_or(u64::MAX)\n}\n\n\
+            fn f64_of(number: impl TryInto<u64>) -> f64 {\nu64_of(number) as f64\n}\n";
+    Ok(out)
+}
+
+/// The name of a statistic's metric.
+pub(super) fn metric(field: &Field) -> String {
+    let unit = match (field.kind, field.gauge) {
+        (FieldKind::OptionalSpan, _) => "_seconds",
+        (_, false) => "_total",
+        _ => "",
+    };
+    // A gauge named like a counter would mislead.
+    let name = if field.gauge { field.name.trim_end_matches("_total") } else { &field.name };
+    format!("peerage_{name}{unit}")
 }
 
 fn codes(description: &Description) -> String {

@@ -41,6 +41,7 @@ pub(super) enum ConfigKind {
     Addresses,
     Tags,
     Secret,
+    Secrets,
     Path,
     Flag,
     Duration,
@@ -155,6 +156,9 @@ pub(super) struct Record {
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) kind: FieldKind,
+    /// Goes up and down, as opposed to a counter; for statistics.
+    #[serde(default)]
+    pub(super) gauge: bool,
     /// Where the value stands in the core's type, if not under its own name.
     pub(super) rust: Option<String>,
     pub(super) doc: String,
@@ -176,6 +180,7 @@ pub(super) enum FieldKind {
     Phases,
     Observations,
     History,
+    Links,
     #[serde(rename = "number?")]
     OptionalNumber,
     Span,

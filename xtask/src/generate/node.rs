@@ -117,7 +117,7 @@ fn fields(fields: &[Field]) -> String {
 fn config_type(field: &ConfigField) -> &'static str {
     match field.kind {
         ConfigKind::Text | ConfigKind::Address | ConfigKind::Secret | ConfigKind::Path => "string",
-        ConfigKind::Addresses => "readonly string[]",
+        ConfigKind::Addresses | ConfigKind::Secrets => "readonly string[]",
         ConfigKind::Tags => "Tags",
         ConfigKind::Flag => "boolean",
         ConfigKind::Duration | ConfigKind::Count => "number",
@@ -132,6 +132,7 @@ fn field_type(kind: FieldKind) -> &'static str {
         FieldKind::Id | FieldKind::Text | FieldKind::Address => "string",
         FieldKind::Observations => "readonly Observation[]",
         FieldKind::History => "readonly Happened[]",
+        FieldKind::Links => "readonly LinkStats[]",
         FieldKind::Flag => "boolean",
         FieldKind::Count | FieldKind::Span => "number",
         FieldKind::U64 => "bigint",
@@ -188,6 +189,7 @@ fn config_kind(kind: ConfigKind) -> &'static str {
         ConfigKind::Addresses => "addresses",
         ConfigKind::Tags => "tags",
         ConfigKind::Secret => "secret",
+        ConfigKind::Secrets => "secrets",
         ConfigKind::Path => "path",
         ConfigKind::Flag => "flag",
         ConfigKind::Duration => "duration",
@@ -204,6 +206,7 @@ fn codec(kind: FieldKind) -> &'static str {
         FieldKind::Id | FieldKind::Text => "text",
         FieldKind::Observations => "observations",
         FieldKind::History => "history",
+        FieldKind::Links => "links",
         FieldKind::OptionalNumber => "optional_number",
         FieldKind::Flag => "flag",
         FieldKind::Count => "count",
@@ -230,6 +233,7 @@ fn readers(description: &Description) -> Result<String> {
         FieldKind::Phases => "r.list(phase)".into(),
         FieldKind::Observations => "r.list(observation)".into(),
         FieldKind::History => "r.list(happened)".into(),
+        FieldKind::Links => "r.list(linkStats)".into(),
         kind => format!("r.{}()", camel(codec(kind))),
     };
     // Properties are read in the order in which they are written.
@@ -258,8 +262,8 @@ fn readers(description: &Description) -> Result<String> {
 fn writers(description: &Description) -> Result<String> {
     let mut out =
         heading("//!", "Writes records and events slot by slot, as `readers.ts` reads them.");
-    out += "use peerage::{\nEvent, EventKind, Explanation, Happened, LeaveReport, Member, Observation, Phase,\n\
-            Stats,\n};\n\n\
+    out += "use peerage::{\nEvent, EventKind, Explanation, Happened, LeaveReport, LinkStats, Member,\n\
+            Observation, Phase, Stats,\n};\n\n\
             use crate::writer::Writer;\n\n";
     let write = |field: &Field, place: String, owned: bool| -> Result<String> {
         let to = if owned { "&" } else { "" };
@@ -271,6 +275,7 @@ fn writers(description: &Description) -> Result<String> {
             FieldKind::Phases => format!("out.list({to}{place}, write_phase);\n"),
             FieldKind::Observations => format!("out.list({to}{place}, write_observation);\n"),
             FieldKind::History => format!("out.list({to}{place}, write_happened);\n"),
+            FieldKind::Links => format!("out.list({to}{place}, write_link_stats);\n"),
             FieldKind::Id => format!("out.text({place}.as_str());\n"),
             FieldKind::Text => format!("out.text({place});\n"),
             FieldKind::Count if owned => format!("out.count({place} as f64);\n"),

@@ -27,7 +27,7 @@ fn reference(description: &Description) -> String {
         A duration is a `Duration` in Rust, a number of milliseconds in JavaScript and C, and\n\
         seconds or a `timedelta` in Python. A wrong field is refused with the error `Config`, which\n\
         names every wrong field at once; nothing is started then. In Rust the ways to authenticate\n\
-        (`secret`; `ca`, `cert` and `key`; `insecure`) are the one field `security`.\n\n\
+        (`secret`; `secrets`; `ca`, `cert` and `key`; `insecure`) are the one field `security`.\n\n\
         | field | type | bounds | default | meaning |\n|---|---|---|---|---|\n"
         .to_owned();
     for field in &description.config {
@@ -37,6 +37,7 @@ fn reference(description: &Description) -> String {
             ConfigKind::Addresses => "list of `ip:port`",
             ConfigKind::Tags => "texts by name",
             ConfigKind::Secret => "text",
+            ConfigKind::Secrets => "list of texts",
             ConfigKind::Path => "path of a file",
             ConfigKind::Flag => "true or false",
             ConfigKind::Duration => "duration",
@@ -89,8 +90,56 @@ fn reference(description: &Description) -> String {
         out += &format!("\n### `{}`\n\n{}", record.name, comment("", &record.doc));
         out += &fields(&record.fields);
     }
+
+    out += "\n## Metrics\n\n";
+    out += &comment(
+        "",
+        "Through the `metrics` facade, for Rust programs that install a recorder; in other \
+         languages the same numbers are in `stats`. Each has the labels `cluster` and `node`. The \
+         statistics are published once a second. Besides them: the histogram \
+         `peerage_request_seconds`, how long our requests and messages to others took, with the \
+         label `outcome` (`Ok` or the error's code), and the counter \
+         `peerage_events_by_kind_total` with the label `kind`.",
+    );
+    out += "\n| metric | type | meaning |\n|---|---|---|\n";
+    let stats = description.records.iter().filter(|r| r.name == "Stats").flat_map(|r| &r.fields);
+    for field in stats.filter(|field| field.kind != FieldKind::Links) {
+        let kind = if field.gauge { "gauge" } else { "counter" };
+        out += &format!("| `{}` | {kind} | {} |\n", super::core::metric(field), field.doc);
+    }
+
+    out += "\n## Logs\n\n";
+    out += &comment(
+        "",
+        "Through `tracing`, for Rust programs that install a subscriber; the library installs none. \
+         The targets are stable, the words are not. What a peer can cause is written ten times a \
+         second at most, with `kept_back` for how many were not. A node's tasks run in the span `node` \
+         (`cluster`, `id`), what serves a link within that in `link` (`peer`, `slot`, `dialed`), a dial \
+         in `dial` (`addr`, `expect`, `slot`), and a call to a peer, within the caller's own span, in \
+         `call` (`kind`, `peer`, `topic`).",
+    );
+    out += "\n| target | what it tells |\n|---|---|\n";
+    for (target, what) in LOGS {
+        out += &format!("| `{target}` | {what} |\n");
+    }
     out
 }
+
+const LOGS: [(&str, &str); 10] = [
+    ("peerage::dial", "Dials: the span of each, why it failed, peers without room."),
+    ("peerage::hello", "Peers refused in the hello, and why."),
+    ("peerage::keys", "Links that could not be made anew with changed keys."),
+    ("peerage::link", "Links: the span of each, why it ended, links given up without an answer."),
+    ("peerage::membership", "What happened to members, as the events tell it."),
+    (
+        "peerage::node",
+        "The node: the span of its tasks, the phases of its end, why it ended by itself.",
+    ),
+    ("peerage::pool", "Links closed to make room, or since nobody used them."),
+    ("peerage::request", "Calls to peers: the span of each; handlers of messages that panicked."),
+    ("peerage::state", "The state directory: damage, and what could not be written."),
+    ("peerage::tls", "Handshakes that failed, and why."),
+];
 
 fn fields(fields: &[Field]) -> String {
     let mut out = "\n| field | type | meaning |\n|---|---|---|\n".to_owned();
@@ -109,6 +158,7 @@ fn fields(fields: &[Field]) -> String {
             FieldKind::Phases => "list of `Phase`",
             FieldKind::Observations => "list of `Observation`",
             FieldKind::History => "list of `Happened`",
+            FieldKind::Links => "list of `LinkStats`",
             FieldKind::OptionalNumber => "number, or none",
             FieldKind::Span => "measured time",
             FieldKind::OptionalSpan => "measured time, or none",

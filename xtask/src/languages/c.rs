@@ -20,7 +20,8 @@ const FLAGS: [&str; 6] = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconve
 const SANITIZERS: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
 /// What the static library needs of the system.
 const SYSTEM: [&str; 4] = ["-pthread", "-ldl", "-lm", "-lgcc_s"];
-const PROGRAMS: [&str; 6] = ["arguments", "surface", "members", "events", "lifecycle", "scenarios"];
+const PROGRAMS: [&str; 7] =
+    ["arguments", "surface", "streams", "members", "events", "lifecycle", "scenarios"];
 
 /// How a program is linked.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -58,17 +58,61 @@ fn what_a_newcomer_is_told_first_it_does_not_tell_on() {
 }
 
 #[test]
-fn after_a_join_tables_are_compared_again_though_one_other_had_the_same() {
+fn hearsay_before_it_is_in_makes_nobody_less_of_a_newcomer() {
     let mut node = newcomer();
-    node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
+    for n in 50..60 {
+        node.gossip(2, record(n, 1, State::Alive));
+    }
+    let out = node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
+    let asks = |(_, m): &(Peer, Message)| matches!(m.frame, Frame::Join { fresh: true });
+    assert!(sent(&out).iter().any(asks), "it asks for the whole table");
+    let cluster: Vec<_> = (1..100).map(|n| record(n, 1, State::Alive)).collect();
+    node.frame(1, Frame::Welcome, &cluster);
+    assert_eq!(node.machine.gossip_len(), 1, "only itself");
+}
+
+#[test]
+fn who_joined_through_a_newcomer_is_news() {
+    let mut node = newcomer();
+    node.frame(9, Frame::Join { fresh: true }, &[record(9, 1, State::Alive)]);
+    let out = node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
+    let asks = |(_, m): &(Peer, Message)| matches!(m.frame, Frame::Join { fresh: false });
+    assert!(sent(&out).iter().any(asks), "it compares tables");
     node.frame(1, Frame::Welcome, &[record(1, 1, State::Alive)]);
-    let all = node.pass(12);
-    let compared = all.iter().filter(|(_, effect)| match effect {
+    assert!(node.machine.gossip_len() >= 2);
+}
+
+/// How often this node asks another whether they hold the same.
+fn comparisons(all: &[(Time, Effect)]) -> usize {
+    let compares = |effect: &Effect| match effect {
         Effect::Send { bytes, .. } => {
             matches!(wire::decode(bytes).unwrap().frame, Frame::Digest { .. })
         }
         _ => false,
-    });
+    };
+    all.iter().filter(|(_, effect)| compares(effect)).count()
+}
+
+#[test]
+fn after_a_mass_of_news_tables_are_compared_soon() {
+    // Few news are repeated in full, so that nobody misses them; many are not.
+    for (news, compared) in [(10, 0), (200, 2)] {
+        let mut node = Node::new(12);
+        node.pass(2);
+        for from in 1..=12 {
+            for n in 100..100 + news {
+                node.gossip(from, record(n, 1, State::Alive));
+            }
+        }
+        assert_eq!(comparisons(&node.pass(8)), compared, "{news}");
+    }
+}
+
+#[test]
+fn after_a_join_tables_are_compared_again_though_one_other_had_the_same() {
+    let mut node = newcomer();
+    node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
+    node.frame(1, Frame::Welcome, &[record(1, 1, State::Alive)]);
     // After some 0.5, 1.2, 2.4 and 4.8 s: who has the same may lack the same.
-    assert_eq!(compared.count(), 4);
+    assert_eq!(comparisons(&node.pass(12)), 4);
 }

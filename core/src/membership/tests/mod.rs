@@ -3,6 +3,7 @@
 mod evidence;
 mod hostile;
 mod joining;
+mod redial;
 mod rhythm;
 mod starving;
 
@@ -88,19 +89,24 @@ impl Node {
         panic!("it never came");
     }
 
+    /// Lets the next deadline come, and answers the pings that go out. What happened.
+    fn pass_to_next(&mut self) -> Vec<Effect> {
+        self.now = self.machine.deadline().unwrap().max(self.now);
+        let mut out = self.input(Input::Tick);
+        for (to, message) in sent(&out) {
+            if let Frame::Ping { seq, .. } = message.frame {
+                out.extend(self.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]));
+            }
+        }
+        out
+    }
+
     /// Lets so many seconds pass, in which every ping is answered. What happened, and when.
     fn pass(&mut self, seconds: u64) -> Vec<(Time, Effect)> {
         let until = self.now + Duration::from_secs(seconds);
         let mut all = Vec::new();
         while let Some(at) = self.machine.deadline().filter(|at| *at <= until) {
-            self.now = at.max(self.now);
-            let mut out = self.input(Input::Tick);
-            for (to, message) in sent(&out) {
-                if let Frame::Ping { seq, .. } = message.frame {
-                    out.extend(self.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]));
-                }
-            }
-            all.extend(out.into_iter().map(|e| (at, e)));
+            all.extend(self.pass_to_next().into_iter().map(|e| (at, e)));
         }
         self.now = until;
         all

@@ -103,3 +103,50 @@ fn a_rare_word_is_enough_to_know_that_all_are_seen() {
     let beats = heartbeats(&node.pass(2), watcher);
     assert!(beats.iter().all(|(_, class)| *class == Class::Stream), "{beats:?}");
 }
+
+#[test]
+fn the_silence_of_one_that_said_it_was_its_last_word_means_nothing() {
+    let mut node = Node::new(OTHERS);
+    node.pass(5);
+    let watched = neighbour(&node, |watched, watches| watched && !watches);
+    let accused = |all: &[(Time, Effect)]| suspicions(all).iter().any(|(_, m)| *m == id(watched));
+    hearing(&mut node, watched, 1, 20, Want::Edge);
+    hearing(&mut node, watched, 21, 1, Want::Nothing);
+    assert!(!accused(&node.pass(20)));
+    // It has room again, and is judged by what it does from there on.
+    let all = hearing(&mut node, watched, 30, 20, Want::Edge);
+    assert!(!accused(&all));
+    let silent = node.now;
+    let all = node.pass(5);
+    assert!(accused(&all));
+    let at = suspicions(&all)[0].0;
+    assert!(at.since(silent) <= Duration::from_millis(2500), "{:?}", at.since(silent));
+}
+
+#[test]
+fn who_has_no_room_for_an_edge_any_more_says_so() {
+    let mut node = Node::new(OTHERS);
+    node.pass(5);
+    let peers = |node: &Node| -> Vec<_> {
+        node.machine.watch_edges(node.now).map(|e| e.peer.instance.0 as u16).collect()
+    };
+    // As many want edges that the rings do not call for as there is room for.
+    for n in 1..=OTHERS {
+        node.heartbeat(n, 1);
+    }
+    let before = peers(&node);
+    assert_eq!(before.len(), node.machine.watch_edges_max());
+    for n in OTHERS + 1..=OTHERS + 30 {
+        node.gossip(1, record(n, 1, State::Alive));
+    }
+    let all: Vec<_> = node.pass(1).into_iter().map(|(_, effect)| effect).collect();
+    let told = |n: u16| {
+        sent(&all).iter().any(|(to, m)| {
+            *to == peer(n) && matches!(m.frame, Frame::Heartbeat { want: Want::Nothing, .. })
+        })
+    };
+    let after = peers(&node);
+    let gone: Vec<_> = before.into_iter().filter(|n| !after.contains(n)).collect();
+    assert!(!gone.is_empty());
+    assert!(gone.iter().all(|n| told(*n)), "{gone:?}");
+}

@@ -40,7 +40,10 @@ impl Membership {
         let offset = self.watch.offset;
         let edge = &mut self.watch.edges[at];
         let every = if edge.is_judged_there() { interval } else { sparse(interval) };
-        let class = if edge.unseen() >= UNSEEN_MAX { Class::Stream } else { Class::Datagram };
+        // The last word to one that judges our silence must not be lost.
+        let last = want == Want::Nothing && edge.is_judged_there();
+        let unseen = edge.unseen() >= UNSEEN_MAX;
+        let class = if unseen || last { Class::Stream } else { Class::Datagram };
         edge.sent += 1;
         edge.spoke = step.now;
         // After a pause of ours the missed ones are not made up for.
@@ -119,6 +122,7 @@ impl Membership {
         }
         let every = Duration::from_millis(every_ms.into());
         edge.seen = seq;
+        edge.dials = 0;
         edge.echoed = edge.echoed.max(seen.min(edge.sent));
         edge.unseen_when_heard = edge.sent - edge.echoed;
         edge.unsaid = (every.as_micros() / interval.as_micros()).saturating_sub(1) as u64;
@@ -127,14 +131,18 @@ impl Membership {
         edge.wanted_there = (want != Want::Nothing).then_some(step.now + wanted_for);
         let asks = !edge.is_judged_there() && want == Want::Watch;
         edge.asked = want == Want::Watch;
-        if edge.heard.is_some() {
+        let rested = std::mem::replace(&mut edge.rests, want == Want::Nothing);
+        if edge.heard.is_none() {
+            edge.phi = Phi::new(step.now, every);
+        } else if rested {
+            edge.phi.restart(step.now);
+        } else {
             let longest = edge.phi.silence(deviations, pause);
             edge.phi.heard(step.now, every, longest);
-        } else {
-            edge.phi = Phi::new(step.now, every);
         }
         edge.heard = Some(step.now);
-        let judge = edge.watched.then(|| edge.phi.crossing(deviations, pause));
+        let judged = edge.watched && !edge.rests;
+        let judge = judged.then(|| edge.phi.crossing(deviations, pause));
         let idle = want == Want::Nothing && !edge.wanted;
         let soon = edge.slot.min(step.now + interval);
         self.watch.edges.judge_at(at, judge);

@@ -14,7 +14,7 @@ mod edges;
 #[cfg(feature = "simulator")]
 mod warm;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use rand::{Rng, rngs::StdRng};
 
@@ -46,10 +46,17 @@ const LAY_AT_ONCE: usize = 2;
 /// How many dials for edges may wait for their outcome: more than that means that the machines
 /// cannot keep up.
 const DIALS_AT_ONCE: usize = 6;
-/// How long the end with the greater id leaves the dialing to the other.
-const DIAL_SECOND: Duration = Duration::from_secs(3);
-/// How long a dial has before the member is probed and dialed again; doubles up to 16 times it.
+/// How long the end with the greater id leaves the dialing to the other: anything between, since
+/// what lost the link of one edge has lost those of others.
+const DIAL_SECOND: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3);
+/// How long a dial has at least before the member is probed and dialed again, ...
+const DIAL_AGAIN_MIN: Duration = Duration::from_secs(1);
+/// ... and at most, after the first one: each further one has up to twice as long, ...
 const DIAL_AGAIN: Duration = Duration::from_secs(2);
+/// ... so many times; how long, is left to chance (full jitter, Brooker 2015).
+const DIAL_DOUBLES_MAX: u32 = 4;
+/// How long a dial counts as one that waits for its outcome.
+const DIAL_TAKES: Duration = Duration::from_secs(2);
 /// How long an edge that is no longer called for waits for those in its place.
 const HOLD_MAX: Duration = Duration::from_secs(30);
 /// How many intervals after its last word a peer is believed to want an edge that we do not, ...
@@ -70,7 +77,7 @@ const PHASE: f64 = 0.618_033_988_749_895;
 /// each of them in its round or the next, so that two in a row are within 10 %.
 const ROUNDS: u32 = 10;
 /// The bounds that the configuration sets for the interval; a peer that claims another lies.
-const EVERY_MS: std::ops::RangeInclusive<u32> = 100..=60_000;
+const EVERY_MS: RangeInclusive<u32> = 100..=60_000;
 
 /// An edge to one peer.
 #[derive(Clone, Debug)]
@@ -106,12 +113,18 @@ struct Edge {
     unsaid: u64,
     /// Its silence was noticed.
     unreached: bool,
+    /// It said that it takes the edge up: until it is heard again its silence means nothing. Who
+    /// else watches it, and the probes, would notice its death.
+    rests: bool,
     /// When the next heartbeat is due, and when it would be without jitter.
     next: Time,
     slot: Time,
     /// When the last one went out.
     spoke: Time,
+    /// When the next dial is due while there is no link, when the last one was, and how many
+    /// there were since the peer was heard.
     dial_at: Time,
+    dialed: Option<Time>,
     dials: u32,
 }
 
@@ -119,6 +132,11 @@ impl Edge {
     /// Whether the peer is to hear us in every interval.
     fn is_judged_there(&self) -> bool {
         self.watches || self.asked
+    }
+
+    /// Whether a dial waits for its outcome.
+    fn is_dialed(&self, now: Time) -> bool {
+        self.dialed.is_some_and(|at| now.since(at) < DIAL_TAKES)
     }
 
     /// How many of our last heartbeats the peer has not seen, as far as its word can be expected.
@@ -324,7 +342,7 @@ impl Membership {
                 self.beat_by(at, step.now);
             }
             let edge = &mut self.watch.edges[at];
-            if newly && edge.heard.is_some() {
+            if newly && edge.heard.is_some() && !edge.rests {
                 edge.phi.restart(step.now);
                 let crossing = edge.phi.crossing(deviations, pause);
                 self.watch.edges.judge_at(at, Some(crossing));
@@ -354,7 +372,10 @@ impl Membership {
         let first = step.now + interval.mul_f64(phase);
         let first = on_round(first, self.watch.offset, interval / ROUNDS);
         let Some((state, addr, linked)) = self.of_peer(&peer) else { return };
-        let dial_at = if self.own.peer.id < peer.id { step.now } else { step.now + DIAL_SECOND };
+        let dial_at = match self.own.peer.id < peer.id {
+            true => step.now,
+            false => step.now + self.rng.random_range(DIAL_SECOND),
+        };
         // Higher than whatever an earlier edge to the same process had reached.
         let sent = step.now.0 / 1000;
         let edge = Edge {
@@ -375,10 +396,12 @@ impl Membership {
             unseen_when_heard: 0,
             unsaid: 0,
             unreached: false,
+            rests: false,
             next: first,
             slot: first,
             spoke: Time::default(),
             dial_at,
+            dialed: None,
             dials: 0,
             peer: peer.clone(),
         };
@@ -394,13 +417,14 @@ impl Membership {
         }
     }
 
-    /// Whether one more edge fits, after one that nobody called for has gone if need be.
+    /// Whether one more edge fits, after one that the rings do not call for has gone if need be:
+    /// where it can be, one that the peer does not watch us by.
     fn make_edge_room(&mut self, step: &mut Step<'_>, wanted: bool) -> bool {
         let unwanted = self.watch.edges.iter().filter(|e| !e.wanted);
-        let oldest = unwanted.min_by_key(|e| e.unwanted_since).map(|e| e.peer.id.clone());
-        match oldest.filter(|_| wanted) {
+        let first = unwanted.min_by_key(|e| (e.asked, e.unwanted_since));
+        match first.map(|e| e.peer.id.clone()).filter(|_| wanted) {
             Some(id) => {
-                self.take_up(step, &id);
+                self.say_and_take_up(step, &id);
                 true
             }
             None => false,
@@ -443,7 +467,7 @@ impl Membership {
             }
         }
         let edges = self.watch.edges.iter();
-        let begun = edges.filter(|e| !e.linked && e.dials > 0 && e.dial_at > step.now).count();
+        let begun = edges.filter(|e| !e.linked && e.is_dialed(step.now)).count();
         let room = LAY_AT_ONCE.min(DIALS_AT_ONCE.saturating_sub(begun));
         if dial.len() > room || drop.len() > LAY_AT_ONCE {
             again(step.now + LAY_EVERY);
@@ -463,7 +487,9 @@ impl Membership {
         let edge = &mut self.watch.edges[at];
         let before = edge.dials;
         edge.dials += 1;
-        edge.dial_at = step.now + DIAL_AGAIN * (1 << before.min(4));
+        edge.dialed = Some(step.now);
+        let longest = DIAL_AGAIN * (1 << before.min(DIAL_DOUBLES_MAX));
+        edge.dial_at = step.now + self.rng.random_range(DIAL_AGAIN_MIN..=longest);
         let (peer, addr) = (edge.peer.clone(), edge.addr);
         step.out.push(Effect::Dial { addr, expect: Some(peer.id.clone()) });
         if before > 0 && !self.is_starving(step.now) {
@@ -520,7 +546,7 @@ impl Membership {
     pub(super) fn edge_linked(&mut self, step: &mut Step<'_>, peer: &Peer) {
         let Some(at) = self.watch.edges.find(peer) else { return };
         let edge = &mut self.watch.edges[at];
-        (edge.linked, edge.dials) = (true, 0);
+        edge.linked = true;
         let next = edge.next.max(step.now);
         self.beat_by(at, next);
         if !self.planted(Bug::EdgesUnpinned) {
@@ -534,7 +560,13 @@ impl Membership {
         let first = self.own.peer.id < peer.id;
         let edge = &mut self.watch.edges[at];
         edge.linked = false;
-        edge.dial_at = if first { step.now } else { step.now + DIAL_SECOND };
+        let soonest = match (first, edge.dialed) {
+            (true, None) => step.now,
+            (true, Some(at)) => step.now.max(at + DIAL_AGAIN_MIN),
+            (false, _) => step.now + self.rng.random_range(DIAL_SECOND),
+        };
+        // A link that brought nothing ends no back-off.
+        edge.dial_at = if edge.dials == 0 { soonest } else { soonest.max(edge.dial_at) };
         let dial_at = edge.dial_at;
         self.watch.edges.beat_at(at, None);
         self.watch.lay_by(dial_at);

@@ -96,3 +96,31 @@ async fn a_taken_port_is_an_error_at_start() {
     let error = Transport::bind(again, Arc::new(handler)).await.unwrap_err();
     assert_eq!(error.code(), Code::Bind, "{error}");
 }
+
+/// With a lock that is poisoned by whoever panics with it, everybody else would panic or fail.
+#[tokio::test]
+async fn who_panics_with_the_pool_leaves_it_to_the_others() {
+    let (mut a, b) = pair().await;
+    let node = a.transport.node().clone();
+    let asking = a.request(&b, "held", "");
+    let panicking = async {
+        b.handler.arrived.acquire().await.unwrap().forget();
+        let panics = node.clone();
+        node.spawn("the test", async move { panics.pool.panic_with_the_table() });
+        until("it has panicked", || node.tasks.len() == TASKS_IDLE + 1).await;
+        b.handler.release.add_permits(1);
+    };
+    // It is said, and who decides over the node ends it; what was under way is not harmed.
+    assert_eq!(tokio::join!(asking, panicking).0.unwrap(), "released");
+    loop {
+        if let TransportEvent::Panic { what, message } = a.event().await {
+            assert_eq!((what, message.as_str()), ("the test", "the pool was asked to panic"));
+            break;
+        }
+    }
+    let c = TestNode::start("c").await;
+    assert_eq!(a.request(&c, "echo", "still").await.unwrap(), "still");
+    assert_eq!(a.transport.links().len(), 2);
+    drop(a);
+    assert_gone(node).await;
+}

@@ -19,7 +19,7 @@ async fn frames_of_both_classes_arrive_with_their_sender() {
         a.transport.send_frame(&b.peer, b.addr(), class, frame.clone());
         let got = loop {
             match b.event().await {
-                TransportEvent::Frame { peer, bytes } => break (peer, bytes),
+                TransportEvent::Frame { peer, bytes, .. } => break (peer, bytes),
                 event => assert!(matches!(event, TransportEvent::LinkUp { .. }), "{event:?}"),
             }
         };
@@ -69,7 +69,8 @@ async fn simultaneous_dials_leave_one_link() {
         assert!(b.request(&a, "echo", "x").await.is_ok());
         if round == 0 {
             until("the surplus is closed", || {
-                a.transport.node().tasks.len() + b.transport.node().tasks.len() <= 6
+                a.transport.node().tasks.len() + b.transport.node().tasks.len()
+                    <= 2 * TASKS_IDLE + 2
             })
             .await;
             assert!(a.transport.has_link(&b.peer) && b.transport.has_link(&a.peer));
@@ -96,7 +97,7 @@ async fn a_closed_link_is_reported_once_at_each_end() {
     let TransportEvent::LinkDown { peer, end } = b.event().await else { panic!() };
     assert_eq!((peer, end), (a.peer.clone(), LinkEnd::Broken("the peer closed it".into())));
     until("links end", || {
-        a.transport.node().tasks.len() == 2 && b.transport.node().tasks.len() == 2
+        a.transport.node().tasks.len() == TASKS_IDLE && b.transport.node().tasks.len() == TASKS_IDLE
     })
     .await;
     assert!(a.events.try_recv().is_err() && b.events.try_recv().is_err());
@@ -270,7 +271,7 @@ async fn a_silent_peer_is_trouble_before_its_link_is_down() {
     assert_eq!(peer, id);
     let TransportEvent::LinkDown { peer, end } = a.event().await else { panic!() };
     assert_eq!((peer, end.is_broken()), (id.clone(), true), "{end}");
-    assert_eq!(end.to_string(), "nothing was heard from the peer");
+    assert_eq!(end.to_string(), "no answer to a ping within 2s");
     let short = Duration::from_millis(100);
     let error = a.transport.request(&id, addr, "echo", Bytes::new(), short).await.unwrap_err();
     assert_eq!(error.code(), Code::Unreachable, "{error}");

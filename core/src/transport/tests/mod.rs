@@ -1,11 +1,18 @@
 //! The transport over real loopback sockets. Nothing here sleeps for luck: every wait is for a
 //! condition, under a deadline.
 
+mod health;
+mod keys;
 mod lifetime;
 mod links;
+mod paused;
+mod pki;
 mod pool;
 mod requests;
 mod security;
+pub(crate) mod simulated;
+mod slots;
+mod streams;
 
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -16,8 +23,12 @@ use tokio::{
 };
 
 use super::*;
+use crate::{config::Security, member::Instance};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many tasks a transport without links has: they accept, look after links, check them, and
+/// look after keys.
+const TASKS_IDLE: usize = 4;
 
 /// A transport with its events.
 struct TestNode {
@@ -33,7 +44,11 @@ struct Handler {
     dropped: parking_lot::Mutex<Option<oneshot::Sender<()>>>,
     /// Fires when a hanging request arrives.
     arrived: Semaphore,
+    /// Lets one held request be answered.
+    release: Semaphore,
     messages: parking_lot::Mutex<Option<mpsc::Sender<(Peer, String, Bytes)>>>,
+    /// Streams that nobody reads.
+    ignored: Arc<parking_lot::Mutex<Vec<Stream>>>,
 }
 
 struct Shared(Arc<Handler>);
@@ -63,6 +78,11 @@ impl Inbound for Shared {
                 "who" => Ok(from.id.to_string().into()),
                 "fail" => Err(Refusal::Handler("as asked".into())),
                 "panic" => panic!("on purpose"),
+                "held" => {
+                    handler.arrived.add_permits(1);
+                    let _ = handler.release.acquire().await;
+                    Ok("released".into())
+                }
                 "hang" => {
                     let _on_drop = OnDrop(handler.dropped.lock().take());
                     handler.arrived.add_permits(1);
@@ -86,24 +106,17 @@ impl Inbound for Shared {
             }
         })
     }
+
+    fn stream(&self, topic: &str) -> Option<StreamHandler> {
+        streams::handler(&self.0, topic)
+    }
 }
 
 fn options(id: &str) -> Options {
-    Options {
-        cluster: "test".into(),
-        node_id: NodeId::new(id).unwrap(),
-        instance: Instance(rand::Rng::random(
-            &mut <rand::rngs::StdRng as rand::SeedableRng>::from_os_rng(),
-        )),
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        advertise: None,
-        security: Security::Insecure,
-        links_max: 50,
-        link_idle_timeout: Duration::from_secs(60),
-        connect_timeout: Duration::from_secs(5),
-        payload_max: 64 << 20,
-        requests_max: 1024,
-    }
+    let config = crate::Cluster::builder("test", id).insecure();
+    let instance =
+        Instance(rand::Rng::random(&mut <rand::rngs::StdRng as rand::SeedableRng>::from_os_rng()));
+    Options::of(config.config(), instance).unwrap()
 }
 
 impl TestNode {
@@ -112,14 +125,28 @@ impl TestNode {
     }
 
     async fn with(options: Options) -> Self {
+        let identity = Identity::load(&options.security, &options.node_id).unwrap();
+        Self::as_identity(options, identity)
+    }
+
+    /// One that does not look whether its own certificate is good.
+    async fn careless(options: Options) -> Self {
+        let Security::Pem { ca, cert, key } = &options.security else { panic!() };
+        let identity = Identity::from_pem(ca, cert, key).unwrap();
+        Self::as_identity(options, identity)
+    }
+
+    fn as_identity(options: Options, identity: Identity) -> Self {
         let peer = Peer { id: options.node_id.clone(), instance: options.instance };
         let handler = Arc::new(Handler {
             dropped: None.into(),
             arrived: Semaphore::new(0),
+            release: Semaphore::new(0),
             messages: None.into(),
+            ignored: Arc::default(),
         });
         let (transport, events) =
-            Transport::bind(options, Arc::new(Shared(handler.clone()))).await.unwrap();
+            Transport::bind_as(options, identity, Arc::new(Shared(handler.clone()))).unwrap();
         Self { transport, events, peer, handler }
     }
 

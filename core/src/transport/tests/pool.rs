@@ -7,7 +7,7 @@ use rand::Rng;
 use super::*;
 
 /// Polls a future so many times at most, and drops it then.
-struct Polled<F> {
+pub(super) struct Polled<F> {
     inner: Option<Pin<Box<F>>>,
     left: usize,
 }
@@ -30,16 +30,17 @@ impl<F: Future> Future for Polled<F> {
     }
 }
 
-fn polled<F: Future>(times: usize, future: F) -> Polled<F> {
+pub(super) fn polled<F: Future>(times: usize, future: F) -> Polled<F> {
     Polled { inner: Some(Box::pin(future)), left: times }
 }
 
 /// Neither end has anything under way.
-async fn nothing_is_left(a: &TestNode, b: &TestNode) {
+pub(super) async fn nothing_is_left(a: &TestNode, b: &TestNode) {
     let none = |node: &TestNode| {
         let (stats, links) = (node.transport.stats(), node.transport.links());
         let on_links: usize = links.iter().map(|link| link.in_flight + link.serving).sum();
-        (stats.requests_out, stats.requests_in, on_links) == (0, 0, 0)
+        let streams = stats.streams_out + stats.streams_in;
+        (stats.requests_out + stats.requests_in, streams, on_links) == (0, 0, 0)
     };
     until("nothing is under way", || none(a) && none(b)).await;
 }
@@ -86,7 +87,7 @@ async fn a_link_in_use_is_never_evicted() {
     let stats = a.transport.stats();
     assert!(stats.evicted >= 100, "{} evictions", stats.evicted);
     assert_eq!(stats.requests_out, 0);
-    assert!(stats.links <= 3);
+    assert!(stats.pool.links_total <= 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,7 +102,7 @@ async fn the_fifty_first_link_waits_for_one_of_fifty() {
         b.handler.arrived.acquire().await.unwrap().forget();
         peers.push(b);
     }
-    assert_eq!(a.transport.stats().links, 50);
+    assert_eq!(a.transport.stats().pool.links_total, 50);
     let late = TestNode::start("late").await;
     let short = Duration::from_millis(100);
     let asked = a.transport.request(&late.peer, late.addr(), "echo", Bytes::new(), short).await;
@@ -110,7 +111,7 @@ async fn the_fifty_first_link_waits_for_one_of_fifty() {
     hanging[17].abort();
     assert_eq!(a.request(&late, "echo", "now").await.unwrap(), "now");
     assert!(!a.transport.has_link(&peers[17].peer));
-    assert_eq!(a.transport.stats().links, 50);
+    assert_eq!(a.transport.stats().pool.links_total, 50);
 }
 
 #[tokio::test]
@@ -123,7 +124,7 @@ async fn a_pool_above_its_limit_shrinks_once_its_peers_are_served() {
         peer.dial(a.addr(), None).await.unwrap();
         peers.push(peer);
     }
-    until("it is within its limit", || a.transport.stats().links == 1).await;
+    until("it is within its limit", || a.transport.stats().pool.links_total == 1).await;
     let stats = a.transport.stats();
     assert_eq!((stats.accepted, stats.evicted, stats.idled), (4, 3, 0));
 }

@@ -134,6 +134,29 @@ async fn a_peer_that_goes_fails_its_requests_at_once() {
 }
 
 #[tokio::test]
+async fn a_peer_that_refuses_is_dialed_ever_more_rarely() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    // It answers at once that it is somebody else.
+    let wrong = Peer { id: NodeId::new("c").unwrap(), ..b.peer.clone() };
+    let ask = |within| a.transport.request(&wrong, b.addr(), "echo", Bytes::new(), within);
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut asked = 0;
+    while Instant::now() < until {
+        let error = ask(until - Instant::now()).await.unwrap_err();
+        assert_eq!(error.code(), crate::Code::WrongNode, "{error}");
+        asked += 1;
+    }
+    // Without a pause it would be one after the other, hundreds of them. On average they are 50,
+    // 100, 200 … ms apart; twenty would take an average of a sixth of that.
+    assert!((3..20).contains(&asked), "{asked}");
+    assert!(a.transport.stats().dials <= asked, "{} dials", a.transport.stats().dials);
+    // Whoever comes to us meanwhile is there at once.
+    let mut c = TestNode::start("c").await;
+    c.dial(a.addr(), Some("a")).await.unwrap();
+    assert_eq!(a.request(&c, "who", "").await.unwrap(), "a");
+}
+
+#[tokio::test]
 async fn nobody_there_is_unreachable_after_one_dial() {
     let mut quick = options("a");
     quick.connect_timeout = Duration::from_millis(100);

@@ -1,17 +1,13 @@
 //! Who is let in, and what those who are not are told.
 
-use std::path::PathBuf;
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
-
-use super::*;
+use super::{pki::Pki, *};
 use crate::{error::Code, transport::secret::Secret};
 
 /// Starts a pair, dials, and returns the error; asserts that the acceptor made no link.
 async fn refused(a: Options, b: Options, expect: Option<&str>) -> Error {
     let (mut a, mut b) = (TestNode::with(a).await, TestNode::with(b).await);
     let error = a.dial(b.addr(), expect).await.unwrap_err();
-    until("the acceptor is done", || b.transport.node().tasks.len() == 2).await;
+    until("the acceptor is done", || b.transport.node().tasks.len() == TASKS_IDLE).await;
     a.assert_no_link();
     b.assert_no_link();
     assert_eq!(a.transport.stats().dial_failures, 1);
@@ -60,46 +56,6 @@ async fn a_node_does_not_link_to_itself() {
     a.assert_no_link();
 }
 
-/// An authority of the user's own, with files in a directory that goes with it.
-struct Pki {
-    dir: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Pki {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("peerage-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, format!("authority {name}"));
-        let key = KeyPair::generate().unwrap();
-        std::fs::write(dir.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { dir, issuer: Issuer::new(params, key) }
-    }
-
-    fn options(&self, id: &str, certified: &str) -> Options {
-        let mut params = CertificateParams::default();
-        let uri = identity::uri(&NodeId::new(certified).unwrap());
-        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
-        params.distinguished_name.push(DnType::CommonName, "node");
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let file = |what: &str| self.dir.join(format!("{id}-{certified}-{what}.pem"));
-        std::fs::write(file("cert"), cert.pem()).unwrap();
-        std::fs::write(file("key"), key.serialize_pem()).unwrap();
-        let security =
-            Security::Pem { ca: self.dir.join("ca.pem"), cert: file("cert"), key: file("key") };
-        Options { security, ..options(id) }
-    }
-}
-
-impl Drop for Pki {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
 #[tokio::test]
 async fn certificates_of_ones_own_work() {
     let pki = Pki::new("own");
@@ -140,7 +96,9 @@ async fn a_certificate_for_another_id_is_refused_at_start_and_by_peers() {
     let handler: Arc<dyn Inbound> = Arc::new(Shared(Arc::new(Handler {
         dropped: None.into(),
         arrived: Semaphore::new(0),
+        release: Semaphore::new(0),
         messages: None.into(),
+        ignored: Arc::default(),
     })));
     let error = Transport::bind(claims.clone(), handler.clone()).await.unwrap_err();
     assert_eq!(error.code(), Code::Config, "{error}");
@@ -148,7 +106,7 @@ async fn a_certificate_for_another_id_is_refused_at_start_and_by_peers() {
     // Somebody who skips that check is caught by either side of a link.
     let Security::Pem { ca, cert, key } = &claims.security else { panic!() };
     let identity = Identity::from_pem(ca, cert, key).unwrap();
-    let (liar, mut events) = Transport::bind_as(claims.clone(), &identity, handler).unwrap();
+    let (liar, mut events) = Transport::bind_as(claims.clone(), identity, handler).unwrap();
     let mut b = TestNode::with(pki.options("b", "b")).await;
     let error = b.dial(liar.local_addr(), None).await.unwrap_err();
     assert_eq!(error.code(), Code::WrongNode, "as dialer: {error}");
@@ -174,4 +132,40 @@ async fn unreadable_files_are_named() {
     }
     let error = Identity::load(&options.security, &options.node_id).err().unwrap();
     assert!(error.to_string().contains("no-such-file.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn each_side_knows_why_a_peer_was_refused() {
+    let pki = Pki::new("expired");
+    let mut good = TestNode::with(pki.options("good", "good")).await;
+    let expired = pki.expired("old");
+    let error = Identity::load(&expired.security, &expired.node_id).err().unwrap();
+    assert!(error.to_string().contains("has expired"), "{error}");
+    // One whose certificate ended while it ran.
+    let mut old = TestNode::careless(expired).await;
+    let error = old.dial(good.addr(), None).await.unwrap_err();
+    assert_eq!(error.code(), Code::CertificateExpired, "{error}");
+    assert!(error.to_string().contains("our certificate"), "{error}");
+    until("the acceptor counts it", || good.transport.stats().expired == 1).await;
+    assert_eq!(good.transport.stats().unauthenticated, 1);
+    let error = good.dial(old.addr(), None).await.unwrap_err();
+    assert_eq!(error.code(), Code::CertificateExpired, "{error}");
+    assert!(error.to_string().contains("its certificate"), "{error}");
+    until("the acceptor counts it", || old.transport.stats().unauthenticated == 1).await;
+
+    let mut stranger = TestNode::with(Pki::new("strange").options("s", "s")).await;
+    let error = stranger.dial(good.addr(), None).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unauthenticated, "{error}");
+    until("the acceptor counts it", || good.transport.stats().unauthenticated == 2).await;
+
+    let other = Options { cluster: "other".into(), ..pki.options("w", "w") };
+    let error = TestNode::with(other).await.dial(good.addr(), None).await.unwrap_err();
+    assert_eq!(error.code(), Code::WrongCluster, "{error}");
+    assert_eq!(good.transport.stats().wrong_cluster, 1);
+
+    let mut seeks = TestNode::with(pki.options("x", "x")).await;
+    let error = seeks.dial(good.addr(), Some("y")).await.unwrap_err();
+    assert_eq!(error.code(), Code::WrongNode, "{error}");
+    assert_eq!(good.transport.stats().wrong_node, 1);
+    good.assert_no_link();
 }

@@ -1,6 +1,7 @@
 //! One step of a scenario is one call, or one look that is repeated until it is as expected.
 
 mod evidence;
+mod streams;
 mod values;
 
 use std::{
@@ -29,6 +30,7 @@ struct Scene {
     nodes: HashMap<String, Cluster>,
     subscriptions: HashMap<String, Events>,
     kept: HashMap<(String, String), Kept>,
+    streams: streams::Streams,
     /// The last to go: nodes write into it.
     folder: Folder,
 }
@@ -41,6 +43,7 @@ pub async fn play(path: &Path) {
         nodes: HashMap::new(),
         subscriptions: HashMap::new(),
         kept: HashMap::new(),
+        streams: streams::Streams::default(),
     };
     for (at, step) in scenario["steps"].as_array().unwrap().iter().enumerate() {
         let step = Step::new(step);
@@ -109,6 +112,12 @@ impl Scene {
                 .await
             }
             "set_tags" => Ok(self.node(with).set_tags(tags(with)).await),
+            "set_secrets" => {
+                let given = field(&with["secrets"], &|name: &str| self.meant(name));
+                let secrets = Face::C.secrets("secrets", given);
+                Ok(secrets.and_then(|secrets| self.node(with).set_secrets(&secrets)))
+            }
+            "reload_certificates" => Ok(self.node(with).reload_certificates().await),
             "update_tag" => {
                 Ok(self.node(with).update_tag(text(with, "key"), text(with, "value")).await)
             }
@@ -180,6 +189,10 @@ impl Scene {
                 })
                 .await
             }
+            "link" => {
+                let (node, id) = (self.node(with), text(with, "id").to_owned());
+                see(&with["expect"], || values::link(&node.stats(), &id, &with["expect"])).await
+            }
             "leave" => match self.node(with).leave().await {
                 Ok(report) => same(&with["complete"], &report.complete().into()),
                 Err(error) => Ok(Err(error)),
@@ -192,7 +205,7 @@ impl Scene {
                 })
                 .await
             }
-            other => panic!("no such verb: {other}"),
+            other => self.stream_step(other, with).await,
         }
     }
 

@@ -85,11 +85,49 @@ pub fn stat(stats: &Stats, name: &str) -> Value {
     match name {
         "alive" => stats.alive.into(),
         "failed" => stats.failed.into(),
+        "links_total" => stats.transport.pool.links_total.into(),
+        "links_pinned" => stats.transport.pool.links_pinned.into(),
+        "links_leased" => stats.transport.pool.links_leased.into(),
+        "links_idle" => stats.transport.pool.links_idle.into(),
+        "pool_misses" => stats.transport.pool.pool_misses.into(),
+        "broken" => stats.transport.broken.into(),
+        "unanswered" => stats.transport.unanswered.into(),
+        "distrusted" => stats.transport.distrusted.into(),
         "subscribers" => stats.subscribers.into(),
         "requests_in" => stats.transport.requests_in.into(),
         "requests_out" => stats.transport.requests_out.into(),
+        "streams_in" => stats.transport.streams_in.into(),
+        "streams_out" => stats.transport.streams_out.into(),
+        "streams_refused" => stats.transport.streams_refused.into(),
         other => panic!("the runner does not know the statistic {other}"),
     }
+}
+
+/// The expected fields of the only link to a node, if it is sound.
+pub fn link(stats: &Stats, id: &str, expected: &Value) -> Value {
+    let links: Vec<_> = stats.links.iter().filter(|link| link.peer.id.as_str() == id).collect();
+    let [link] = links[..] else { return links.first().map_or(Value::Null, |_| "several".into()) };
+    let sound = link.rtt.is_none_or(|rtt| !rtt.is_zero())
+        && link.heard.is_some()
+        && link.packets_sent > 0
+        && link.packets_received > 0;
+    if !sound {
+        return format!("{link:?}").into();
+    }
+    let Some(expected) = expected.as_object() else { return "a link".into() };
+    let field = |name: &String| {
+        let value: Value = match name.as_str() {
+            "slot" => link.slot.into(),
+            "path" => link.path.as_str().into(),
+            "in_flight" => link.in_flight.into(),
+            "serving" => link.serving.into(),
+            "payload_bytes" => link.payload_bytes.into(),
+            "timeouts" => link.timeouts.into(),
+            other => panic!("the runner does not know the link's field {other}"),
+        };
+        (name.clone(), value)
+    };
+    expected.keys().map(field).collect()
 }
 
 /// Fails unless the error is the expected one.

@@ -78,6 +78,7 @@ pub(super) fn package(description: &Description) -> String {
         ("_events", names(&["Events"])),
         ("_failure", names(&["FieldError", "PeerageError"])),
         ("_native", [classes, names(&["generate_secret"])].concat()),
+        ("_stream", names(&["OpeningStream", "Stream", "StreamHandler"])),
         ("_types", names(&["Event", "State"])),
     ] {
         let line = format!("from peerage.{module} import {}\n", names.join(", "));
@@ -130,7 +131,7 @@ pub(super) fn config(description: &Description) -> String {
 fn member(field: &ConfigField) -> String {
     let of = match field.kind {
         ConfigKind::Text | ConfigKind::Address | ConfigKind::Secret => "str",
-        ConfigKind::Addresses => "list[str] | tuple[str, ...]",
+        ConfigKind::Addresses | ConfigKind::Secrets => "list[str] | tuple[str, ...]",
         ConfigKind::Tags => "dict[str, str]",
         ConfigKind::Path => "str | PathLike[str]",
         ConfigKind::Flag => "bool",
@@ -178,6 +179,7 @@ pub(super) fn tables(description: &Description) -> String {
             ConfigKind::Addresses => ("addresses", 1),
             ConfigKind::Tags => ("tags", 1),
             ConfigKind::Secret => ("secret", 1),
+            ConfigKind::Secrets => ("secrets", 1),
             ConfigKind::Path => ("path", 1),
             ConfigKind::Flag => ("flag", 1),
             ConfigKind::Duration => ("duration", 1000),

@@ -80,7 +80,7 @@ pub(super) fn events(description: &Description) -> Result<String> {
 pub(super) fn records(description: &Description) -> Result<String> {
     let mut out = heading("records.toml", "Plain data as classes.");
     out += "use std::sync::Arc;\n\nuse pyo3::{prelude::*, types::{PyDict, PyTuple}};\n\n\
-            use super::{history, observations, phases, same, shown, tags};\n\n";
+            use super::{history, links, observations, phases, same, shown, tags};\n\n";
     for record in &description.records {
         let name = &record.name;
         out += &comment("/// ", &record.doc);
@@ -136,12 +136,14 @@ fn getter(field: &Field, value: &str) -> Result<String> {
         FieldKind::Members
         | FieldKind::Observations
         | FieldKind::History
+        | FieldKind::Links
         | FieldKind::Phases
         | FieldKind::Tags => {
             let (how, of) = match field.kind {
                 FieldKind::Members => ("members", "PyTuple"),
                 FieldKind::Observations => ("observations", "PyTuple"),
                 FieldKind::History => ("history", "PyTuple"),
+                FieldKind::Links => ("links", "PyTuple"),
                 FieldKind::Phases => ("phases", "PyTuple"),
                 _ => ("tags", "PyDict"),
             };
@@ -233,6 +235,7 @@ fn python_type(kind: FieldKind) -> &'static str {
         FieldKind::Id | FieldKind::Text | FieldKind::Address => "str",
         FieldKind::Observations => "tuple[Observation, ...]",
         FieldKind::History => "tuple[Happened, ...]",
+        FieldKind::Links => "tuple[LinkStats, ...]",
         FieldKind::Flag => "bool",
         FieldKind::Count | FieldKind::U64 => "int",
         FieldKind::State => "State",

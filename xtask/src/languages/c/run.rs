@@ -4,12 +4,12 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 
 use crate::{cargo, test::Total};
 
@@ -53,22 +53,23 @@ pub(super) fn all(
     // The longest begin first: they are at the end of the lists.
     let jobs = Mutex::new(jobs);
     let total = Mutex::new(Total::default());
+    // Let go of before the job begins.
+    let next = || jobs.lock().pop();
     // A checked program is slow because it computes, not because it waits.
     let at_once = if wrapper.is_empty() { AT_ONCE } else { AT_ONCE / 2 };
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some(job) = jobs.lock().ok().and_then(|mut jobs| jobs.pop()) {
+                while let Some(job) = next() {
                     let passed = run(&job, wrapper);
-                    if let Ok(mut total) = total.lock() {
-                        total.passed += u64::from(passed);
-                        total.failed += u64::from(!passed);
-                    }
+                    let mut total = total.lock();
+                    total.passed += u64::from(passed);
+                    total.failed += u64::from(!passed);
                 }
             });
         }
     });
-    Ok(total.into_inner().unwrap_or_default())
+    Ok(total.into_inner())
 }
 
 /// The tests of a program, each with whether it is quick enough to be checked for memory errors.

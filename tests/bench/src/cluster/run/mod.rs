@@ -5,13 +5,13 @@ mod false_positives;
 mod floor;
 mod join;
 mod steady;
-mod usage;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use peerage::{Cluster, Secret};
+use peerage_bench::{median, usage};
 
 #[derive(Parser)]
 #[command(name = "cluster", about = "Measures clusters over real QUIC")]
@@ -181,16 +181,6 @@ fn explain(nodes: &[Cluster]) {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
-    }
-}
-
 /// Runs this program for one measurement, and reads the JSON that it prints.
 fn in_own_process<T: serde::de::DeserializeOwned>(arguments: &[String]) -> Result<T> {
     use anyhow::{Context, ensure};
@@ -208,12 +198,6 @@ fn in_own_process<T: serde::de::DeserializeOwned>(arguments: &[String]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians() {
-        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
-        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
-    }
 
     #[tokio::test]
     async fn everyone_sees_everyone() {

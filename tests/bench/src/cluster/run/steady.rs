@@ -134,7 +134,8 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
     let (time, used) = (begun.elapsed().as_secs_f64(), usage::cpu_s() - cpu);
     let after = self::sent(&nodes);
     let each = n as f64;
-    let links: Vec<usize> = nodes.iter().map(|node| node.stats().transport.links).collect();
+    let links: Vec<usize> =
+        nodes.iter().map(|node| node.stats().transport.pool.links_total).collect();
     let (bytes, packets) = ((after.0 - sent.0) as f64, (after.1 - sent.1) as f64);
     let mut row = Row {
         n,

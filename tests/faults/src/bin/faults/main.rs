@@ -31,13 +31,14 @@ mod run {
         env,
         panic::{AssertUnwindSafe, catch_unwind},
         process::ExitCode,
-        sync::{Mutex, mpsc},
+        sync::mpsc,
         thread,
         time::Instant,
     };
 
     use anyhow::{Error, Result, anyhow};
     use clap::Parser;
+    use parking_lot::Mutex;
 
     use super::scenarios::{SCENARIOS, Scenario};
 
@@ -117,14 +118,16 @@ mod run {
     /// Runs some, so many at once; what went wrong.
     fn run(chosen: VecDeque<&Scenario>, at_once: u8) -> Vec<(&'static str, Error)> {
         let waiting = Mutex::new(chosen);
+        // Let go of before the scenario begins.
+        let next = || waiting.lock().pop_front();
         let (give, take) = mpsc::channel();
         let mut failures = Vec::new();
         thread::scope(|scope| {
             for _ in 0..at_once {
-                let (give, waiting) = (give.clone(), &waiting);
+                let give = give.clone();
                 // A thread outlives the processes that it starts: they die with it.
                 scope.spawn(move || {
-                    while let Some(scenario) = waiting.lock().ok().and_then(|mut q| q.pop_front()) {
+                    while let Some(scenario) = next() {
                         let begun = Instant::now();
                         let outcome = one(scenario);
                         let _ = give.send((scenario.name, outcome, begun.elapsed()));

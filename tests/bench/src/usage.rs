@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 /// Processor time, in seconds.
-pub(crate) fn cpu_s() -> f64 {
+pub fn cpu_s() -> f64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to a whole `rusage`, zeroed, which is a valid value of it (it holds
     // only integers), so it may be read even if the call failed.
@@ -16,7 +16,7 @@ pub(crate) fn cpu_s() -> f64 {
 }
 
 /// Resident memory, in KiB.
-pub(crate) fn rss_kib() -> Result<u64> {
+pub fn rss_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status").context("no /proc here")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let text = line.and_then(|line| line.split_whitespace().next()).unwrap_or_default();

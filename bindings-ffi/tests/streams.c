@@ -1,0 +1,290 @@
+/* Streams: both ways, every error, several threads at one stream, a mebibyte and more. */
+#define _POSIX_C_SOURCE 200809L
+#include "stream_handlers.h"
+
+#define TEXT peerage_text
+#define MIB (1u << 20)
+
+static pair start_handled(const char *topic, peerage_stream_handler handler)
+{
+    pair nodes = start_pair();
+    OK(peerage_cluster_handle_streams(nodes.a, TEXT(topic), handler, NULL, NULL, ERR));
+    return nodes;
+}
+
+static peerage_stream *opened(const peerage_cluster *from, const char *topic)
+{
+    peerage_stream *stream;
+    OK(peerage_cluster_open_stream(from, TEXT("a"), TEXT(topic), PATIENCE_MS, NULL, &stream, ERR));
+    return stream;
+}
+
+static void nothing_is_open(pair nodes)
+{
+    WAIT(stats_of(nodes.a).streams_in == 0 && stats_of(nodes.a).streams_out == 0
+        && stats_of(nodes.b).streams_out == 0);
+}
+
+static void reads(peerage_stream *stream, const char *expected)
+{
+    peerage_bytes *chunk;
+    OK(peerage_stream_read(stream, PATIENCE_MS, NULL, &chunk, ERR));
+    CHECK(same(peerage_bytes_text(chunk), expected));
+    peerage_bytes_free(chunk);
+}
+
+static void ends(peerage_stream *stream)
+{
+    peerage_bytes *chunk;
+    OK(peerage_stream_read(stream, PATIENCE_MS, NULL, &chunk, ERR));
+    CHECK(chunk == NULL);
+}
+
+static void echo_both_ways_and_half_close(void)
+{
+    pair nodes = start_handled("echo", stream_echo);
+    for (int to_itself = 0; to_itself < 2; to_itself++) {
+        peerage_stream *stream = opened(to_itself ? nodes.a : nodes.b, "echo");
+        CHECK(same(peerage_stream_peer(stream), "a") && same(peerage_stream_topic(stream), "echo"));
+        OK(peerage_stream_write(stream, "one", 3, PATIENCE_MS, NULL, ERR));
+        reads(stream, "one");
+        OK(peerage_stream_write(stream, NULL, 0, PATIENCE_MS, NULL, ERR));
+        OK(peerage_stream_write(stream, "two", 3, PATIENCE_MS, NULL, ERR));
+        reads(stream, "two");
+        CHECK(peerage_stream_sent(stream) == 6);
+        OK(peerage_stream_finish(stream, PATIENCE_MS, NULL, ERR));
+        FAILS(ARGUMENT, peerage_stream_write(stream, "x", 1, PATIENCE_MS, NULL, ERR));
+        CHECK(names(failure, "stream"));
+        ends(stream);
+        ends(stream);
+        peerage_stream_free(stream);
+    }
+    nothing_is_open(nodes);
+    stop_pair(nodes);
+}
+
+/* Writes eight MiB, in pieces of any size. */
+static void *write_much(void *data)
+{
+    static unsigned char bytes[3 * MIB];
+    size_t sizes[] = {1, 70000, 3 * MIB, 5};
+    for (size_t at = 0, sent = 0; sent < 8 * MIB; at++) {
+        size_t len = sizes[at % 4] < 8 * MIB - sent ? sizes[at % 4] : 8 * MIB - sent;
+        for (size_t n = 0; n < len; n++) bytes[n] = (unsigned char)((sent + n) / 7);
+        CHECK(peerage_stream_write(data, bytes, len, PATIENCE_MS, NULL, NULL) == PEERAGE_OK);
+        sent += len;
+    }
+    CHECK(peerage_stream_finish(data, PATIENCE_MS, NULL, NULL) == PEERAGE_OK);
+    return NULL;
+}
+
+static void two_threads_use_the_two_directions(void)
+{
+    pair nodes = start_handled("echo", stream_echo);
+    peerage_stream *stream = opened(nodes.b, "echo");
+    pthread_t writer;
+    CHECK(pthread_create(&writer, NULL, write_much, stream) == 0);
+    size_t read = 0;
+    for (peerage_bytes *chunk;; peerage_bytes_free(chunk)) {
+        OK(peerage_stream_read(stream, PATIENCE_MS, NULL, &chunk, ERR));
+        if (chunk == NULL) break;
+        peerage_slice bytes = peerage_bytes_view(chunk);
+        CHECK(bytes.len > 0);
+        for (size_t at = 0; at < bytes.len; at++)
+            CHECK(bytes.data[at] == (unsigned char)((read + at) / 7));
+        read += bytes.len;
+    }
+    CHECK(read == 8 * MIB);
+    pthread_join(writer, NULL);
+    peerage_stream_free(stream);
+    nothing_is_open(nodes);
+    stop_pair(nodes);
+}
+
+static void codes_and_messages_reach_the_other_end(void)
+{
+    pair nodes = start_handled("give_up", stream_give_up);
+    OK(peerage_cluster_handle_streams(nodes.a, TEXT("fail"), stream_fail, NULL, NULL, ERR));
+    OK(peerage_cluster_handle_streams(nodes.a, TEXT("unfinished"), stream_leave_unfinished, NULL,
+        NULL, ERR));
+    peerage_bytes *chunk;
+    peerage_stream *stream = opened(nodes.b, "give_up");
+    FAILS(STREAM_RESET, peerage_stream_read(stream, PATIENCE_MS, NULL, &chunk, ERR));
+    CHECK(same(peerage_error_detail(failure, TEXT("code")), "7"));
+    CHECK(same(peerage_error_detail(failure, TEXT("target")), "a"));
+    while (peerage_stream_write(stream, "x", 1, PATIENCE_MS, NULL, ERR) == PEERAGE_OK) pause_ms(1);
+    CHECK(peerage_error_status(failure) == PEERAGE_ERROR_STREAM_RESET);
+    CHECK(same(peerage_error_detail(failure, TEXT("code")), "8"));
+    peerage_stream_free(stream);
+
+    stream = opened(nodes.b, "unfinished");
+    FAILS(STREAM_RESET, peerage_stream_read(stream, PATIENCE_MS, NULL, &chunk, ERR));
+    CHECK(same(peerage_error_detail(failure, TEXT("code")), "4294967295"));
+    peerage_stream_free(stream);
+
+    stream = opened(nodes.b, "fail");
+    FAILS(HANDLER, peerage_stream_read(stream, PATIENCE_MS, NULL, &chunk, ERR));
+    CHECK(same(peerage_error_detail(failure, TEXT("message")), "told to fail"));
+    FAILS(ARGUMENT, peerage_stream_fail(stream, TEXT("we opened it"), ERR));
+    FAILS(ARGUMENT, peerage_stream_reset(stream, 1u << 31, ERR));
+    CHECK(names(failure, "code"));
+    peerage_stream_free(stream);
+    nothing_is_open(nodes);
+    stop_pair(nodes);
+}
+
+static atomic_int destroyed;
+
+static void destroy(void *data)
+{
+    atomic_fetch_add((atomic_int *)data, 1);
+}
+
+static _Atomic(peerage_stream *) kept;
+
+static void keep(void *data, peerage_stream *stream)
+{
+    (void)data;
+    atomic_store(&kept, stream);
+}
+
+static void *trigger(void *data)
+{
+    while (atomic_load(&kept) == NULL) pause_ms(1);
+    peerage_bytes *first;
+    /* It has written something, and waits for more to be read. */
+    CHECK(peerage_stream_read(atomic_load(&kept), PATIENCE_MS, NULL, &first, NULL) == PEERAGE_OK);
+    peerage_bytes_free(first);
+    CHECK(peerage_cancel_trigger(data, NULL) == PEERAGE_OK);
+    return NULL;
+}
+
+static void writing_ends_at_its_deadline_and_when_it_is_cancelled(void)
+{
+    static const char bytes[3 * MIB];
+    pair nodes = start_pair();
+    OK(peerage_cluster_handle_streams(nodes.a, TEXT("keep"), keep, &destroyed, destroy, ERR));
+    FAILS(ARGUMENT, peerage_cluster_handle_streams(nodes.a, TEXT("keep"), keep, &destroyed, destroy,
+        ERR));
+    peerage_stream *stream = opened(nodes.b, "keep");
+    FAILS(TIMEOUT, peerage_stream_write(stream, bytes, MIB, 1000, NULL, ERR));
+    uint64_t sent = peerage_stream_sent(stream);
+    CHECK(sent == 65536);
+    peerage_cancel *cancel;
+    pthread_t thread;
+    OK(peerage_cancel_new(&cancel, ERR));
+    CHECK(pthread_create(&thread, NULL, trigger, cancel) == 0);
+    FAILS(CANCELLED, peerage_stream_write(stream, bytes, sizeof bytes, PATIENCE_MS, cancel, ERR));
+    pthread_join(thread, NULL);
+    peerage_cancel_free(cancel);
+    /* It is still open. */
+    OK(peerage_stream_finish(stream, PATIENCE_MS, NULL, ERR));
+    sent = peerage_stream_sent(stream);
+    peerage_stream *other = atomic_load(&kept);
+    uint64_t left = 0;
+    for (peerage_bytes *chunk;; peerage_bytes_free(chunk)) {
+        OK(peerage_stream_read(other, PATIENCE_MS, NULL, &chunk, ERR));
+        if (chunk == NULL) break;
+        left += peerage_bytes_view(chunk).len;
+    }
+    CHECK(left > 0 && left < sent);
+    peerage_stream_free(other);
+    peerage_stream_free(stream);
+    bool was;
+    OK(peerage_cluster_unhandle_streams(nodes.a, TEXT("keep"), &was, ERR));
+    CHECK(was);
+    WAIT(atomic_load(&destroyed) == 1);
+    nothing_is_open(nodes);
+    stop_pair(nodes);
+}
+
+static void *read_lost(void *data)
+{
+    peerage_bytes *chunk;
+    peerage_status status = peerage_stream_read(data, PEERAGE_FOREVER, NULL, &chunk, NULL);
+    CHECK(status == PEERAGE_ERROR_LINK_LOST || status == PEERAGE_ERROR_STREAM_RESET);
+    return NULL;
+}
+
+static void *read_stopped(void *data)
+{
+    peerage_bytes *chunk;
+    peerage_status status = peerage_stream_read(data, PEERAGE_FOREVER, NULL, &chunk, NULL);
+    /* It may come after the stop. */
+    CHECK(status == PEERAGE_ERROR_CANCELLED || status == PEERAGE_ERROR_ARGUMENT);
+    return NULL;
+}
+
+static void a_node_that_goes_and_a_stop_end_a_read(void)
+{
+    pair nodes = start_handled("ignore", stream_ignore);
+    peerage_stream *stopped = opened(nodes.b, "ignore"), *lost = opened(nodes.b, "ignore");
+    pthread_t threads[2];
+    CHECK(pthread_create(&threads[0], NULL, read_stopped, stopped) == 0);
+    CHECK(pthread_create(&threads[1], NULL, read_lost, lost) == 0);
+    OK(peerage_stream_stop(stopped, 1, ERR));
+    OK(peerage_cluster_shutdown_now(nodes.a, NULL, NULL, ERR));
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    peerage_stream_free(stopped);
+    peerage_stream_free(lost);
+    OK(peerage_cluster_shutdown_now(nodes.b, NULL, NULL, ERR));
+    peerage_cluster_free(nodes.a);
+    peerage_cluster_free(nodes.b);
+}
+
+static void wrong_arguments_are_named(void)
+{
+    const peerage_str bad = {"ab\xff", 3};
+    pair nodes = start_handled("ignore", stream_ignore);
+    peerage_stream *stream;
+    peerage_bytes *chunk;
+    FAILS(ARGUMENT, peerage_cluster_open_stream(NULL, TEXT("a"), TEXT("t"), 1, NULL, &stream, ERR));
+    CHECK(names(failure, "cluster") && stream == NULL);
+    FAILS(ARGUMENT, peerage_cluster_open_stream(nodes.b, bad, TEXT("t"), 1, NULL, &stream, ERR));
+    CHECK(names(failure, "target"));
+    FAILS(ARGUMENT, peerage_cluster_open_stream(nodes.b, TEXT("a"), bad, 1, NULL, &stream, ERR));
+    CHECK(names(failure, "topic"));
+    FAILS(ARGUMENT, peerage_cluster_open_stream(nodes.b, TEXT("a"), TEXT("t"), 0, NULL, &stream, ERR));
+    CHECK(names(failure, "deadline"));
+    FAILS(ARGUMENT, peerage_cluster_open_stream(nodes.b, TEXT("a"), TEXT("t"), 1, NULL, NULL, ERR));
+    CHECK(names(failure, "stream"));
+    FAILS(ARGUMENT, peerage_cluster_handle_streams(nodes.b, TEXT("t"), NULL, NULL, NULL, ERR));
+    CHECK(names(failure, "handler"));
+    FAILS(ARGUMENT, peerage_stream_write(NULL, "x", 1, 1, NULL, ERR));
+    CHECK(names(failure, "stream"));
+    FAILS(ARGUMENT, peerage_stream_finish(NULL, 1, NULL, ERR));
+    FAILS(ARGUMENT, peerage_stream_read(NULL, 1, NULL, &chunk, ERR));
+    FAILS(ARGUMENT, peerage_stream_reset(NULL, 1, ERR));
+    FAILS(ARGUMENT, peerage_stream_stop(NULL, 1, ERR));
+    FAILS(ARGUMENT, peerage_stream_fail(NULL, TEXT("x"), ERR));
+    stream = opened(nodes.b, "ignore");
+    FAILS(ARGUMENT, peerage_stream_write(stream, NULL, 5, PATIENCE_MS, NULL, ERR));
+    CHECK(names(failure, "bytes"));
+    FAILS(ARGUMENT, peerage_stream_write(stream, "x", 1, 0, NULL, ERR));
+    CHECK(names(failure, "deadline"));
+    FAILS(ARGUMENT, peerage_stream_read(stream, 1, NULL, NULL, ERR));
+    CHECK(names(failure, "bytes"));
+    CHECK(peerage_stream_peer(NULL).data == NULL && peerage_stream_topic(NULL).data == NULL);
+    CHECK(peerage_stream_sent(NULL) == 0);
+    peerage_stream_free(NULL);
+    peerage_stream_free(stream);
+    OK(peerage_cluster_shutdown_now(nodes.a, NULL, NULL, ERR));
+    OK(peerage_cluster_shutdown_now(nodes.b, NULL, NULL, ERR));
+    peerage_cluster_free(nodes.a);
+    peerage_cluster_free(nodes.b);
+}
+
+int main(int argc, char **argv)
+{
+    static const test tests[] = {
+        {"echo_both_ways_and_half_close", echo_both_ways_and_half_close, true},
+        {"two_threads_use_the_two_directions", two_threads_use_the_two_directions, false},
+        {"codes_and_messages_reach_the_other_end", codes_and_messages_reach_the_other_end, true},
+        {"writing_ends_at_its_deadline_and_when_it_is_cancelled",
+            writing_ends_at_its_deadline_and_when_it_is_cancelled, true},
+        {"a_node_that_goes_and_a_stop_end_a_read", a_node_that_goes_and_a_stop_end_a_read, true},
+        {"wrong_arguments_are_named", wrong_arguments_are_named, true},
+    };
+    return RUN(tests);
+}

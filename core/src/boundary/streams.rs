@@ -1,0 +1,368 @@
+//! Streams as languages hold them whose objects are shared: calls take their turns in the order in
+//! which they were made, and giving a direction up cuts off the call under way in it.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as Turns, MutexGuard, oneshot, watch};
+
+use crate::{
+    deadline::within,
+    error::{Error, Result},
+    transport::{ReceiveHalf, SendHalf, Stream, check_code},
+};
+
+/// A stream that any number of holders share; when the last one goes, what is unfinished is given
+/// up, as in Rust. The futures of its calls keep it as well.
+#[derive(Clone)]
+pub struct SharedStream(Arc<Shared>);
+
+struct Shared {
+    peer: String,
+    topic: String,
+    send: Lane<SendHalf>,
+    receive: Lane<ReceiveHalf>,
+    sent: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl fmt::Debug for SharedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStream")
+            .field("peer", &self.0.peer)
+            .field("topic", &self.0.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SharedStream {
+    /// Shares a stream.
+    pub fn new(stream: Stream) -> Self {
+        let (peer, topic) = (stream.peer().to_string(), stream.topic().to_owned());
+        let sent = Box::new(stream.sent_counter());
+        let (send, receive) = stream.split();
+        let (send, receive) = (Lane::new(send), Lane::new(receive));
+        Self(Arc::new(Shared { peer, topic, send, receive, sent }))
+    }
+
+    /// Has another language handle a stream that a peer opened. It ends with its handler: what that
+    /// leaves unfinished is given up, whoever still holds it.
+    pub async fn serve<F>(
+        stream: Stream,
+        handle: impl FnOnce(SharedStream) -> F,
+    ) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let shared = Self::new(stream);
+        let _closing = CloseOnDrop(shared.clone());
+        handle(shared).await
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &str {
+        &self.0.peer
+    }
+
+    /// What it is about.
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// How many bytes were sent in all.
+    pub fn sent(&self) -> u64 {
+        (self.0.sent)()
+    }
+
+    /// See [`SendHalf::write`]. Its turn is taken by this call, not by the future, and the deadline
+    /// covers the wait for it.
+    pub fn write(
+        &self,
+        bytes: Bytes,
+        deadline: Option<Duration>,
+    ) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (shared, turn) = (self.0.clone(), self.0.send.turn());
+        async move {
+            let write = shared.send.call(turn, Box::new(|half| Box::pin(half.write(bytes, None))));
+            within(deadline, &shared.peer, write).await
+        }
+    }
+
+    /// See [`SendHalf::finish`]; otherwise as for a write.
+    pub fn finish(
+        &self,
+        deadline: Option<Duration>,
+    ) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (shared, turn) = (self.0.clone(), self.0.send.turn());
+        async move {
+            let finish = shared.send.call(turn, Box::new(|half| Box::pin(half.finish(None))));
+            within(deadline, &shared.peer, finish).await
+        }
+    }
+
+    /// See [`ReceiveHalf::read`]; otherwise as for a write.
+    pub fn read(
+        &self,
+        deadline: Option<Duration>,
+    ) -> impl Future<Output = Result<Option<Bytes>>> + Send + use<> {
+        let (shared, turn) = (self.0.clone(), self.0.receive.turn());
+        async move {
+            let read = shared.receive.call(turn, Box::new(|half| Box::pin(half.read(None))));
+            within(deadline, &shared.peer, read).await
+        }
+    }
+
+    /// See [`SendHalf::reset`]. What was to be written before ends with [`Error::Cancelled`].
+    pub fn reset(&self, code: u32) -> Result<()> {
+        check_code(code)?;
+        self.0.send.end(Over::GivenUp(code));
+        Ok(())
+    }
+
+    /// See [`ReceiveHalf::stop`]. What was to be read before ends with [`Error::Cancelled`].
+    pub fn stop(&self, code: u32) -> Result<()> {
+        check_code(code)?;
+        self.0.receive.end(Over::GivenUp(code));
+        Ok(())
+    }
+
+    /// Gives up what is unfinished, as if the last holder had gone.
+    pub fn close(&self) {
+        self.0.send.end(Over::Closed);
+        self.0.receive.end(Over::Closed);
+    }
+}
+
+struct CloseOnDrop(SharedStream);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// One direction, used by one call at a time.
+struct Lane<H> {
+    half: Turns<Option<H>>,
+    /// Becomes ready when the last call in line is done or gone.
+    last: Mutex<Option<oneshot::Receiver<()>>>,
+    over: watch::Sender<Option<Over>>,
+}
+
+/// Why a direction is used no more.
+#[derive(Clone, Copy)]
+enum Over {
+    GivenUp(u32),
+    Closed,
+}
+
+/// A call's place in line.
+struct Turn {
+    /// Becomes ready when the call before is done or gone.
+    before: Option<oneshot::Receiver<()>>,
+    #[expect(dead_code, reason = "its drop tells the next")]
+    done: oneshot::Sender<()>,
+    /// The direction was used no more when the call was made.
+    was_over: bool,
+}
+
+type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+type Begin<H, T> = Box<dyn for<'a> FnOnce(&'a mut H) -> Work<'a, T> + Send>;
+
+/// A direction that can be given up.
+trait Half {
+    fn give_up(&mut self, code: u32);
+}
+
+impl Half for SendHalf {
+    fn give_up(&mut self, code: u32) {
+        let _ = self.reset(code); // the code was checked
+    }
+}
+
+impl Half for ReceiveHalf {
+    fn give_up(&mut self, code: u32) {
+        let _ = self.stop(code); // the code was checked
+    }
+}
+
+impl<H: Half> Lane<H> {
+    fn new(half: H) -> Self {
+        let over = watch::Sender::new(None);
+        Self { half: Turns::new(Some(half)), last: Mutex::new(None), over }
+    }
+
+    fn turn(&self) -> Turn {
+        let (done, next) = oneshot::channel();
+        let was_over = self.over.borrow().is_some();
+        Turn { before: self.last.lock().replace(next), done, was_over }
+    }
+
+    async fn call<T>(&self, mut turn: Turn, begin: Begin<H, T>) -> Result<T> {
+        if let Some(before) = turn.before.take() {
+            let _ = before.await; // it ends by its drop
+        }
+        let mut over = self.over.subscribe();
+        let mut held = Taken { lane: self, place: Some(self.half.lock().await) };
+        let Some(place) = held.place.as_deref_mut() else { return Err(closed()) };
+        let before = *over.borrow_and_update();
+        if let Some(over) = before {
+            drop(over.apply(place));
+            if !turn.was_over {
+                return Err(Error::Cancelled);
+            }
+        }
+        // What is given up says so, and does not wait.
+        let Some(half) = place else { return Err(closed()) };
+        tokio::select! {
+            biased;
+            _ = over.changed() => Err(Error::Cancelled),
+            result = begin(half) => result,
+        }
+    }
+
+    fn end(&self, over: Over) {
+        self.over.send_if_modified(|state| {
+            let more =
+                !matches!((&state, over), (Some(Over::Closed), _) | (Some(_), Over::GivenUp(_)));
+            if more {
+                *state = Some(over);
+            }
+            more
+        });
+        self.settle();
+    }
+
+    /// Does what was asked for; where a call is under way, that one does it at its end.
+    fn settle(&self) {
+        let Some(over) = *self.over.borrow() else { return };
+        let Ok(mut place) = self.half.try_lock() else { return };
+        let gone = over.apply(&mut place);
+        drop(place);
+        drop(gone); // unlocked
+    }
+}
+
+impl Over {
+    /// Gives up what is there; one that is to be closed is for the caller to drop.
+    fn apply<H: Half>(self, place: &mut Option<H>) -> Option<H> {
+        match self {
+            Over::GivenUp(code) => {
+                if let Some(half) = place {
+                    half.give_up(code);
+                }
+                None
+            }
+            Over::Closed => place.take(),
+        }
+    }
+}
+
+/// The half in the hands of a call.
+struct Taken<'a, H: Half> {
+    lane: &'a Lane<H>,
+    place: Option<MutexGuard<'a, Option<H>>>,
+}
+
+impl<H: Half> Drop for Taken<'_, H> {
+    fn drop(&mut self) {
+        self.place = None;
+        self.lane.settle(); // after that, so that nobody's wish falls between
+    }
+}
+
+fn closed() -> Error {
+    Error::Argument { field: "stream", value: "closed".into(), expected: "must be open".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{cluster::Cluster, error::Code};
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+
+    /// A node, and both ends of a stream from it to itself.
+    async fn ends() -> (Cluster, SharedStream, SharedStream) {
+        let node = Cluster::builder("t", "n").insecure().start().await.unwrap();
+        let (taken, wait) = oneshot::channel();
+        let taken = Mutex::new(Some(taken));
+        node.handle_streams("t", move |stream| {
+            let taken = taken.lock().take();
+            SharedStream::serve(stream, |stream| async move {
+                taken.unwrap().send(stream).unwrap();
+                std::future::pending().await
+            })
+        })
+        .unwrap();
+        let ours = SharedStream::new(node.open_stream("n", "t", None).await.unwrap());
+        (node, ours, wait.await.unwrap())
+    }
+
+    fn code<T: fmt::Debug>(result: Result<T>) -> Code {
+        result.unwrap_err().code()
+    }
+
+    #[tokio::test]
+    async fn calls_take_their_turns_as_they_were_made() {
+        let (_node, ours, theirs) = ends().await;
+        let writes: Vec<_> =
+            (0..64).map(|n: u8| ours.write(vec![n; 100].into(), PATIENCE)).collect();
+        let finish = ours.finish(PATIENCE);
+        // The last first, as a runtime may.
+        let mut tasks = vec![tokio::spawn(finish)];
+        tasks.extend(writes.into_iter().rev().map(tokio::spawn));
+        let mut whole = Vec::new();
+        while let Some(bytes) = theirs.read(PATIENCE).await.unwrap() {
+            whole.extend_from_slice(&bytes);
+        }
+        assert!(whole.is_sorted());
+        assert_eq!(whole.len(), 64 * 100);
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_covers_the_wait_for_those_before() {
+        let (_node, ours, theirs) = ends().await;
+        let stalled = tokio::spawn(ours.write(vec![0; 100_000].into(), None));
+        let short = Some(Duration::from_millis(20));
+        assert_eq!(code(ours.write("late".into(), short).await), Code::Timeout);
+        let (gone, next) = (ours.write("gone".into(), None), ours.write("next".into(), PATIENCE));
+        drop(gone);
+        let next = tokio::spawn(next);
+        let mut read = 0;
+        while read < 100_004 {
+            read += theirs.read(PATIENCE).await.unwrap().unwrap().len();
+        }
+        assert_eq!(read, 100_004, "neither what was late nor what was dropped");
+        stalled.await.unwrap().unwrap();
+        next.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn giving_up_and_closing_cut_off_what_waits() {
+        let (_node, ours, theirs) = ends().await;
+        let stalled = tokio::spawn(ours.write(vec![0; 100_000].into(), None));
+        let behind = tokio::spawn(ours.write("behind".into(), None));
+        let reading = tokio::spawn(ours.read(None));
+        while ours.sent() < 65536 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(code(ours.reset(1 << 31)), Code::Argument);
+        ours.reset(5).unwrap();
+        assert_eq!(code(stalled.await.unwrap()), Code::Cancelled);
+        assert_eq!(code(behind.await.unwrap()), Code::Cancelled);
+        assert_eq!(code(ours.write("after".into(), None).await), Code::Argument);
+        let error = theirs.read(PATIENCE).await.unwrap_err();
+        assert!(matches!(error, Error::StreamReset { code: 5, .. }), "{error:?}");
+        ours.close();
+        assert_eq!(code(reading.await.unwrap()), Code::Cancelled);
+        assert_eq!(code(ours.read(PATIENCE).await), Code::Argument);
+        let error = theirs.write("x".into(), PATIENCE).await.unwrap_err();
+        assert!(matches!(error, Error::StreamReset { code: Stream::DROPPED, .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,77 @@
+//! What is measured, through the `metrics` facade: nothing is installed here, and without a
+//! recorder of the program's own nothing is kept.
+//!
+//! Every metric has the labels `cluster` and `node`. The statistics are published once a second;
+//! requests and events as they happen. Their names are part of the public face:
+//! `docs/REFERENCE.md` lists them.
+
+mod stats;
+
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use metrics::{
+    Histogram, Label, SharedString, Unit, counter, describe_counter, describe_histogram, histogram,
+};
+
+use crate::{cluster::Stats, error::Error, event::EventKind};
+
+/// How often the statistics are published.
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
+
+const REQUESTS: &str = "peerage_request_seconds";
+const EVENTS: &str = "peerage_events_by_kind_total";
+
+/// The metrics of one node.
+pub(crate) struct Measured {
+    labels: [Label; 2],
+    /// Of requests that were answered. To ask for it costs more than to use it; asked for again
+    /// each time that the rest is published, since a recorder may be installed at any time.
+    answered: ArcSwap<Histogram>,
+}
+
+impl Measured {
+    pub(crate) fn new(cluster: &str, node: &str) -> Self {
+        static DESCRIBED: Once = Once::new();
+        DESCRIBED.call_once(|| {
+            stats::describe();
+            describe_histogram!(
+                REQUESTS,
+                Unit::Seconds,
+                "How long our requests and messages took; `outcome` is `Ok` or the error's code."
+            );
+            describe_counter!(EVENTS, "Events published, by `kind`.");
+        });
+        let label = |key, value: &str| Label::new(key, SharedString::from_shared(value.into()));
+        let labels = [label("cluster", cluster), label("node", node)];
+        Self { labels, answered: ArcSwap::from_pointee(Histogram::noop()) }
+    }
+
+    pub(crate) fn publish(&self, stats: &Stats) {
+        self.answered.store(Arc::new(histogram!(REQUESTS, self.with("outcome", "Ok"))));
+        stats::publish(stats, &self.labels);
+    }
+
+    /// A request of ours, or a message, is over.
+    pub(crate) fn request(&self, took: Duration, failed: Option<&Error>) {
+        match failed {
+            None => self.answered.load().record(took),
+            Some(error) => {
+                let outcome = self.with("outcome", error.code().name());
+                histogram!(REQUESTS, outcome).record(took);
+            }
+        }
+    }
+
+    pub(crate) fn event(&self, kind: &EventKind) {
+        counter!(EVENTS, self.with("kind", kind.name())).increment(1);
+    }
+
+    fn with(&self, key: &'static str, value: &'static str) -> Vec<Label> {
+        let [cluster, node] = self.labels.clone();
+        vec![cluster, node, Label::from_static_parts(key, value)]
+    }
+}

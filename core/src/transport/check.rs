@@ -1,0 +1,190 @@
+//! Whether links are alive: a ping that the peer has to answer, for every link from time to time, for
+//! one on which something waits all the while, and for one in trouble at once. A link without an
+//! answer leaves the pool, and whoever uses it gets an error.
+//!
+//! The stack by itself ends a connection on which nothing is *received*, and is in doubt about one
+//! after three probe time-outs. That is not enough: where a path fails in one direction, packets
+//! still come while nothing of ours arrives; and each packet sent puts the probe time-out off (RFC
+//! 9002, section 6.2.1), so that on a link in use it may not come for long.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering::{AcqRel, Relaxed, Release},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+};
+
+use super::{
+    end::{Code, LinkEnd},
+    link::Link,
+    node::Node,
+};
+use crate::{
+    error::{Error, Result},
+    seldom::seldom,
+};
+
+/// How long a peer has to answer a ping of ours that decides over its link. A process that was
+/// stopped for a moment, or a path that was cut, finds its links where they were.
+const PING_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How often the peer is asked again meanwhile, by an empty datagram: the stack repeats a ping less and
+/// less often, would not see in time that a path is there again, and sends no second one while the
+/// first is under way.
+const PING_AGAIN: Duration = Duration::from_millis(250);
+
+/// A sign of life that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    /// What proves that it came; see [`super::health::Health::mark`].
+    mark: u64,
+    since: Instant,
+}
+
+impl Link {
+    /// Asks the peer for a sign of life. Fails where the link has ended.
+    fn ask(&self) -> Result<Awaited> {
+        let asked = Awaited { mark: self.health.mark(), since: Instant::now() };
+        // While another ping is under way, this one would send nothing.
+        self.outgoing.nudge();
+        self.handle.clone().ping().map_err(|error| self.lost(&LinkEnd::of(&error)))?;
+        Ok(asked)
+    }
+
+    /// Asks the peer for a sign of life, and waits for it. Returns how long that took.
+    pub(super) async fn ping(&self, deadline: Duration) -> Result<Duration> {
+        let asked = self.ask()?;
+        let asking = async {
+            let mut again = interval_at(asked.since + PING_AGAIN, PING_AGAIN);
+            loop {
+                again.tick().await;
+                self.outgoing.nudge();
+            }
+        };
+        let answer = async {
+            tokio::select! {
+                () = self.health.answer_since(asked.mark) => Ok(asked.since.elapsed()),
+                () = self.ended() => Err(self.lost(&LinkEnd::Closed("the link ended".into()))),
+                never = asking => never,
+            }
+        };
+        timeout(deadline, answer).await.unwrap_or_else(|_| {
+            Err(Error::Timeout { target: self.peer.id.to_string(), after: deadline })
+        })
+    }
+
+    fn lost(&self, end: &LinkEnd) -> Error {
+        Error::LinkLost { target: self.peer.id.to_string(), reason: end.to_string() }
+    }
+
+    /// Sees to it that something is under way that the peer has to acknowledge, and whether it is
+    /// in trouble since it does not. Asks anew only after an answer, so as to keep no probe time-out
+    /// from coming.
+    fn keep_asking(&self) -> bool {
+        let mut awaited = self.awaited.lock();
+        match *awaited {
+            Some(asked) if !self.health.answered_since(asked.mark) => {
+                asked.since.elapsed() >= self.health.patience() && self.health.doubt()
+            }
+            _ => {
+                drop(awaited); // asking takes the connection's lock
+                let asked = self.ask().ok();
+                awaited = self.awaited.lock();
+                *awaited = asked;
+                false
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Asks the peers of all links on which something of ours waits whether they are there. Whether
+    /// there are any.
+    pub(super) fn ping_where_something_waits(&self, trouble: &Notify) -> bool {
+        if self.stats.requests_out.get() + self.stats.streams_out.get() == 0 {
+            return false;
+        }
+        for link in self.pool.links_and_retired() {
+            if link.leases.load(Relaxed) == 0 {
+                *link.awaited.lock() = None;
+            } else if link.keep_asking() {
+                trouble.notify_one();
+            }
+        }
+        true
+    }
+
+    /// Pings every link from time to time, until the transport stops.
+    pub(super) async fn keep_checking(self: &Arc<Self>, every: Duration) {
+        let mut tick = interval_at(Instant::now() + every, every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let mut asked = Vec::new();
+            for link in self.pool.links_and_retired() {
+                self.stats.pings.up();
+                if let Ok(awaited) = link.ask() {
+                    asked.push((link, awaited)); // otherwise it has just ended
+                }
+            }
+            let node = self.clone();
+            self.spawn("link checks", async move {
+                tokio::select! {
+                    () = node.stop.cancelled() => return,
+                    () = sleep(PING_DEADLINE) => {}
+                }
+                for (link, asked) in asked {
+                    if !link.health.answered_since(asked.mark) {
+                        node.unanswered(&link, asked.since);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Pings a link in trouble, and ends it if there is no answer.
+    pub(super) fn check(self: &Arc<Self>, link: &Arc<Link>) {
+        if link.checking.swap(true, AcqRel) {
+            return;
+        }
+        let (node, link) = (self.clone(), link.clone());
+        self.spawn("link check", async move {
+            let asked = Instant::now();
+            node.stats.pings.up();
+            let answer = tokio::select! {
+                () = node.stop.cancelled() => return,
+                answer = link.ping(PING_DEADLINE) => answer,
+            };
+            link.checking.store(false, Release);
+            if let Err(Error::Timeout { .. }) = answer {
+                node.unanswered(&link, asked);
+            }
+        });
+    }
+
+    /// Ends a link whose peer was asked for a sign of life and gave none.
+    fn unanswered(&self, link: &Arc<Link>, asked: Instant) {
+        // One that was closed meanwhile owes no answer.
+        if link.has_ended() || link.given_up.swap(true, AcqRel) {
+            return;
+        }
+        // Later than what was on its way to us when the silence began.
+        let since = asked.elapsed().saturating_sub(link.health.patience());
+        let heard = link.health.heard().is_some_and(|ago| ago < since);
+        let although = if heard { " although the peer is heard: the path to it fails" } else { "" };
+        let reason = format!("no answer to a ping within {PING_DEADLINE:?}{although}");
+        self.stats.unanswered.up();
+        seldom!(INFO, 10, target: "peerage::link", peer = %link.peer.id, reason, "given up");
+        self.drop_link(link, LinkEnd::Broken(reason));
+        link.close(Code::Unanswered);
+    }
+}

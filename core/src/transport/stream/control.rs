@@ -1,0 +1,229 @@
+//! What the two ends of a link tell each other about its streams, besides what is in them: up to
+//! where may be sent, that nobody reads any more, and why a handler failed.
+//!
+//! Each side opens one unidirectional stream for that on a link, when there is something to tell.
+//! It begins with [`KIND`]; then come records: `length u16, kind u8, stream id u64` and what the
+//! kind has. Records of unknown kinds, and of streams that are gone, are passed over. All numbers
+//! are big-endian.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use s2n_quic::stream;
+use tokio::sync::Notify;
+
+use super::flow::Flow;
+use crate::{
+    error::Error,
+    transport::{link::Link, node::Node, reader::Reader},
+};
+
+/// The kind byte that it begins with, see `request`.
+pub(in crate::transport) const KIND: u8 = 2;
+
+/// Up to which byte the peer may send: `limit u64`.
+const CREDIT: u8 = 0;
+/// Nobody reads what the peer sends: `code u32`.
+const STOP: u8 = 1;
+/// Our handler failed: the message.
+const FAILED: u8 = 2;
+
+/// What stands in a record before that which its kind has.
+const HEAD: usize = 1 + 8;
+/// A record is no longer than this; a message is cut.
+const RECORD_MAX: usize = 2048;
+const MESSAGE_MAX: usize = 1024;
+/// So much is sent at once.
+const BATCH: usize = 16 << 10;
+
+/// The streams of one link.
+#[derive(Default)]
+pub(in crate::transport) struct Streams {
+    state: Mutex<Open>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    flows: HashMap<u64, Known>,
+    /// Grants to tell; a later one takes the place of an earlier one.
+    grants: HashMap<u64, u64>,
+    /// Other records: at most two a stream, and the stack bounds the streams.
+    notes: VecDeque<Bytes>,
+    writing: bool,
+    /// Why the link ended, once it has.
+    ended: Option<String>,
+}
+
+/// A stream that is open here.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) flow: Arc<Flow>,
+    pub(super) target: String,
+    pub(super) topic: String,
+}
+
+impl Known {
+    fn lost(&self, reason: &str) -> Error {
+        Error::LinkLost { target: self.target.clone(), reason: reason.into() }
+    }
+}
+
+impl Streams {
+    /// Takes a stream in, unless the link has ended.
+    pub(super) fn add(&self, id: u64, known: Known) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        if let Some(reason) = &state.ended {
+            return Err(known.lost(reason));
+        }
+        state.flows.insert(id, known);
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, id: u64) {
+        let mut state = self.state.lock();
+        state.grants.remove(&id);
+        let known = state.flows.remove(&id);
+        drop(state);
+        drop(known); // unlocked
+    }
+
+    /// Whether any is open.
+    pub(in crate::transport) fn any(&self) -> bool {
+        !self.state.lock().flows.is_empty()
+    }
+
+    /// The link has ended: whoever reads or writes hears of it at once.
+    pub(in crate::transport) fn end(&self, reason: String) {
+        let mut state = self.state.lock();
+        let flows = std::mem::take(&mut state.flows);
+        state.ended.get_or_insert(reason.clone());
+        drop(state);
+        for known in flows.values() {
+            known.flow.lose(&known.lost(&reason));
+        }
+        self.wake.notify_one();
+    }
+
+    fn known(&self, id: u64) -> Option<Known> {
+        self.state.lock().flows.get(&id).cloned()
+    }
+}
+
+/// What this end has to tell about one of its streams.
+pub(super) struct Teller {
+    pub(super) node: Arc<Node>,
+    pub(super) link: Arc<Link>,
+    pub(super) id: u64,
+}
+
+impl Teller {
+    pub(super) fn grant(&self, limit: u64) {
+        self.tell(|open| match open.grants.entry(self.id) {
+            Entry::Occupied(mut told) => *told.get_mut() = limit.max(*told.get()),
+            Entry::Vacant(place) => {
+                place.insert(limit);
+            }
+        });
+    }
+
+    pub(super) fn stop(&self, code: u32) {
+        self.tell(|open| open.notes.push_back(record(STOP, self.id, &code.to_be_bytes())));
+    }
+
+    pub(super) fn failed(&self, message: &str) {
+        let cut = &message[..message.floor_char_boundary(MESSAGE_MAX)];
+        self.tell(|open| open.notes.push_back(record(FAILED, self.id, cut.as_bytes())));
+    }
+
+    fn tell(&self, note: impl FnOnce(&mut Open)) {
+        let mut state = self.link.streams.state.lock();
+        if state.ended.is_some() {
+            return;
+        }
+        note(&mut state);
+        let begin = !std::mem::replace(&mut state.writing, true);
+        drop(state);
+        if begin {
+            let link = self.link.clone();
+            self.node.spawn("stream control", async move {
+                // An error means that the link ends, which is told elsewhere.
+                let _ = write(&link).await;
+            });
+        }
+        self.link.streams.wake.notify_one();
+    }
+}
+
+fn record(kind: u8, id: u64, rest: &[u8]) -> Bytes {
+    let mut record = BytesMut::with_capacity(2 + HEAD + rest.len());
+    put(&mut record, kind, id, rest);
+    record.freeze()
+}
+
+fn put(out: &mut BytesMut, kind: u8, id: u64, rest: &[u8]) {
+    out.put_u16((HEAD + rest.len()) as u16); // the longest is a message, which is cut to fit
+    out.put_u8(kind);
+    out.put_u64(id);
+    out.put_slice(rest);
+}
+
+/// Tells what there is to tell until the link ends.
+async fn write(link: &Link) -> stream::Result<()> {
+    let mut stream = link.handle.clone().open_send_stream().await?;
+    stream.send(Bytes::from_static(&[KIND])).await?;
+    loop {
+        let mut batch = BytesMut::new();
+        let ended = {
+            let mut state = link.streams.state.lock();
+            while batch.len() < BATCH
+                && let Some(note) = state.notes.pop_front()
+            {
+                batch.put_slice(&note);
+            }
+            for (id, limit) in state.grants.drain() {
+                put(&mut batch, CREDIT, id, &limit.to_be_bytes());
+            }
+            state.ended.is_some()
+        };
+        if ended {
+            return Ok(());
+        }
+        if batch.is_empty() {
+            link.streams.wake.notified().await;
+        } else {
+            stream.send(batch.freeze()).await?;
+        }
+    }
+}
+
+/// Hears what the peer tells, until the link ends or nonsense comes.
+pub(in crate::transport) async fn hear(link: &Link, mut reader: Reader) {
+    loop {
+        let Ok(mut length) = reader.exact(2).await else { return };
+        let length = usize::from(length.get_u16());
+        if !(HEAD..=RECORD_MAX).contains(&length) {
+            return;
+        }
+        let Ok(mut record) = reader.exact(length).await else { return };
+        let (kind, id) = (record.get_u8(), record.get_u64());
+        let Some(known) = link.streams.known(id) else { continue };
+        match kind {
+            CREDIT if record.len() >= 8 => known.flow.outlet.grant(record.get_u64()),
+            STOP if record.len() >= 4 => {
+                let (target, code) = (known.target, record.get_u32());
+                known.flow.outlet.fail(Error::StreamReset { target, code });
+            }
+            FAILED => {
+                let message = String::from_utf8_lossy(&record).into_owned();
+                let Known { flow, target, topic } = known;
+                flow.fail(Error::Handler { target, topic, message });
+            }
+            _ => {}
+        }
+    }
+}

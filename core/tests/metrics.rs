@@ -1,0 +1,88 @@
+//! What a program that installs a recorder of its own gets to see.
+#![allow(clippy::unwrap_used)] // what a test is not prepared for may panic
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use metrics_util::{
+    CompositeKey,
+    debugging::{DebugValue, DebuggingRecorder, Snapshotter},
+};
+use peerage::Secret;
+use support::{PATIENCE, all_see, cluster_of, until};
+
+/// All that one node has published so far, by name and further labels.
+fn published(snapshotter: &Snapshotter, node: &str, seen: &mut BTreeMap<String, f64>) {
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let of_node = |key: &CompositeKey| {
+            let mut labels = key.key().labels();
+            labels.any(|label| label.key() == "node" && label.value() == node)
+                && key.key().labels().any(|l| l.key() == "cluster" && !l.value().is_empty())
+        };
+        if !of_node(&key) {
+            continue;
+        }
+        let more = key.key().labels().filter(|l| l.key() != "node" && l.key() != "cluster");
+        let more: String = more.map(|l| format!(" {}={}", l.key(), l.value())).collect();
+        let name = format!("{}{more}", key.key().name());
+        // A snapshot takes everything out; what is published whole comes again within a second.
+        let counts_up = name.contains("by_kind");
+        let so_far = seen.entry(name).or_default();
+        match value {
+            DebugValue::Counter(n) if counts_up => *so_far += n as f64,
+            DebugValue::Counter(n) => *so_far = so_far.max(n as f64),
+            DebugValue::Gauge(n) => *so_far = n.0,
+            DebugValue::Histogram(values) => {
+                *so_far += values.len() as f64;
+                assert!(values.iter().all(|v| (0.0..60.0).contains(&v.0)), "seconds");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_requests_and_events_are_published_under_stable_names() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    recorder.install().unwrap();
+    let nodes = cluster_of(3, &Secret::generate()).await;
+    all_see(&nodes, 3).await;
+    nodes[1].handle("echo", |request| async move { Ok(request.payload) }).unwrap();
+    let mut seen = BTreeMap::new();
+    // A recorder is asked anew each second.
+    until("the first figures", || {
+        published(&snapshotter, "n0", &mut seen);
+        seen.get("peerage_alive") == Some(&3.0)
+    })
+    .await;
+    for _ in 0..5 {
+        nodes[0].request("n1", "echo", "x", PATIENCE).await.unwrap();
+    }
+    nodes[0].request("n1", "nothing", "x", PATIENCE).await.unwrap_err();
+    nodes[2].leave().await.unwrap();
+    until("what happened since", || {
+        published(&snapshotter, "n0", &mut seen);
+        let is = |name: &str, value: f64| seen.get(name) == Some(&value);
+        is("peerage_alive", 2.0)
+            && is("peerage_left", 1.0)
+            && is("peerage_request_seconds outcome=Ok", 5.0)
+            && is("peerage_request_seconds outcome=UnknownTopic", 1.0)
+            && is("peerage_events_by_kind_total kind=MemberLeft", 1.0)
+    })
+    .await;
+    let stats = nodes[0].stats();
+    for (name, least) in [
+        ("peerage_links", 1.0),
+        ("peerage_heartbeats_total", 1.0),
+        ("peerage_packets_sent_total", 10.0),
+        ("peerage_bytes_sent_total", 1000.0),
+        ("peerage_probes_total", 1.0),
+    ] {
+        let found = seen.get(name);
+        assert!(found.is_some_and(|found| *found >= least), "{name} is {found:?} of {seen:?}");
+    }
+    assert!(seen["peerage_packets_sent_total"] <= nodes[0].stats().transport.packets_sent as f64);
+    assert_eq!(seen["peerage_evicted_total"], stats.transport.evicted as f64);
+    assert!(!seen.contains_key("peerage_certificate_left_seconds"), "there is none");
+}

@@ -1,0 +1,66 @@
+//! A member whose link moves: a NAT may give it another port, but it does not take it to another
+//! address, where nobody can tell who has it.
+#![cfg(target_os = "linux")] // it answers on all of 127/8
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use peerage::Secret;
+use peerage_hostile::{Honest, Intruder, PATIENCE, until};
+use s2n_quic::connection::Handle;
+use tokio::{net::UdpSocket, sync::watch, time::timeout};
+
+/// Forwards to the node from whatever socket it is told.
+async fn forward(front: UdpSocket, node: SocketAddr, mut back: watch::Receiver<Arc<UdpSocket>>) {
+    let (mut there, mut here) = ([0; 65536], [0; 65536]);
+    let mut caller = None;
+    loop {
+        let socket = back.borrow_and_update().clone();
+        tokio::select! {
+            changed = back.changed() => if changed.is_err() { return },
+            Ok((length, from)) = front.recv_from(&mut there) => {
+                caller = Some(from);
+                let _ = socket.send_to(&there[..length], node).await;
+            }
+            Ok(length) = socket.recv(&mut here) => if let Some(caller) = caller {
+                let _ = front.send_to(&here[..length], caller).await;
+            }
+        }
+    }
+}
+
+async fn socket(ip: [u8; 4]) -> Arc<UdpSocket> {
+    Arc::new(UdpSocket::bind((std::net::Ipv4Addr::from(ip), 0)).await.unwrap())
+}
+
+/// Whether a request on the link is answered.
+async fn answered(handle: &mut Handle) -> bool {
+    timeout(Duration::from_secs(5), Intruder::ask(handle)).await.is_ok_and(|answer| answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_may_change_its_port_and_not_its_address() {
+    let secret = Secret::generate();
+    let honest = Honest::start(&secret).await;
+    let node = &honest.nodes[0];
+    let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = front.local_addr().unwrap();
+    let (back, told) = watch::channel(socket([127, 0, 7, 1]).await);
+    let forwarding = tokio::spawn(forward(front, node.addr(), told));
+    let intruder = Intruder::new(Some(&secret), "intruder");
+    let mut handle = intruder.deaf_link(addr).await;
+    until("there is a third link", || node.stats().transport.pool.links_total == 3).await;
+    assert!(answered(&mut handle).await);
+
+    back.send(socket([127, 0, 7, 1]).await).unwrap();
+    assert!(answered(&mut handle).await, "after a change of the port");
+    assert_eq!(node.stats().transport.pool.links_total, 3);
+
+    back.send(socket([127, 0, 7, 2]).await).unwrap();
+    let _ = answered(&mut handle).await; // it may get through before the move is noticed
+    until("the link is given up", || node.stats().transport.pool.links_total == 2).await;
+    let ended = async { while answered(&mut handle).await {} };
+    timeout(PATIENCE, ended).await.expect("nobody is served there");
+    forwarding.abort();
+    honest.end().await;
+}
