@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::{cargo, demo, languages, sim};
+use crate::{cargo, debian, demo, languages, sim};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -94,6 +94,7 @@ fn rust() -> Result<Total> {
 fn faults() -> Result<Total> {
     let mut agents = serde_json::Map::new();
     if cfg!(target_os = "linux") {
+        debian::provide(&[debian::NFT, debian::IP]);
         agents.insert("node".into(), languages::node::faults_agent()?.words().into());
         agents.insert("python".into(), languages::python::faults_agent()?.words().into());
     }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{cargo, demo::cast::Launch, lint::heading, test::Total};
+use crate::{cargo, debian, demo::cast::Launch, lint::heading, test::Total};
 
 /// Every C source is compiled with these, and warnings are errors.
 const FLAGS: [&str; 6] = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
@@ -76,6 +76,7 @@ pub(crate) fn test() -> Result<Total> {
         eprintln!("skipped: the compiler has no address and undefined-behaviour sanitizers");
         total.skipped += 1;
     }
+    debian::provide(&[debian::VALGRIND]);
     if cargo::works(Command::new("valgrind").arg("--version")) {
         eprintln!("C: tests (valgrind)");
         let programs = compile_tests(Link::Shared, false)?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, demo::cast::Launch, test::Total};
+use crate::{cargo, debian, demo::cast::Launch, test::Total};
 
 /// The oldest Python that the module loads into.
 const OLDEST: (u32, u32) = (3, 10);
@@ -125,6 +125,9 @@ fn environment() -> Result<()> {
         return Ok(());
     }
     eprintln!("python: an environment with {version}, in .peerage/python");
+    if !cargo::works(Command::new(&program).args(["-m", "ensurepip", "--version"])) {
+        debian::install(&["python3-venv"]);
+    }
     let mut make = Command::new(&program);
     make.args(["-m", "venv", "--clear"]).arg(folder());
     if !shown(&mut make)? {
