@@ -744,6 +744,14 @@ typedef struct peerage_stats {
      */
     uint64_t bytes_sent;
     /**
+     * UDP datagrams of links received.
+     */
+    uint64_t packets_received;
+    /**
+     * Bytes of UDP payload received with them.
+     */
+    uint64_t bytes_received;
+    /**
      * Membership frames dropped since their sender sent more than its share.
      */
     uint64_t frames_refused;
@@ -975,6 +983,18 @@ typedef struct peerage_link_stats {
      * Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice `payload_max`.
      */
     uint64_t payload_bytes;
+    /**
+     * Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream.
+     */
+    uint64_t stream_bytes;
+    /**
+     * Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB.
+     */
+    uint64_t frame_bytes;
+    /**
+     * Datagrams that wait, to be sent or to be looked at: at most 256 each.
+     */
+    uint64_t datagrams_waiting;
 } peerage_link_stats;
 
 /**
@@ -1744,15 +1764,17 @@ peerage_status peerage_cluster_request(const struct peerage_cluster *cluster,
 
 /**
  * Sends a live member a message that its handler gets like a request, without an answer. The
- * payload is copied. Waits until the link has taken the message whole, at most
- * `request_timeout`; nobody says whether it was handled. Fails like a request, except for what
- * only an answer can say.
+ * payload is copied. Waits until the link has taken the message whole; nobody says whether it was
+ * handled. While the member does not read, that waits until the deadline, which is given as for a
+ * request: a short one fails rather than waits. What has not gone by then is taken back. Fails like
+ * a request, except for what only an answer can say.
  */
 peerage_status peerage_cluster_send(const struct peerage_cluster *cluster,
                                     struct peerage_str target,
                                     struct peerage_str topic,
                                     const void *payload,
                                     size_t payload_len,
+                                    uint64_t deadline_ms,
                                     const struct peerage_cancel *cancel,
                                     struct peerage_error **error);
 

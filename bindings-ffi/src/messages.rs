@@ -51,9 +51,10 @@ pub unsafe extern "C" fn peerage_cluster_request(
 }
 
 /// Sends a live member a message that its handler gets like a request, without an answer. The
-/// payload is copied. Waits until the link has taken the message whole, at most
-/// `request_timeout`; nobody says whether it was handled. Fails like a request, except for what
-/// only an answer can say.
+/// payload is copied. Waits until the link has taken the message whole; nobody says whether it was
+/// handled. While the member does not read, that waits until the deadline, which is given as for a
+/// request: a short one fails rather than waits. What has not gone by then is taken back. Fails like
+/// a request, except for what only an answer can say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peerage_cluster_send(
     cluster: *const peerage_cluster,
@@ -61,6 +62,7 @@ pub unsafe extern "C" fn peerage_cluster_send(
     topic: peerage_str,
     payload: *const c_void,
     payload_len: usize,
+    deadline_ms: u64,
     cancel: *const peerage_cancel,
     error: *mut *mut peerage_error,
 ) -> peerage_status {
@@ -72,7 +74,10 @@ pub unsafe extern "C" fn peerage_cluster_send(
             let topic = Face::C.text("topic", topic.value())?;
             let payload = peerage_slice { data: payload.cast(), len: payload_len };
             let payload = Face::C.payload("payload", payload.value())?;
-            wait(cancel_of(cancel), async move { cluster.send(&target, &topic, payload).await })
+            let deadline = deadline(deadline_ms)?;
+            wait(cancel_of(cancel), async move {
+                cluster.send(&target, &topic, payload, deadline).await
+            })
         })
     }
 }

@@ -219,8 +219,8 @@ static void null_is_refused_everywhere(void)
     NULL_IS("payload", peerage_cluster_request(cluster, text, text, NULL, 9, 1, NULL, &bytes, ERR));
     NULL_IS("payload", peerage_cluster_request(cluster, text, text, "", SIZE_MAX, 1, NULL, &bytes,
         ERR));
-    NULL_IS("cluster", peerage_cluster_send(NULL, text, text, NULL, 0, NULL, ERR));
-    NULL_IS("payload", peerage_cluster_send(cluster, text, text, NULL, 9, NULL, ERR));
+    NULL_IS("cluster", peerage_cluster_send(NULL, text, text, NULL, 0, 1, NULL, ERR));
+    NULL_IS("payload", peerage_cluster_send(cluster, text, text, NULL, 9, 1, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_handle(NULL, text, echo_handler, NULL, NULL, ERR));
     NULL_IS("handler", peerage_cluster_handle(cluster, text, NULL, NULL, NULL, ERR));
     NULL_IS("cluster", peerage_cluster_unhandle(NULL, text, NULL, ERR));
@@ -278,8 +278,8 @@ static void text_must_be_there_and_utf_8(void)
             ERR));
         NULL_IS("topic", peerage_cluster_request(cluster, text, bad[at], NULL, 0, 1, NULL, &bytes,
             ERR));
-        NULL_IS("target", peerage_cluster_send(cluster, bad[at], text, NULL, 0, NULL, ERR));
-        NULL_IS("topic", peerage_cluster_send(cluster, text, bad[at], NULL, 0, NULL, ERR));
+        NULL_IS("target", peerage_cluster_send(cluster, bad[at], text, NULL, 0, 1, NULL, ERR));
+        NULL_IS("topic", peerage_cluster_send(cluster, text, bad[at], NULL, 0, 1, NULL, ERR));
         NULL_IS("topic", peerage_cluster_handle(cluster, bad[at], echo_handler, NULL, NULL, ERR));
         NULL_IS("topic", peerage_cluster_unhandle(cluster, bad[at], NULL, ERR));
         NULL_IS("id", peerage_cluster_get(cluster, bad[at], &members, ERR));

@@ -93,7 +93,7 @@ static void after_the_end_every_call_says_so(void)
     OK(peerage_cluster_leave(nodes.b, NULL, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_request(nodes.b, a, a, NULL, 0, PEERAGE_DEFAULT, NULL, &answer,
         ERR));
-    FAILS(CLOSED, peerage_cluster_send(nodes.b, a, a, NULL, 0, NULL, ERR));
+    FAILS(CLOSED, peerage_cluster_send(nodes.b, a, a, NULL, 0, 1, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_join(nodes.b, PEERAGE_DEFAULT, NULL, ERR));
     FAILS(CLOSED, peerage_cluster_set_tags(nodes.b, (peerage_tags){NULL, 0}, NULL, ERR));
     peerage_str secret = peerage_text("sixteen letters.");

@@ -522,7 +522,7 @@ static peerage_status play(const char *verb, const json *with)
     if (strcmp(verb, "send") == 0) {
         peerage_slice payload = payload_of(need(with, "payload"));
         return peerage_cluster_send(node(with), text(with, "target"), text(with, "topic"),
-            payload.data, payload.len, NULL, ERR);
+            payload.data, payload.len, deadline(with), NULL, ERR);
     }
     if (strcmp(verb, "unhandle") == 0) {
         bool was;

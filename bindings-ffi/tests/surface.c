@@ -114,11 +114,11 @@ static void messages_have_no_answer(void)
     pair nodes = start_pair();
     OK(peerage_cluster_handle(nodes.a, peerage_text("inbox"), count_handler, &messages, NULL, ERR));
     for (int n = 0; n < 10; n++)
-        OK(peerage_cluster_send(nodes.b, peerage_text("a"), peerage_text("inbox"), "hey", 3, NULL,
-            ERR));
+        OK(peerage_cluster_send(nodes.b, peerage_text("a"), peerage_text("inbox"), "hey", 3,
+            PEERAGE_DEFAULT, NULL, ERR));
     WAIT(atomic_load(&messages) == 10);
     FAILS(UNKNOWN_MEMBER, peerage_cluster_send(nodes.b, peerage_text("nobody"),
-        peerage_text("inbox"), NULL, 0, NULL, ERR));
+        peerage_text("inbox"), NULL, 0, PEERAGE_DEFAULT, NULL, ERR));
     stop_pair(nodes);
 }
 
@@ -245,7 +245,7 @@ static void a_cancelled_request_releases_everything(void)
     /* It stays triggered. */
     FAILS(CANCELLED, peerage_cluster_join(nodes.b, PEERAGE_DEFAULT, cancel, ERR));
     FAILS(CANCELLED, peerage_cluster_send(nodes.b, peerage_text("a"), peerage_text("x"), NULL, 0,
-        cancel, ERR));
+        PEERAGE_DEFAULT, cancel, ERR));
     FAILS(CANCELLED, peerage_cluster_set_tags(nodes.b, (peerage_tags){NULL, 0}, cancel, ERR));
     peerage_cancel_free(cancel);
     stop_pair(nodes);

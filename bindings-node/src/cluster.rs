@@ -75,12 +75,14 @@ impl NativeCluster {
         target: Unknown,
         topic: Unknown,
         payload: Unknown,
+        deadline: Unknown,
     ) -> napi::Result<()> {
         let begin = || {
             let (target, topic) = (text("target", target)?, text("topic", topic)?);
             let payload = Face::NODE.payload("payload", read::value(payload)?)?;
+            let deadline = Face::NODE.deadline("deadline", read::value(deadline)?)?;
             let cluster = self.cluster.clone();
-            Ok(async move { cluster.send(&target, &topic, payload).await })
+            Ok(async move { cluster.send(&target, &topic, payload, deadline).await })
         };
         bridge.attempt(call, begin, |()| Outcome::Nothing)
     }

@@ -80,6 +80,9 @@ pub(crate) fn write_link_stats<'a>(out: &mut Writer<'a>, value: &'a LinkStats) {
     out.count(value.in_flight as f64);
     out.count(value.serving as f64);
     out.count(value.payload_bytes as f64);
+    out.count(value.stream_bytes as f64);
+    out.count(value.frame_bytes as f64);
+    out.count(value.datagrams_waiting as f64);
 }
 
 pub(crate) fn write_stats<'a>(out: &mut Writer<'a>, value: &'a Stats) {
@@ -137,6 +140,8 @@ pub(crate) fn write_stats<'a>(out: &mut Writer<'a>, value: &'a Stats) {
     out.count(value.transport.packets_sent as f64);
     out.count(value.transport.packets_lost as f64);
     out.count(value.transport.bytes_sent as f64);
+    out.count(value.transport.packets_received as f64);
+    out.count(value.transport.bytes_received as f64);
     out.count(value.transport.frames_refused as f64);
     out.count(value.transport.stalled as f64);
     out.count(value.transport.events_dropped as f64);

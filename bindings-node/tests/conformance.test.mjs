@@ -251,8 +251,9 @@ class Scene {
     this.streams.get(stream).close();
   }
 
-  send({ node, target, topic, payload }) {
-    return this.nodes.get(node).send(target, topic, bytes(payload));
+  send({ node, target, topic, payload, deadline }) {
+    const options = { deadline: duration(deadline) };
+    return this.nodes.get(node).send(target, topic, bytes(payload), options);
   }
 
   kept({ node, topic, expect }) {

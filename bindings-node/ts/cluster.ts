@@ -225,10 +225,20 @@ export class Cluster {
 
   /**
    * Sends a live member a message that its handler gets like a request, without an answer.
-   * Resolves when the link has taken the message whole; nobody says whether it was handled.
+   * Resolves when the link has taken the message whole; nobody says whether it was handled. While
+   * the member does not read, that waits until the deadline: a short one fails rather than waits.
+   * What has not gone by then, or when the signal is aborted, is taken back.
    */
-  send(target: string, topic: string, payload?: Payload | null): Promise<void> {
-    return call((id) => this.#native.send(bridge, id, target, topic, payload));
+  send(
+    target: string,
+    topic: string,
+    payload?: Payload | null,
+    options?: RequestOptions,
+  ): Promise<void> {
+    return call(
+      (id) => this.#native.send(bridge, id, target, topic, payload, options?.deadline),
+      options?.signal,
+    );
   }
 
   /**

@@ -32,7 +32,14 @@ export interface NativeCluster {
     payload: unknown,
     deadline: unknown,
   ): void;
-  send(bridge: NativeBridge, call: number, target: unknown, topic: unknown, payload: unknown): void;
+  send(
+    bridge: NativeBridge,
+    call: number,
+    target: unknown,
+    topic: unknown,
+    payload: unknown,
+    deadline: unknown,
+  ): void;
   setTags(bridge: NativeBridge, call: number, tags: unknown): void;
   updateTag(bridge: NativeBridge, call: number, key: unknown, value: unknown): void;
   removeTag(bridge: NativeBridge, call: number, key: unknown): void;

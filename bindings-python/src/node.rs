@@ -276,6 +276,7 @@ impl Node {
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "they are what a message has")]
     fn send(
         &self,
         py: Python<'_>,
@@ -284,12 +285,15 @@ impl Node {
         target: &Bound<'_, PyAny>,
         topic: &Bound<'_, PyAny>,
         payload: &Bound<'_, PyAny>,
+        deadline: &Bound<'_, PyAny>,
     ) -> PyResult<Call> {
         let address = (from_python(target)?, from_python(topic)?, from_python(payload)?);
-        let (cluster, (target, topic, payload)) =
-            self.look(py, |cluster| Ok((cluster.clone(), addressed(address)?)))?;
+        let deadline = from_python(deadline)?;
+        let (cluster, (target, topic, payload), deadline) = self.look(py, |cluster| {
+            Ok((cluster.clone(), addressed(address)?, FACE.deadline("deadline", deadline)?))
+        })?;
         calls::begin(py, port, ticket, async move {
-            cluster.send(&target, &topic, payload).await.map(|()| Outcome::Nothing)
+            cluster.send(&target, &topic, payload, deadline).await.map(|()| Outcome::Nothing)
         })
     }
 

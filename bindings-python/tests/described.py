@@ -173,6 +173,9 @@ RECORDS = {
         "in_flight",
         "serving",
         "payload_bytes",
+        "stream_bytes",
+        "frame_bytes",
+        "datagrams_waiting",
     ],
     "Stats": [
         "alive",
@@ -229,6 +232,8 @@ RECORDS = {
         "packets_sent",
         "packets_lost",
         "bytes_sent",
+        "packets_received",
+        "bytes_received",
         "frames_refused",
         "stalled",
         "transport_events_dropped",

@@ -228,8 +228,10 @@ class Scene:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    async def send(self, node: str, target: str, topic: str, payload: Any) -> None:
-        await self.nodes[node].send(target, topic, carried(payload))
+    async def send(
+        self, node: str, target: str, topic: str, payload: Any, deadline: Any = None
+    ) -> None:
+        await self.nodes[node].send(target, topic, carried(payload), self.value(deadline))
 
     async def kept(self, node: str, topic: str, expect: list[Any]) -> None:
         await see([carried(payload) for payload in expect], lambda: self.bags[node, topic])

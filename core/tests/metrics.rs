@@ -3,29 +3,27 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::UdpSocket, time::Duration};
 
-use metrics_util::{
-    CompositeKey,
-    debugging::{DebugValue, DebuggingRecorder, Snapshotter},
-};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use peerage::Secret;
-use support::{PATIENCE, all_see, cluster_of, until};
+use support::{PATIENCE, all_see, cluster_of, node, until};
 
-/// All that one node has published so far, by name and further labels.
-fn published(snapshotter: &Snapshotter, node: &str, seen: &mut BTreeMap<String, f64>) {
+/// The node whose metrics are looked at most; the names of others' begin with their node's.
+const NODE: &str = "n0";
+
+/// All that was published so far, by name and further labels.
+fn published(snapshotter: &Snapshotter, seen: &mut BTreeMap<String, f64>) {
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
-        let of_node = |key: &CompositeKey| {
-            let mut labels = key.key().labels();
-            labels.any(|label| label.key() == "node" && label.value() == node)
-                && key.key().labels().any(|l| l.key() == "cluster" && !l.value().is_empty())
+        let label = |name: &str| {
+            key.key().labels().find(|label| label.key() == name).map_or("", |label| label.value())
         };
-        if !of_node(&key) {
-            continue;
-        }
+        assert!(!label("cluster").is_empty() && !label("node").is_empty(), "{key:?}");
+        let whose =
+            if label("node") == NODE { String::new() } else { format!("{} ", label("node")) };
         let more = key.key().labels().filter(|l| l.key() != "node" && l.key() != "cluster");
         let more: String = more.map(|l| format!(" {}={}", l.key(), l.value())).collect();
-        let name = format!("{}{more}", key.key().name());
+        let name = format!("{whose}{}{more}", key.key().name());
         // A snapshot takes everything out; what is published whole comes again within a second.
         let counts_up = name.contains("by_kind");
         let so_far = seen.entry(name).or_default();
@@ -46,13 +44,20 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     recorder.install().unwrap();
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap(); // and nobody reads what it gets
+    let lonely = node("lonely", &Secret::generate())
+        .seed(nobody.local_addr().unwrap())
+        .connect_timeout(Duration::from_millis(200))
+        .start()
+        .await
+        .unwrap();
     let nodes = cluster_of(3, &Secret::generate()).await;
     all_see(&nodes, 3).await;
     nodes[1].handle("echo", |request| async move { Ok(request.payload) }).unwrap();
     let mut seen = BTreeMap::new();
     // A recorder is asked anew each second.
     until("the first figures", || {
-        published(&snapshotter, "n0", &mut seen);
+        published(&snapshotter, &mut seen);
         seen.get("peerage_alive") == Some(&3.0)
     })
     .await;
@@ -62,13 +67,14 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
     nodes[0].request("n1", "nothing", "x", PATIENCE).await.unwrap_err();
     nodes[2].leave().await.unwrap();
     until("what happened since", || {
-        published(&snapshotter, "n0", &mut seen);
+        published(&snapshotter, &mut seen);
         let is = |name: &str, value: f64| seen.get(name) == Some(&value);
         is("peerage_alive", 2.0)
             && is("peerage_left", 1.0)
             && is("peerage_request_seconds outcome=Ok", 5.0)
             && is("peerage_request_seconds outcome=UnknownTopic", 1.0)
             && is("peerage_events_by_kind_total kind=MemberLeft", 1.0)
+            && seen.contains_key("lonely peerage_dial_seconds outcome=Unreachable")
     })
     .await;
     let stats = nodes[0].stats();
@@ -77,6 +83,11 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
         ("peerage_heartbeats_total", 1.0),
         ("peerage_packets_sent_total", 10.0),
         ("peerage_bytes_sent_total", 1000.0),
+        ("peerage_packets_received_total", 10.0),
+        ("peerage_bytes_received_total", 1000.0),
+        ("n1 peerage_dial_seconds outcome=Ok", 1.0),
+        ("n1 peerage_handshake_seconds side=dialed", 1.0),
+        ("peerage_handshake_seconds side=accepted", 1.0),
         ("peerage_probes_total", 1.0),
     ] {
         let found = seen.get(name);
@@ -85,4 +96,5 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
     assert!(seen["peerage_packets_sent_total"] <= nodes[0].stats().transport.packets_sent as f64);
     assert_eq!(seen["peerage_evicted_total"], stats.transport.evicted as f64);
     assert!(!seen.contains_key("peerage_certificate_left_seconds"), "there is none");
+    lonely.shutdown_now().await.unwrap();
 }

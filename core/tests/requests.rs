@@ -103,7 +103,7 @@ async fn a_message_reaches_the_handler() {
         }
     })
     .unwrap();
-    a.send("n1", "news", "extra").await.unwrap();
+    a.send("n1", "news", "extra", None).await.unwrap();
     assert_eq!(in_time("the message", heard.recv()).await.unwrap(), "extra");
 }
 

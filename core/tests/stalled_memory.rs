@@ -59,7 +59,7 @@ async fn call(asks: Cluster, answered: bool, size: usize, begun: Instant, outcom
         let outcome = if answered {
             asks.request("n1", "stall", payload, WITHIN).await.map(drop)
         } else {
-            asks.send("n1", "stall", payload).await
+            asks.send("n1", "stall", payload, WITHIN).await
         };
         assert!(since.elapsed() < WITHIN + LATE_MAX, "it ended after {:?}", since.elapsed());
         let name = match outcome {
@@ -76,12 +76,7 @@ async fn call(asks: Cluster, answered: bool, size: usize, begun: Instant, outcom
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_stalls_costs_bounded_memory_and_slows_nobody_else() {
     let secret = Secret::generate();
-    let start = |id: &str| {
-        node(id, &secret)
-            .payload_max(PAYLOAD_MAX)
-            .requests_max(REQUESTS_MAX)
-            .request_timeout(WITHIN)
-    };
+    let start = |id: &str| node(id, &secret).payload_max(PAYLOAD_MAX).requests_max(REQUESTS_MAX);
     let mut nodes = vec![start("n0").start().await.unwrap()];
     for id in ["n1", "n2"] {
         nodes.push(start(id).seed(nodes[0].addr()).start().await.unwrap());

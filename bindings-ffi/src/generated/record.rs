@@ -240,6 +240,12 @@ pub struct peerage_link_stats {
     pub serving: u64,
     /// Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice `payload_max`.
     pub payload_bytes: u64,
+    /// Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream.
+    pub stream_bytes: u64,
+    /// Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB.
+    pub frame_bytes: u64,
+    /// Datagrams that wait, to be sent or to be looked at: at most 256 each.
+    pub datagrams_waiting: u64,
 }
 
 pub(crate) fn link_stats(from: &LinkStats, arena: &mut Arena) -> peerage_link_stats {
@@ -261,6 +267,9 @@ pub(crate) fn link_stats(from: &LinkStats, arena: &mut Arena) -> peerage_link_st
         in_flight: count(from.in_flight),
         serving: count(from.serving),
         payload_bytes: count(from.payload_bytes),
+        stream_bytes: count(from.stream_bytes),
+        frame_bytes: count(from.frame_bytes),
+        datagrams_waiting: count(from.datagrams_waiting),
     }
 }
 
@@ -380,6 +389,10 @@ pub struct peerage_stats {
     pub packets_lost: u64,
     /// Bytes of UDP payload sent.
     pub bytes_sent: u64,
+    /// UDP datagrams of links received.
+    pub packets_received: u64,
+    /// Bytes of UDP payload received with them.
+    pub bytes_received: u64,
     /// Membership frames dropped since their sender sent more than its share.
     pub frames_refused: u64,
     /// Frames, requests and messages given up since they, or the reading of the answer, took too long.
@@ -469,6 +482,8 @@ pub(crate) fn stats(from: &Stats) -> peerage_stats {
         packets_sent: count(from.transport.packets_sent),
         packets_lost: count(from.transport.packets_lost),
         bytes_sent: count(from.transport.bytes_sent),
+        packets_received: count(from.transport.packets_received),
+        bytes_received: count(from.transport.bytes_received),
         frames_refused: count(from.transport.frames_refused),
         stalled: count(from.transport.stalled),
         transport_events_dropped: count(from.transport.events_dropped),

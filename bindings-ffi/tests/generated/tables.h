@@ -110,6 +110,9 @@ static const table_field LINK_STATS_FIELDS[] = {
     {"in_flight", KIND_COUNT, offsetof(peerage_link_stats, in_flight), 0, 0},
     {"serving", KIND_COUNT, offsetof(peerage_link_stats, serving), 0, 0},
     {"payload_bytes", KIND_COUNT, offsetof(peerage_link_stats, payload_bytes), 0, 0},
+    {"stream_bytes", KIND_COUNT, offsetof(peerage_link_stats, stream_bytes), 0, 0},
+    {"frame_bytes", KIND_COUNT, offsetof(peerage_link_stats, frame_bytes), 0, 0},
+    {"datagrams_waiting", KIND_COUNT, offsetof(peerage_link_stats, datagrams_waiting), 0, 0},
 };
 
 static const table_field STATS_FIELDS[] = {
@@ -166,6 +169,8 @@ static const table_field STATS_FIELDS[] = {
     {"packets_sent", KIND_COUNT, offsetof(peerage_stats, packets_sent), 0, 0},
     {"packets_lost", KIND_COUNT, offsetof(peerage_stats, packets_lost), 0, 0},
     {"bytes_sent", KIND_COUNT, offsetof(peerage_stats, bytes_sent), 0, 0},
+    {"packets_received", KIND_COUNT, offsetof(peerage_stats, packets_received), 0, 0},
+    {"bytes_received", KIND_COUNT, offsetof(peerage_stats, bytes_received), 0, 0},
     {"frames_refused", KIND_COUNT, offsetof(peerage_stats, frames_refused), 0, 0},
     {"stalled", KIND_COUNT, offsetof(peerage_stats, stalled), 0, 0},
     {"transport_events_dropped", KIND_COUNT, offsetof(peerage_stats, transport_events_dropped), 0, 0},

@@ -99,6 +99,9 @@ export function linkStats(r: Reader): LinkStats {
     inFlight: r.count(),
     serving: r.count(),
     payloadBytes: r.count(),
+    streamBytes: r.count(),
+    frameBytes: r.count(),
+    datagramsWaiting: r.count(),
   };
 }
 
@@ -158,6 +161,8 @@ export function stats(r: Reader): Stats {
     packetsSent: r.count(),
     packetsLost: r.count(),
     bytesSent: r.count(),
+    packetsReceived: r.count(),
+    bytesReceived: r.count(),
     framesRefused: r.count(),
     stalled: r.count(),
     transportEventsDropped: r.count(),

@@ -405,6 +405,12 @@ export interface LinkStats {
    * `payload_max`.
    */
   readonly payloadBytes: number;
+  /** Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream. */
+  readonly streamBytes: number;
+  /** Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB. */
+  readonly frameBytes: number;
+  /** Datagrams that wait, to be sent or to be looked at: at most 256 each. */
+  readonly datagramsWaiting: number;
 }
 
 /** Counters since the start, and gauges as of now. */
@@ -528,6 +534,10 @@ export interface Stats {
   readonly packetsLost: number;
   /** Bytes of UDP payload sent. */
   readonly bytesSent: number;
+  /** UDP datagrams of links received. */
+  readonly packetsReceived: number;
+  /** Bytes of UDP payload received with them. */
+  readonly bytesReceived: number;
   /** Membership frames dropped since their sender sent more than its share. */
   readonly framesRefused: number;
   /**

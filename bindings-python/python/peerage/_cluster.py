@@ -199,12 +199,21 @@ class Cluster:
         call = self._call(self._node.request, target, topic, payload, deadline)
         return cast("bytes", await call)
 
-    async def send(self, target: str, topic: str, payload: Payload | None = None) -> None:
+    async def send(
+        self,
+        target: str,
+        topic: str,
+        payload: Payload | None = None,
+        deadline: Duration | None = None,
+    ) -> None:
         """Sends a live member a message that its handler gets like a request, without an answer.
 
-        Returns when the link has taken it whole; nobody says whether it was handled.
+        Returns when the link has taken it whole; nobody says whether it was handled. While the
+        member does not read, that waits until the deadline (default: `request_timeout`): a short
+        one fails rather than waits. What has not gone by then, or when the task is cancelled, is
+        taken back.
         """
-        await self._call(self._node.send, target, topic, payload)
+        await self._call(self._node.send, target, topic, payload, deadline)
 
     @overload
     def handle(self, topic: str, handler: None = None) -> Callable[[_H], _H]: ...

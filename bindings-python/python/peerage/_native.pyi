@@ -361,6 +361,9 @@ class LinkStats:
         "in_flight",
         "serving",
         "payload_bytes",
+        "stream_bytes",
+        "frame_bytes",
+        "datagrams_waiting",
     )
     @property
     def id(self) -> str:
@@ -418,6 +421,15 @@ class LinkStats:
         """Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice
         `payload_max`.
         """
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream."""
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB."""
+    @property
+    def datagrams_waiting(self) -> int:
+        """Datagrams that wait, to be sent or to be looked at: at most 256 each."""
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -480,6 +492,8 @@ class Stats:
         "packets_sent",
         "packets_lost",
         "bytes_sent",
+        "packets_received",
+        "bytes_received",
         "frames_refused",
         "stalled",
         "transport_events_dropped",
@@ -674,6 +688,12 @@ class Stats:
     @property
     def bytes_sent(self) -> int:
         """Bytes of UDP payload sent."""
+    @property
+    def packets_received(self) -> int:
+        """UDP datagrams of links received."""
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of UDP payload received with them."""
     @property
     def frames_refused(self) -> int:
         """Membership frames dropped since their sender sent more than its share."""

@@ -431,7 +431,7 @@ impl LinkStats {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 17] = [
+        const NAMES: [&str; 20] = [
             "id",
             "instance",
             "addr",
@@ -449,6 +449,9 @@ impl LinkStats {
             "in_flight",
             "serving",
             "payload_bytes",
+            "stream_bytes",
+            "frame_bytes",
+            "datagrams_waiting",
         ];
         PyTuple::new(py, NAMES)
     }
@@ -566,6 +569,27 @@ impl LinkStats {
         self.0.payload_bytes as u64
     }
 
+    /// Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn stream_bytes(&self) -> u64 {
+        self.0.stream_bytes as u64
+    }
+
+    /// Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn frame_bytes(&self) -> u64 {
+        self.0.frame_bytes as u64
+    }
+
+    /// Datagrams that wait, to be sent or to be looked at: at most 256 each.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn datagrams_waiting(&self) -> u64 {
+        self.0.datagrams_waiting as u64
+    }
+
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         shown(
             slf,
@@ -587,6 +611,9 @@ impl LinkStats {
                 "in_flight",
                 "serving",
                 "payload_bytes",
+                "stream_bytes",
+                "frame_bytes",
+                "datagrams_waiting",
             ],
         )
     }
@@ -613,6 +640,9 @@ impl LinkStats {
                 "in_flight",
                 "serving",
                 "payload_bytes",
+                "stream_bytes",
+                "frame_bytes",
+                "datagrams_waiting",
             ],
         )
     }
@@ -627,7 +657,7 @@ impl Stats {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 69] = [
+        const NAMES: [&str; 71] = [
             "alive",
             "suspect",
             "failed",
@@ -682,6 +712,8 @@ impl Stats {
             "packets_sent",
             "packets_lost",
             "bytes_sent",
+            "packets_received",
+            "bytes_received",
             "frames_refused",
             "stalled",
             "transport_events_dropped",
@@ -1080,6 +1112,20 @@ impl Stats {
         self.0.transport.bytes_sent as u64
     }
 
+    /// UDP datagrams of links received.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn packets_received(&self) -> u64 {
+        self.0.transport.packets_received as u64
+    }
+
+    /// Bytes of UDP payload received with them.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn bytes_received(&self) -> u64 {
+        self.0.transport.bytes_received as u64
+    }
+
     /// Membership frames dropped since their sender sent more than its share.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
@@ -1243,6 +1289,8 @@ impl Stats {
                 "packets_sent",
                 "packets_lost",
                 "bytes_sent",
+                "packets_received",
+                "bytes_received",
                 "frames_refused",
                 "stalled",
                 "transport_events_dropped",
@@ -1321,6 +1369,8 @@ impl Stats {
                 "packets_sent",
                 "packets_lost",
                 "bytes_sent",
+                "packets_received",
+                "bytes_received",
                 "frames_refused",
                 "stalled",
                 "transport_events_dropped",

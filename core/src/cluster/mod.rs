@@ -326,14 +326,23 @@ impl Cluster {
     }
 
     /// Sends a live member a message that its handler gets like a request, without an answer.
-    /// Returns when the link has taken the message whole, within
-    /// [`Config::request_timeout`]; nobody says whether it was handled.
-    pub async fn send(&self, target: &str, topic: &str, payload: impl Into<Bytes>) -> Result<()> {
+    /// Returns when the link has taken the message whole; nobody says whether it was handled. While
+    /// the member does not read, that waits until the deadline (1 ms to 1 h; `None`:
+    /// [`Config::request_timeout`]), which covers everything, the making of a link included: a short
+    /// one fails rather than waits. What has not gone by then is taken back.
+    pub async fn send(
+        &self,
+        target: &str,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        deadline: impl Into<Option<Duration>>,
+    ) -> Result<()> {
         let payload = payload.into();
+        let within = deadline.into().unwrap_or(self.0.shared.request_timeout);
         check_topic(topic)?;
+        deadline::check(within)?;
         let member = self.0.shared.live(target)?;
         self.0.shared.check_payload(&payload)?;
-        let within = self.0.shared.request_timeout;
         if member.instance == self.0.shared.me.instance {
             return self.0.shared.request_ourselves(topic, payload, within).await.map(drop);
         }

@@ -222,4 +222,12 @@ impl Inbound for Shared {
     fn stream(&self, topic: &str) -> Option<StreamHandler> {
         self.streams.get(topic)
     }
+
+    fn dialed(&self, took: Duration, failed: Option<&Error>) {
+        self.measured.dial(took, failed);
+    }
+
+    fn shook_hands(&self, took: Duration, dialed: bool) {
+        self.measured.handshake(took, dialed);
+    }
 }

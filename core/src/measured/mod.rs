@@ -23,6 +23,8 @@ use crate::{cluster::Stats, error::Error, event::EventKind};
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
 
 const REQUESTS: &str = "peerage_request_seconds";
+const DIALS: &str = "peerage_dial_seconds";
+const HANDSHAKES: &str = "peerage_handshake_seconds";
 const EVENTS: &str = "peerage_events_by_kind_total";
 
 /// The metrics of one node.
@@ -42,6 +44,16 @@ impl Measured {
                 REQUESTS,
                 Unit::Seconds,
                 "How long our requests and messages took; `outcome` is `Ok` or the error's code."
+            );
+            describe_histogram!(
+                DIALS,
+                Unit::Seconds,
+                "How long our dials took, hello included; `outcome` is `Ok` or the error's code."
+            );
+            describe_histogram!(
+                HANDSHAKES,
+                Unit::Seconds,
+                "How long handshakes took that were completed; `side` is `dialed` or `accepted`."
             );
             describe_counter!(EVENTS, "Events published, by `kind`.");
         });
@@ -64,6 +76,18 @@ impl Measured {
                 histogram!(REQUESTS, outcome).record(took);
             }
         }
+    }
+
+    /// A dial of ours is over.
+    pub(crate) fn dial(&self, took: Duration, failed: Option<&Error>) {
+        let outcome = failed.map_or("Ok", |error| error.code().name());
+        histogram!(DIALS, self.with("outcome", outcome)).record(took);
+    }
+
+    /// A handshake is complete.
+    pub(crate) fn handshake(&self, took: Duration, dialed: bool) {
+        let side = if dialed { "dialed" } else { "accepted" };
+        histogram!(HANDSHAKES, self.with("side", side)).record(took);
     }
 
     pub(crate) fn event(&self, kind: &EventKind) {

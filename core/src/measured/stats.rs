@@ -154,6 +154,8 @@ pub(super) fn describe() {
         "Packets of links that were declared lost, and sent anew where need be."
     );
     describe_counter!("peerage_bytes_sent_total", "Bytes of UDP payload sent.");
+    describe_counter!("peerage_packets_received_total", "UDP datagrams of links received.");
+    describe_counter!("peerage_bytes_received_total", "Bytes of UDP payload received with them.");
     describe_counter!(
         "peerage_frames_refused_total",
         "Membership frames dropped since their sender sent more than its share."
@@ -286,6 +288,10 @@ pub(super) fn publish(stats: &Stats, labels: &[Label]) {
         .absolute(u64_of(stats.transport.packets_lost));
     counter!("peerage_bytes_sent_total", labels.to_vec())
         .absolute(u64_of(stats.transport.bytes_sent));
+    counter!("peerage_packets_received_total", labels.to_vec())
+        .absolute(u64_of(stats.transport.packets_received));
+    counter!("peerage_bytes_received_total", labels.to_vec())
+        .absolute(u64_of(stats.transport.bytes_received));
     counter!("peerage_frames_refused_total", labels.to_vec())
         .absolute(u64_of(stats.transport.frames_refused));
     counter!("peerage_stalled_total", labels.to_vec()).absolute(u64_of(stats.transport.stalled));

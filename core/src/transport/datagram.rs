@@ -80,6 +80,10 @@ impl Outgoing {
         self.waker.wake_by_ref();
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().len()
+    }
+
     /// Queues an empty datagram, which carries nothing and has to be acknowledged.
     pub(super) fn nudge(&self) {
         self.push(Bytes::new());
@@ -152,6 +156,10 @@ impl Incoming {
             }
             self.arrived.notified().await; // keeps one permit, so nothing is missed in between
         }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().len()
     }
 }
 

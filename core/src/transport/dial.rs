@@ -83,6 +83,8 @@ impl Fresh {
 impl Node {
     /// Dials, says hello, and puts the link into the pool. Returns the link that stays.
     pub(super) async fn dial(self: &Arc<Self>, key: &DialKey) -> Result<Arc<Link>> {
+        #[cfg(test)]
+        assert_ne!(key.addr, super::tests::PANIC_ADDR, "the dial was asked to panic");
         let generation = self.keys.generation();
         let (fresh, theirs, serial) = self.connect(key, generation).await?;
         let tell = (key.slot == 0).then_some(key.addr);
@@ -127,6 +129,7 @@ impl Node {
             reason: "it closed the connection".into(),
         };
         let mut fresh = Fresh::new(connection).ok_or_else(gone)?;
+        self.note_handshake(&fresh, true);
         let refuse = RefuseOnDrop(Some(fresh.handle.clone()));
         let answer: Answer = async {
             let stream =
@@ -146,6 +149,12 @@ impl Node {
         Ok((fresh, theirs, serial))
     }
 
+    fn note_handshake(&self, fresh: &Fresh, dialed: bool) {
+        if let Some(took) = fresh.health.handshake() {
+            self.inbound.shook_hands(took, dialed);
+        }
+    }
+
     /// Accepts connections until the transport stops.
     pub(super) async fn accept(self: Arc<Self>, mut server: Server) {
         let hellos = Places::new(HELLOS_MAX, HELLOS_PER_NODE_MAX);
@@ -162,6 +171,7 @@ impl Node {
                 self.stats.refused.up();
                 continue;
             };
+            self.note_handshake(&fresh, false);
             let (mut place, displaced) = hellos.take(fresh.ids.first());
             if displaced {
                 self.stats.hellos_displaced.up();
@@ -251,6 +261,7 @@ impl Node {
             handle,
             health,
             outgoing,
+            incoming,
             chain,
         };
         let link = Arc::new(Link::new(beginning, PayloadShare::new(self.payload_max)));
@@ -281,7 +292,7 @@ impl Node {
             dialed = link.dialed,
         );
         let link_task = async move {
-            let end = link::run(&node, &link, acceptor, incoming).await;
+            let end = link::run(&node, &link, acceptor).await;
             seldom!(DEBUG, 10, target: "peerage::link", %end, "down");
             link.close(Code::Closed);
             link.end();

@@ -19,9 +19,9 @@ use s2n_quic::provider::event::{
     ConnectionInfo, ConnectionMeta, Subscriber,
     events::{
         self, AckRangeReceived, ActivePathUpdated, ConnectionClosed, ConnectionStarted,
-        DatagramDropReason, DatagramSent, EndpointDatagramDropped, EndpointDatagramSent,
-        EndpointMeta, HandshakeStatus, HandshakeStatusUpdated, PacketHeader, PacketLost,
-        PacketReceived, PacketSent, RecoveryMetrics, TlsExporterReady,
+        DatagramDropReason, DatagramReceived, DatagramSent, EndpointDatagramDropped,
+        EndpointDatagramSent, EndpointMeta, HandshakeStatus, HandshakeStatusUpdated, PacketHeader,
+        PacketLost, PacketReceived, PacketSent, RecoveryMetrics, TlsExporterReady,
     },
 };
 use tokio::{sync::Notify, time::Instant};
@@ -63,6 +63,8 @@ pub(super) struct Health {
     pto_count: AtomicU32,
     /// The stack's clock, in microseconds, when the record was made, ...
     born: u64,
+    /// ... when the handshake was complete, ...
+    shook: AtomicU64,
     /// ... when a packet of the peer's came last, ...
     heard: AtomicU64,
     /// ... and when the trouble began.
@@ -100,6 +102,11 @@ impl Health {
     pub(super) fn rtt(&self) -> Option<Duration> {
         let micros = self.rtt_micros.load(Relaxed);
         (micros > 0).then(|| Duration::from_micros(micros))
+    }
+
+    /// How long the handshake took, once it is complete.
+    pub(super) fn handshake(&self) -> Option<Duration> {
+        self.shook.load(Relaxed).checked_sub(self.born).map(Duration::from_micros)
     }
 
     /// How long ago a packet of the peer's came last.
@@ -318,13 +325,14 @@ impl Subscriber for Observer {
     fn on_handshake_status_updated(
         &mut self,
         health: &mut Arc<Health>,
-        _: &ConnectionMeta,
+        meta: &ConnectionMeta,
         event: &HandshakeStatusUpdated,
     ) {
-        if let HandshakeStatus::Complete { .. } = event.status
-            && let Some(presence) = &mut *health.presence.lock()
-        {
-            presence.proven();
+        if let HandshakeStatus::Complete { .. } = event.status {
+            health.shook.store(micros(meta), Relaxed);
+            if let Some(presence) = &mut *health.presence.lock() {
+                presence.proven();
+            }
         }
     }
 
@@ -361,6 +369,16 @@ impl Subscriber for Observer {
                 tracing::warn!(target: "peerage::tls", reason, kept_back, "not authenticated");
             }
         }
+    }
+
+    fn on_datagram_received(
+        &mut self,
+        _: &mut Arc<Health>,
+        _: &ConnectionMeta,
+        event: &DatagramReceived,
+    ) {
+        self.stats.packets_received.up();
+        self.stats.bytes_received.add(event.len.into());
     }
 
     fn on_datagram_sent(&mut self, _: &mut Arc<Health>, _: &ConnectionMeta, event: &DatagramSent) {

@@ -70,6 +70,7 @@ pub(super) struct Beginning {
     pub(super) handle: Handle,
     pub(super) health: Arc<Health>,
     pub(super) outgoing: Arc<Outgoing>,
+    pub(super) incoming: Arc<Incoming>,
     /// What the peer proved itself by.
     pub(super) chain: Vec<CertificateDer<'static>>,
 }
@@ -193,6 +194,16 @@ impl Link {
         self.ended.cancelled().await;
     }
 
+    /// How many bytes of the peer's membership frames wait for the driver.
+    pub(super) fn frame_bytes(&self) -> usize {
+        self.frames.bytes_waiting()
+    }
+
+    /// How many datagrams wait, to be sent or to be looked at.
+    pub(super) fn datagrams_waiting(&self) -> usize {
+        self.outgoing.waiting() + self.incoming.waiting()
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_cancelled()
     }
@@ -242,23 +253,13 @@ impl Link {
 }
 
 /// Serves a link until it ends, and says why it did.
-pub(super) async fn run(
-    node: &Arc<Node>,
-    link: &Arc<Link>,
-    acceptor: StreamAcceptor,
-    incoming: Arc<Incoming>,
-) -> LinkEnd {
-    let end = serve(node, link, acceptor, incoming).await;
+pub(super) async fn run(node: &Arc<Node>, link: &Arc<Link>, acceptor: StreamAcceptor) -> LinkEnd {
+    let end = serve(node, link, acceptor).await;
     link.streams.end(end.to_string());
     end
 }
 
-async fn serve(
-    node: &Arc<Node>,
-    link: &Arc<Link>,
-    mut acceptor: StreamAcceptor,
-    incoming: Arc<Incoming>,
-) -> LinkEnd {
+async fn serve(node: &Arc<Node>, link: &Arc<Link>, mut acceptor: StreamAcceptor) -> LinkEnd {
     if link.health.moved() {
         return LinkEnd::Broken(MOVED.into()); // before it was in the pool, where that is looked for
     }
@@ -266,7 +267,7 @@ async fn serve(
     loop {
         tokio::select! {
             () = &mut stopped => return LinkEnd::Closed("this node shuts down".into()),
-            bytes = incoming.next() => {
+            bytes = link.incoming.next() => {
                 node.frame(link, bytes);
             }
             stream = acceptor.accept() => match stream {

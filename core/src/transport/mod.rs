@@ -178,8 +178,8 @@ pub enum KeyEvent {
     },
 }
 
-/// What takes peers' requests; a panic in it is answered as [`Refusal::Handler`]. By default it takes
-/// nothing.
+/// What takes peers' requests, and hears what there is to measure; a panic in it is answered as
+/// [`Refusal::Handler`]. By default it takes nothing.
 ///
 /// The transport holds it as long as it runs: it must not hold the [`Transport`] in turn, or
 /// dropping that would end nothing.
@@ -211,6 +211,16 @@ pub trait Inbound: Send + Sync + 'static {
     fn stream(&self, topic: &str) -> Option<StreamHandler> {
         let _ = topic;
         None
+    }
+
+    /// A dial of ours has ended after so long, with a link or without.
+    fn dialed(&self, took: Duration, failed: Option<&Error>) {
+        let _ = (took, failed);
+    }
+
+    /// The handshake of a connection, which we dialed or the peer, was complete after so long.
+    fn shook_hands(&self, took: Duration, dialed: bool) {
+        let _ = (took, dialed);
     }
 }
 
@@ -262,8 +272,14 @@ pub struct LinkStats {
     pub in_flight: usize,
     /// The peer's requests under way on it, and the streams that it opened.
     pub serving: usize,
-    /// Bytes of the peer's payloads held for it now.
+    /// Room that the peer's large payloads take now.
     pub payload_bytes: u64,
+    /// Bytes of streams that have arrived and that nobody has read.
+    pub stream_bytes: u64,
+    /// Bytes of the peer's membership frames that wait for the driver.
+    pub frame_bytes: usize,
+    /// Datagrams that wait, to be sent or to be looked at.
+    pub datagrams_waiting: usize,
     /// Whether we dialed it.
     pub dialed: bool,
     /// Whether it is kept although unused.
@@ -435,6 +451,9 @@ impl Transport {
                 in_flight: link.leases.load(Relaxed),
                 serving: link.serving.load(Relaxed) + link.streaming.load(Relaxed),
                 payload_bytes: link.payloads.held(),
+                stream_bytes: link.streams.waiting(),
+                frame_bytes: link.frame_bytes(),
+                datagrams_waiting: link.datagrams_waiting(),
                 dialed: link.dialed,
                 pinned,
                 idle: link.unused(),

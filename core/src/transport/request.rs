@@ -317,6 +317,8 @@ async fn hand_over(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<(
                     Error::TooLarge { bytes: call.payload.len() as u64, max: payload_max }
                 }
                 gave_up::CLOSED => shutting_down(call),
+                // As with requests: the peer keeps the deadline as well.
+                _ if Instant::now() >= call.until => call.timeout(),
                 _ => call.lost("the peer gave the message up"),
             })
         }

@@ -69,6 +69,10 @@ impl FrameShare {
         let fits = before < FRAMES_WAITING_MAX && bytes_before + bytes <= BYTES_WAITING_MAX;
         (fits && self.rates.lock().take(now, bytes)).then_some(waiting)
     }
+
+    pub(super) fn bytes_waiting(&self) -> usize {
+        self.bytes_waiting.load(Relaxed)
+    }
 }
 
 impl Rates {
@@ -149,7 +153,7 @@ mod tests {
         assert!(waiting.iter().all(Option::is_some));
         assert!(share.take(start, 100).is_none(), "too many wait");
         drop(waiting);
-        assert_eq!(share.bytes_waiting.load(Relaxed), 0);
+        assert_eq!(share.bytes_waiting(), 0);
         let taken = (0..5000).filter(|_| share.take(start, 100).is_some()).count();
         assert_eq!(taken, FRAMES_AT_ONCE as usize - FRAMES_WAITING_MAX);
         let later = start + Duration::from_millis(100);

@@ -118,6 +118,10 @@ stats! {
     packets_lost,
     /// Bytes of UDP payload sent.
     bytes_sent,
+    /// UDP datagrams of links received.
+    packets_received,
+    /// Bytes of UDP payload received with them.
+    bytes_received,
     /// Gauge: our requests and messages under way.
     requests_out,
     /// Gauge: peers' requests and messages being handled.

@@ -148,10 +148,12 @@ impl Node {
     async fn run_dial(self: Arc<Self>, key: DialKey, done: watch::Sender<Outcome>) {
         // Whatever happens in between, a panic included, the dial leaves the table.
         let guard = DialGuard { node: &self, key: &key };
+        let began = Instant::now();
         let result = tokio::select! {
             () = self.stop.cancelled() => return, // those who wait see the sender go
             result = self.dial(&key) => result,
         };
+        self.inbound.dialed(began.elapsed(), result.as_ref().err());
         let pending = guard.finish(&result, done);
         match result {
             Ok(link) => {

@@ -74,6 +74,11 @@ impl Known {
 }
 
 impl Streams {
+    /// How many bytes have arrived on all of them that nobody has read.
+    pub(in crate::transport) fn waiting(&self) -> u64 {
+        self.state.lock().flows.values().map(|known| known.flow.inlet.waiting()).sum()
+    }
+
     /// Takes a stream in, unless the link has ended.
     pub(super) fn add(&self, id: u64, known: Known) -> Result<(), Error> {
         let mut state = self.state.lock();

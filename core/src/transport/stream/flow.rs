@@ -185,7 +185,6 @@ impl Inlet {
     }
 
     /// How many bytes nobody has read.
-    #[cfg(test)]
     pub(in crate::transport) fn waiting(&self) -> u64 {
         self.state.lock().waiting
     }

@@ -206,5 +206,9 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} did not come about"));
 }
 
+/// A dial to this address panics, likewise.
+pub(super) const PANIC_ADDR: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
 /// A pump that is handed this frame panics: what a defect of ours would do.
 pub(crate) const PANIC_FRAME: &[u8] = b"panic in the pump";

@@ -128,3 +128,30 @@ async fn a_pool_above_its_limit_shrinks_once_its_peers_are_served() {
     let stats = a.transport.stats();
     assert_eq!((stats.accepted, stats.evicted, stats.idled), (4, 3, 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_a_dial_is_told_and_leaves_nothing_in_the_pool() {
+    let (mut a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    for round in 1..=3 {
+        // Those who wait for the dial hear of its end, well before their deadline.
+        let asks = (0..8).map(|_| {
+            let transport = a.transport.clone();
+            let peer = b.peer.clone();
+            tokio::spawn(async move {
+                transport.request(&peer, PANIC_ADDR, "echo", Bytes::new(), 10 * PATIENCE).await
+            })
+        });
+        for ask in asks.collect::<Vec<_>>() {
+            let answer = timeout(PATIENCE, ask).await.expect("it does not hang").unwrap();
+            assert!(matches!(answer, Err(Error::Closed(_))), "{answer:?}");
+        }
+        let event = a.event().await;
+        let told = matches!(&event, TransportEvent::Panic { what: "dial", message } if message.contains("asked to panic"));
+        assert!(told, "{event:?}");
+        // The next one is a dial of its own, so no earlier one was left in the table.
+        assert!(a.transport.stats().dials >= round);
+    }
+    nothing_is_left(&a, &b).await;
+    assert_eq!(a.request(&b, "echo", "still").await.unwrap(), "still");
+    assert_eq!(a.transport.stats().pool.links_total, 1);
+}

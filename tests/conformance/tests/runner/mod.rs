@@ -155,8 +155,9 @@ impl Scene {
             }
             "cancelled_request" => self.cancelled_request(with).await,
             "send" => {
+                let (target, topic) = (text(with, "target"), text(with, "topic"));
                 let payload = payload(&with["payload"]);
-                Ok(self.node(with).send(text(with, "target"), text(with, "topic"), payload).await)
+                Ok(self.node(with).send(target, topic, payload, deadline(with)).await)
             }
             "kept" => {
                 let key = (text(with, "node").to_owned(), text(with, "topic").to_owned());

@@ -122,6 +122,9 @@ pub fn link(stats: &Stats, id: &str, expected: &Value) -> Value {
             "in_flight" => link.in_flight.into(),
             "serving" => link.serving.into(),
             "payload_bytes" => link.payload_bytes.into(),
+            "stream_bytes" => link.stream_bytes.into(),
+            "frame_bytes" => link.frame_bytes.into(),
+            "datagrams_waiting" => link.datagrams_waiting.into(),
             "timeouts" => link.timeouts.into(),
             other => panic!("the runner does not know the link's field {other}"),
         };
