@@ -39,6 +39,13 @@ const PING_DEADLINE: Duration = Duration::from_secs(2);
 /// first is under way.
 const PING_AGAIN: Duration = Duration::from_millis(250);
 
+/// How often a node looks which links are quiet, ...
+pub(super) const KEEP_EVERY: Duration = Duration::from_millis(500);
+/// ... which is where nothing was heard for so long. Above the default interval of heartbeats: where they
+/// go, a keep-alive as well would double the packets. With that, a link is silent for 1.75 s at most, of
+/// the 3 s after which QUIC takes it for dead; a ping that is lost is repeated many times before.
+const QUIET: Duration = Duration::from_millis(1250);
+
 /// A sign of life that was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Awaited {
@@ -118,6 +125,17 @@ impl Node {
             }
         }
         true
+    }
+
+    /// Keeps up the links on which nothing is heard: all of them at once, so that the machine wakes once
+    /// for many. The stack would do so for each at its own time, and at both ends; here the other end
+    /// hears the ping and has no need of its own.
+    pub(super) fn keep_links_up(&self) {
+        for link in self.pool.links_and_retired() {
+            if link.health.heard().is_none_or(|ago| ago >= QUIET) {
+                let _ = link.handle.clone().ping(); // it may have just ended
+            }
+        }
     }
 
     /// Pings every link from time to time, until the transport stops.

@@ -265,6 +265,7 @@ impl Node {
             chain,
         };
         let link = Arc::new(Link::new(beginning, PayloadShare::new(self.payload_max)));
+        let _ = link.handle.clone().keep_alive(false); // it may have just ended
         let (stays, retired) = match self.install(&link, made.tell, made.admitted) {
             Installed::Up(_) => (link.clone(), None),
             Installed::Instead(old) => (link.clone(), Some(old)),

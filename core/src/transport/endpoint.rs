@@ -27,8 +27,8 @@ use crate::{
 /// A link without traffic for this long is dead. Keep-alives keep it up, so that QUIC never thinks
 /// a link dead that the pool thinks alive, nor the other way round.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Well above the default interval of heartbeats: where they go, a keep-alive as well would double
-/// the packets. One that is lost is repeated many times before the link counts as dead.
+/// Only until the hello has been heard, which a peer under load may take its time for: links are kept up
+/// by [`Node::keep_links_up`](super::node::Node::keep_links_up).
 const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 /// Instead of the 333 ms of the RFC: lost handshake packets are repeated soon enough that a dial
 /// at 5 % loss does not fail.

@@ -14,12 +14,13 @@ use s2n_quic::Client;
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     EVENTS_MAX, Inbound, Options, TransportEvent,
+    check::KEEP_EVERY,
     end::{Code, LinkEnd, MOVED},
     endpoint::Setup,
     hello::Hello,
@@ -214,7 +215,7 @@ impl Node {
     }
 
     /// Reports links in trouble as soon as the stack notices, pings those on which a request waits,
-    /// and closes unused ones.
+    /// keeps the quiet ones up, and closes unused ones.
     async fn watch(self: &Arc<Self>, trouble: &Notify, unused_max: Duration) {
         let period = (unused_max / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
         let mut sweep = interval(period);
@@ -222,6 +223,10 @@ impl Node {
         let mut ping = interval(PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting = false;
+        // Each node at its own moment: where both ends ping at the same, one does so in vain.
+        let moment = self.me.instance.0 % KEEP_EVERY.as_millis() as u64;
+        let mut keep = interval_at(Instant::now() + Duration::from_millis(moment), KEEP_EVERY);
+        keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -242,6 +247,7 @@ impl Node {
                     ping.reset();
                 }
                 _ = ping.tick(), if waiting => waiting = self.ping_where_something_waits(trouble),
+                _ = keep.tick() => self.keep_links_up(),
                 _ = sweep.tick() => {
                     for link in self.pool.links() {
                         if link.unused() >= unused_max {
