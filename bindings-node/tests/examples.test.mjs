@@ -28,6 +28,12 @@ test('the quickstart does what it says', async (t) => {
   ]);
 });
 
+test('the streams do what the README says', async (t) => {
+  const end = await run(t, example('streams.mjs'));
+  assert.equal(end.code, 0, end.err);
+  assert.equal(end.out, 'client read: HELLO\n');
+});
+
 for (const goodbye of ['leave', 'end']) {
   test(`a worker works, reports and leaves: ${goodbye}`, async (t) => {
     const secret = generateSecret();

@@ -30,7 +30,7 @@ use super::usage;
 /// How long all runs before it is measured.
 const WARM: Duration = Duration::from_secs(2);
 /// `watch_rings` by default: so many watch a node.
-const WATCHERS: usize = 10;
+pub(super) const WATCHERS: usize = 10;
 const NAME: &str = "localhost";
 /// As large as a heartbeat.
 const HEARTBEAT: Bytes = Bytes::from_static(&[0; 20]);
@@ -58,8 +58,9 @@ pub(super) async fn udp(n: usize, packets_s: f64, bytes: usize, time: Duration) 
     .await
 }
 
-/// Processor time of one of `n` nodes, in per cent of a core.
-pub(super) async fn quic(n: usize, time: Duration) -> Result<f64> {
+/// Processor time of one of `n` nodes, in per cent of a core, when each sends its heartbeats in so many
+/// rounds a second.
+pub(super) async fn quic(n: usize, rounds: usize, time: Duration) -> Result<f64> {
     measured(n, time, async move {
         let certified = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
         let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
@@ -101,9 +102,11 @@ pub(super) async fn quic(n: usize, time: Duration) -> Result<f64> {
             let first = Duration::from_secs_f64(me as f64 / n as f64);
             running.spawn(async move {
                 tokio::time::sleep(first).await;
-                let mut pace = tokio::time::interval(Duration::from_secs(1) / WATCHERS as u32);
+                let mut pace = tokio::time::interval(Duration::from_secs(1) / rounds as u32);
                 for next in (0..all.len()).cycle() {
-                    pace.tick().await;
+                    if next % WATCHERS.div_ceil(rounds) == 0 {
+                        pace.tick().await;
+                    }
                     let send = |sender: &mut Sender| sender.send_datagram(HEARTBEAT);
                     let sent = all[next].datagram_mut(send)?;
                     ensure!(sent.is_ok(), "a heartbeat was not sent: {sent:?}");

@@ -30,6 +30,8 @@ struct Row {
     udp_cpu_pct_per_node: f64,
     /// The same of nothing but the heartbeats, over raw s2n-quic.
     quic_cpu_pct_per_node: f64,
+    /// And with all heartbeats of a second at once, which would notice a death later.
+    quic_at_once_cpu_pct_per_node: f64,
     /// Resident memory above that of the process without nodes.
     rss_kib_per_node: f64,
     /// Mean.
@@ -62,6 +64,7 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
             cpu_pct_per_node: figure(|row| row.cpu_pct_per_node, 1000.0),
             udp_cpu_pct_per_node: figure(|row| row.udp_cpu_pct_per_node, 1000.0),
             quic_cpu_pct_per_node: figure(|row| row.quic_cpu_pct_per_node, 1000.0),
+            quic_at_once_cpu_pct_per_node: figure(|row| row.quic_at_once_cpu_pct_per_node, 1000.0),
             rss_kib_per_node: figure(|row| row.rss_kib_per_node, 1.0),
             links_per_node: figure(|row| row.links_per_node, 10.0),
             links_max: runs.iter().map(|row| row.links_max).max().unwrap_or(0),
@@ -72,7 +75,7 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
         println!("{}", serde_json::json!({"rows": rows}));
     } else {
         println!(
-            "{:>6}{:>10}{:>12}{:>13}{:>10}{:>10}{:>10}{:>12}{:>8}{:>8}{:>10}",
+            "{:>6}{:>10}{:>12}{:>13}{:>10}{:>10}{:>10}{:>10}{:>12}{:>8}{:>8}{:>10}",
             "nodes",
             "bytes/s",
             "packets/s",
@@ -80,6 +83,7 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
             "% CPU",
             "raw UDP",
             "raw QUIC",
+            "at once",
             "RSS, KiB",
             "links",
             "most",
@@ -87,7 +91,7 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
         );
         for row in rows {
             println!(
-                "{:>6}{:>10.0}{:>12.1}{:>13.1}{:>10.3}{:>10.3}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
+                "{:>6}{:>10.0}{:>12.1}{:>13.1}{:>10.3}{:>10.3}{:>10.3}{:>10.3}{:>12.0}{:>8.1}{:>8}{:>10}",
                 row.n,
                 row.bytes_per_node_s,
                 row.packets_per_node_s,
@@ -95,6 +99,7 @@ pub(crate) fn command(options: &Steady) -> Result<()> {
                 row.cpu_pct_per_node,
                 row.udp_cpu_pct_per_node,
                 row.quic_cpu_pct_per_node,
+                row.quic_at_once_cpu_pct_per_node,
                 row.rss_kib_per_node,
                 row.links_per_node,
                 row.links_max,
@@ -145,6 +150,7 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
         cpu_pct_per_node: used / time / each * 100.0,
         udp_cpu_pct_per_node: 0.0,
         quic_cpu_pct_per_node: 0.0,
+        quic_at_once_cpu_pct_per_node: 0.0,
         rss_kib_per_node: usage::rss_kib()?.saturating_sub(empty) as f64 / each,
         links_per_node: links.iter().sum::<usize>() as f64 / each,
         links_max: links.into_iter().max().unwrap_or(0),
@@ -158,7 +164,8 @@ pub(crate) async fn once(n: usize, quiet: Duration, measured: Duration) -> Resul
     let bytes = (bytes / packets.max(1.0)).round() as usize;
     let measured = measured.min(FLOOR_MEASURED);
     row.udp_cpu_pct_per_node = floor::udp(n, row.packets_per_node_s, bytes, measured).await?;
-    row.quic_cpu_pct_per_node = floor::quic(n, measured).await?;
+    row.quic_cpu_pct_per_node = floor::quic(n, floor::WATCHERS, measured).await?;
+    row.quic_at_once_cpu_pct_per_node = floor::quic(n, 1, measured).await?;
     println!("{}", serde_json::to_string(&row)?);
     Ok(())
 }
