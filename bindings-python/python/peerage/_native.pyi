@@ -107,7 +107,13 @@ class Node:
         deadline: object,
     ) -> Call: ...
     def send(
-        self, port: Port, ticket: int, target: object, topic: object, payload: object
+        self,
+        port: Port,
+        ticket: int,
+        target: object,
+        topic: object,
+        payload: object,
+        deadline: object,
     ) -> Call: ...
     def handle(self, port: Port, handler: int, topic: object) -> None: ...
     def unhandle(self, topic: object) -> bool: ...
