@@ -25,6 +25,7 @@ mod end;
 mod endpoint;
 mod files;
 mod gather;
+mod give_up;
 mod health;
 mod hello;
 mod identity;

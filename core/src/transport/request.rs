@@ -31,6 +31,7 @@ use serving::Serving;
 use super::{
     Refusal,
     end::{Code, LinkEnd, describe, remote_code},
+    give_up::give_up,
     link::Link,
     node::Node,
     panics::caught,
@@ -245,7 +246,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.done {
             // Errors mean that there is nothing left to stop.
-            let _ = self.send.reset(gave_up::CANCELLED.into());
+            give_up(&mut self.send, gave_up::CANCELLED);
             let _ = self.reader.stream.stop_sending(gave_up::CANCELLED.into());
         }
     }
@@ -341,7 +342,7 @@ struct CancelSend(SendStream, bool);
 impl Drop for CancelSend {
     fn drop(&mut self) {
         if !self.1 {
-            let _ = self.0.reset(gave_up::CANCELLED.into()); // an error means that it ended
+            give_up(&mut self.0, gave_up::CANCELLED);
         }
     }
 }
@@ -379,8 +380,7 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
             }
         };
         let Some(answer) = answer else {
-            let _ = send.reset(gave_up::ABANDONED.into()); // an error means that nobody waits
-            return;
+            return give_up(&mut send, gave_up::ABANDONED);
         };
         if reader.open {
             let _ = reader.stream.stop_sending(gave_up::ANSWERED.into()); // likewise
@@ -389,7 +389,7 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
         let sent = timeout_at(until, respond(&mut send, answer, inner.payload_max)).await;
         if sent.is_err() {
             inner.stats.stalled.up();
-            let _ = send.reset(gave_up::ABANDONED.into()); // likewise
+            give_up(&mut send, gave_up::ABANDONED);
         }
         if let Some(mut serving) = serving {
             serving.settled = matches!(sent, Ok(Ok(())));

@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     transport::{
         Refusal,
+        give_up::give_up,
         link::Link,
         node::Node,
         panics::caught,
@@ -69,7 +70,7 @@ impl Drop for Opening {
         if let (Some(send), Some(reader)) = (&mut self.send, &mut self.reader) {
             self.link.streams.remove(self.id);
             // Errors mean that there is nothing left to stop.
-            let _ = send.reset(gave_up::CANCELLED.into());
+            give_up(send, gave_up::CANCELLED);
             let _ = reader.stream.stop_sending(gave_up::CANCELLED.into());
         }
     }
@@ -210,8 +211,7 @@ pub(in crate::transport) async fn serve(
     head_until: Instant,
 ) {
     let Ok(Some(head)) = timeout_at(head_until, read_head(&mut reader)).await else {
-        let _ = send.reset(gave_up::CANCELLED.into()); // an error means that nobody waits
-        return;
+        return give_up(&mut send, gave_up::CANCELLED);
     };
     let admitted = Held::served(node, link).and_then(|held| {
         let handler = node.inbound.stream(&head.topic).ok_or(Refusal::UnknownTopic)?;

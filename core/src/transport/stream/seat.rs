@@ -10,7 +10,7 @@ use super::{HANDLER_FAILED, Stream, WIRE_CODES, control::Teller, flow::Flow};
 use crate::{
     error::Error,
     member::NodeId,
-    transport::{Refusal, link::Link, node::Node, pool::Lease},
+    transport::{Refusal, give_up, link::Link, node::Node, pool::Lease},
 };
 
 /// One end of a stream. Its halves share it, and so does the task of a handler.
@@ -89,7 +89,7 @@ impl Seat {
     pub(super) fn give_up(&self, sender: &mut Sender, code: u32) {
         match (sender, &self.line) {
             (Sender::Link(stream), _) => {
-                let _ = stream.reset(wire_code(code)); // an error means that it ended
+                give_up::give_up(stream, wire_code(code));
             }
             (Sender::Here, Line::Here(other, us)) => other.inlet.end(Err(given_up(us, code))),
             (Sender::Here, Line::Link(_)) => {}

@@ -155,3 +155,33 @@ async fn a_panic_in_a_dial_is_told_and_leaves_nothing_in_the_pool() {
     assert_eq!(a.request(&b, "echo", "still").await.unwrap(), "still");
     assert_eq!(a.transport.stats().pool.links_total, 1);
 }
+
+/// Where the peer was told to stop and knows that we know, s2n-quic keeps its stream for ever if it is
+/// reset then; so a link would come to its end once that had happened as often as there may be streams.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_up_by_both_ends_leaves_no_stream() {
+    const STREAMS_MAX: usize = 4096;
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    a.request(&b, "echo", "x").await.unwrap();
+    let link = a.transport.node().pool.of(&b.peer)[0].clone();
+    let mut done = 0;
+    while done < STREAMS_MAX + 500 {
+        let mut streams = Vec::new();
+        for _ in 0..64 {
+            let mut handle = link.handle.clone();
+            let opened = timeout(PATIENCE, handle.open_bidirectional_stream()).await;
+            let (mut receive, mut send) = opened.expect("there is room for it").unwrap().split();
+            send.send(Bytes::from_static(b"\0")).await.unwrap(); // half of a length
+            receive.stop_sending(16u8.into()).unwrap();
+            streams.push((receive, send));
+        }
+        // There and back: the peer's stack has reset them. And again: it knows that we know.
+        link.ping(PATIENCE).await.unwrap();
+        link.ping(PATIENCE).await.unwrap();
+        done += streams.len();
+        for (_, mut send) in streams {
+            send.reset(16u8.into()).unwrap();
+        }
+    }
+    assert_eq!(a.request(&b, "echo", "still").await.unwrap(), "still");
+}
