@@ -381,8 +381,9 @@ typedef struct peerage_config {
     uint32_t indirect_probes;
     /**
      * On how many rings members are put; each watches its successors, so about so many watch each.
-     * Must be the same on all nodes; at up to one more node than this everybody watches everybody. 1
-     * to 12, default 10.
+     * Every other ring is the one before it run backwards: those whom a member watches watch it. Must
+     * be the same on all nodes; at up to one more node than this everybody watches everybody. 1 to 12,
+     * default 10.
      */
     uint32_t watch_rings;
     /**
@@ -443,7 +444,8 @@ typedef struct peerage_config {
      */
     uint32_t links_max;
     /**
-     * How long an unused link is kept. 1 s to 1 h, default 60 s. Milliseconds.
+     * How long an unused link is kept. One that only probes and comparisons of tables needed stays 5 s
+     * at most. 1 s to 1 h, default 60 s. Milliseconds.
      */
     uint64_t link_idle_timeout;
     /**

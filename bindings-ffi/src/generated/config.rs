@@ -54,8 +54,9 @@ pub struct peerage_config {
     /// How many others are asked to probe on our behalf (SWIM's K′). 0 to 16, default 3.
     pub indirect_probes: u32,
     /// On how many rings members are put; each watches its successors, so about so many watch each.
-    /// Must be the same on all nodes; at up to one more node than this everybody watches everybody. 1
-    /// to 12, default 10.
+    /// Every other ring is the one before it run backwards: those whom a member watches watch it. Must
+    /// be the same on all nodes; at up to one more node than this everybody watches everybody. 1 to 12,
+    /// default 10.
     pub watch_rings: u32,
     /// How often the two ends of a watch edge tell each other that they are there. 100 ms to 60 s,
     /// default 1 s. Milliseconds.
@@ -90,7 +91,8 @@ pub struct peerage_config {
     pub members_max: u32,
     /// The most links held at once. 4 to 10,000, default 50.
     pub links_max: u32,
-    /// How long an unused link is kept. 1 s to 1 h, default 60 s. Milliseconds.
+    /// How long an unused link is kept. One that only probes and comparisons of tables needed stays 5 s
+    /// at most. 1 s to 1 h, default 60 s. Milliseconds.
     pub link_idle_timeout: u64,
     /// How long making a link may take. 100 ms to 60 s, default 5 s. Milliseconds.
     pub connect_timeout: u64,

@@ -57,8 +57,9 @@ export interface Config {
   indirectProbes?: number | undefined;
   /**
    * On how many rings members are put; each watches its successors, so about so many watch each.
-   * Must be the same on all nodes; at up to one more node than this everybody watches everybody. 1
-   * to 12, default 10.
+   * Every other ring is the one before it run backwards: those whom a member watches watch it. Must
+   * be the same on all nodes; at up to one more node than this everybody watches everybody. 1 to
+   * 12, default 10.
    */
   watchRings?: number | undefined;
   /**
@@ -107,7 +108,10 @@ export interface Config {
   membersMax?: number | undefined;
   /** The most links held at once. 4 to 10,000, default 50. */
   linksMax?: number | undefined;
-  /** How long an unused link is kept. 1 s to 1 h, default 60 s. */
+  /**
+   * How long an unused link is kept. One that only probes and comparisons of tables needed stays 5
+   * s at most. 1 s to 1 h, default 60 s.
+   */
   linkIdleTimeout?: number | undefined;
   /** How long making a link may take. 100 ms to 60 s, default 5 s. */
   connectTimeout?: number | undefined;

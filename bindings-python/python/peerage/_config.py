@@ -69,7 +69,8 @@ class Config(_Required, total=False):
     """How many others are asked to probe on our behalf (SWIM's K′). 0 to 16, default 3."""
     watch_rings: int | None
     """On how many rings members are put; each watches its successors, so about so many watch
-    each. Must be the same on all nodes; at up to one more node than this everybody watches
+    each. Every other ring is the one before it run backwards: those whom a member watches watch
+    it. Must be the same on all nodes; at up to one more node than this everybody watches
     everybody. 1 to 12, default 10.
     """
     heartbeat_interval: float | timedelta | None
@@ -113,7 +114,9 @@ class Config(_Required, total=False):
     links_max: int | None
     """The most links held at once. 4 to 10,000, default 50."""
     link_idle_timeout: float | timedelta | None
-    """How long an unused link is kept. 1 s to 1 h, default 60 s."""
+    """How long an unused link is kept. One that only probes and comparisons of tables needed
+    stays 5 s at most. 1 s to 1 h, default 60 s.
+    """
     connect_timeout: float | timedelta | None
     """How long making a link may take. 100 ms to 60 s, default 5 s."""
     links_per_peer: int | None

@@ -35,6 +35,7 @@ pub struct Config {
     /// How many others are asked to probe on our behalf (SWIM's K′). 0 to 16, default 3.
     pub indirect_probes: u32,
     /// On how many rings members are put; each watches its successors, so about so many watch each.
+    /// Every other ring is the one before it run backwards: those whom a member watches watch it.
     /// Must be the same on all nodes; at up to one more node than this everybody watches everybody.
     /// 1 to 12, default 10.
     pub watch_rings: u32,
@@ -70,7 +71,8 @@ pub struct Config {
     pub members_max: u32,
     /// The most links held at once. 4 to 10,000, default 50.
     pub links_max: u32,
-    /// How long an unused link is kept. 1 s to 1 h, default 60 s.
+    /// How long an unused link is kept. One that only probes and comparisons of tables needed stays
+    /// 5 s at most. 1 s to 1 h, default 60 s.
     pub link_idle_timeout: Duration,
     /// How long making a link may take. 100 ms to 60 s, default 5 s.
     pub connect_timeout: Duration,

@@ -1,6 +1,9 @@
 //! Probing (SWIM): each protocol period one member is pinged; if it does not answer in time, a
 //! few others are asked to ping it, and it gets a ping over a stream besides, so that a path
 //! hostile to datagrams is not taken for a death. Whoever answers nobody becomes a suspect.
+//!
+//! A heartbeat that says that ours was seen is as good as an answer, so while all is well nothing is
+//! sent to one who has its turn and is heard in each interval anyway.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -109,10 +112,17 @@ impl Membership {
         self.judge_probes(step);
         if self.probes.next.is_some_and(|at| at <= step.now) {
             self.probes.next = Some(step.now + self.health.scale(self.settings.probe_interval));
-            if let Some(id) = self.next_stranger(step).or_else(|| self.next_in_rotation()) {
+            let next = self.next_stranger(step).or_else(|| self.next_in_rotation());
+            if let Some(id) = next.filter(|id| !self.is_answer_enough(step.now, id)) {
                 self.probe(step, &id);
             }
         }
+    }
+
+    /// Whether a member's heartbeats have just said what its answer to a ping would, and a ping
+    /// would do nothing else: carry news, or show that our own health is good again.
+    pub(super) fn is_answer_enough(&self, now: Time, id: &NodeId) -> bool {
+        self.gossip.is_empty() && self.health.score() == 0 && self.is_heard_both_ways(now, id)
     }
 
     /// A lost or troubled link: is its member still there?

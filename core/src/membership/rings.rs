@@ -1,9 +1,12 @@
 //! Who watches whom: K rings on which every node has a place that follows from its id alone.
 //!
-//! Your successor on each ring is a node that you watch, your predecessors watch you. All nodes
-//! with the same members compute the same rings, in whatever order they heard of them. Only the
-//! own neighbours are kept: a newcomer is compared with them, and a neighbour that goes is
-//! replaced by a look at all members, which at 2K neighbours of N happens rarely.
+//! Your successor on each ring is a node that you watch, your predecessors watch you. Every other
+//! ring is the one before it, run the other way: so whom you watch watches you, one link and
+//! one exchange a heartbeat interval serve both, and with an even K a node has K neighbours, not 2K.
+//!
+//! All nodes with the same members compute the same rings, in whatever order they heard of them.
+//! Only the own neighbours are kept: a newcomer is compared with them, and a neighbour that goes is
+//! replaced by a look at all members, which at K neighbours of N happens rarely.
 
 use crate::member::NodeId;
 
@@ -14,9 +17,9 @@ pub fn place_seed(id: &NodeId) -> u64 {
     })
 }
 
-/// The place on one ring (the finalizer of SplitMix64, Steele et al. 2014).
-fn place(seed: u64, ring: usize) -> u64 {
-    mix(seed ^ (ring as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+/// The place on one circle (the finalizer of SplitMix64, Steele et al. 2014).
+fn place(seed: u64, circle: usize) -> u64 {
+    mix(seed ^ (circle as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// The finalizer of SplitMix64: every bit of the number has its say in every bit of the result.
@@ -26,18 +29,18 @@ pub fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A member next to us, and how far round the ring.
+/// A member next to us, and how far round the circle.
 type Neighbour = Option<(u64, NodeId)>;
 
-/// One ring as one node sees it.
+/// One circle as one node sees it: a ring, or two that run opposite ways.
 #[derive(Clone, Debug, Default)]
-struct Ring {
+struct Circle {
     ours: u64,
     next: Neighbour,
     previous: Neighbour,
 }
 
-impl Ring {
+impl Circle {
     fn closer(place: &Neighbour, distance: u64, id: &NodeId) -> bool {
         place.as_ref().is_none_or(|(d, i)| (distance, id) < (*d, i))
     }
@@ -61,53 +64,67 @@ impl Ring {
 /// All rings, as one node sees them.
 #[derive(Clone, Debug)]
 pub struct Rings {
-    rings: Vec<Ring>,
+    count: usize,
+    circles: Vec<Circle>,
 }
 
 impl Rings {
     /// Without members besides the node with this id.
     pub fn new(count: u32, own: &NodeId) -> Self {
-        let seed = place_seed(own);
-        let ring = |k| Ring { ours: place(seed, k), ..Ring::default() };
-        Self { rings: (0..count as usize).map(ring).collect() }
+        let (count, seed) = (count as usize, place_seed(own));
+        let circle = |k| Circle { ours: place(seed, k), ..Circle::default() };
+        Self { count, circles: (0..count.div_ceil(2)).map(circle).collect() }
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.rings.len()
+        self.count
     }
 
     /// A member is there.
     pub fn add(&mut self, seed: u64, id: &NodeId) {
-        for (k, ring) in self.rings.iter_mut().enumerate() {
-            ring.add(place(seed, k), id);
+        for (k, circle) in self.circles.iter_mut().enumerate() {
+            circle.add(place(seed, k), id);
         }
     }
 
     /// A member is gone; `rest` are all that remain, with what their places are made from.
     pub fn remove<'a>(&mut self, id: &NodeId, rest: impl Iterator<Item = (u64, &'a NodeId)>) {
-        let lost: Vec<usize> = (0..self.rings.len()).filter(|k| self.rings[*k].has(id)).collect();
+        let lost: Vec<usize> =
+            (0..self.circles.len()).filter(|k| self.circles[*k].has(id)).collect();
         if lost.is_empty() {
             return;
         }
         for k in &lost {
-            (self.rings[*k].next, self.rings[*k].previous) = (None, None);
+            (self.circles[*k].next, self.circles[*k].previous) = (None, None);
         }
         for (seed, other) in rest {
             for k in &lost {
-                self.rings[*k].add(place(seed, *k), other);
+                self.circles[*k].add(place(seed, *k), other);
             }
         }
     }
 
     /// Whom we watch: our successors, one a ring; the same one may come more than once.
     pub fn watched(&self) -> impl Iterator<Item = &NodeId> {
-        self.rings.iter().filter_map(|r| Some(&r.next.as_ref()?.1))
+        self.along(|circle| (&circle.next, &circle.previous))
     }
 
     /// Who watches us: our predecessors.
     pub fn watchers(&self) -> impl Iterator<Item = &NodeId> {
-        self.rings.iter().filter_map(|r| Some(&r.previous.as_ref()?.1))
+        self.along(|circle| (&circle.previous, &circle.next))
+    }
+
+    /// One neighbour a ring: of each circle the one, and the other for the ring that runs back.
+    fn along(
+        &self,
+        pick: impl Fn(&Circle) -> (&Neighbour, &Neighbour),
+    ) -> impl Iterator<Item = &NodeId> {
+        let both = self.circles.iter().flat_map(move |circle| {
+            let (there, back) = pick(circle);
+            [there, back]
+        });
+        both.take(self.count).filter_map(|neighbour| Some(&neighbour.as_ref()?.1))
     }
 }
 
@@ -117,18 +134,11 @@ pub fn watchers_of<'a>(
     id: &NodeId,
     others: impl Iterator<Item = (u64, &'a NodeId)>,
 ) -> Vec<NodeId> {
-    let seed = place_seed(id);
-    let ours: Vec<u64> = (0..count).map(|k| place(seed, k)).collect();
-    let mut nearest: Vec<Option<(u64, &NodeId)>> = vec![None; count];
-    for (other_seed, other) in others.filter(|(_, other)| *other != id) {
-        for (k, best) in nearest.iter_mut().enumerate() {
-            let behind = ours[k].wrapping_sub(place(other_seed, k));
-            if best.is_none_or(|best| (behind, other) < best) {
-                *best = Some((behind, other));
-            }
-        }
+    let mut rings = Rings::new(count as u32, id);
+    for (seed, other) in others.filter(|(_, other)| *other != id) {
+        rings.add(seed, other);
     }
-    let mut watchers: Vec<NodeId> = nearest.into_iter().flatten().map(|(_, i)| i.clone()).collect();
+    let mut watchers: Vec<NodeId> = rings.watchers().cloned().collect();
     watchers.sort();
     watchers.dedup();
     watchers
@@ -182,6 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn those_whom_a_node_watches_watch_it_but_on_an_odd_ring() {
+        let all: Vec<_> = (0..500).map(id).collect();
+        for (count, apart) in [(10, 0), (9, 2), (1, 2)] {
+            let mut rings = Rings::new(count, &all[0]);
+            seeded(&all[1..]).for_each(|(seed, other)| rings.add(seed, other));
+            let watched: BTreeSet<_> = rings.watched().collect();
+            let watchers: BTreeSet<_> = rings.watchers().collect();
+            assert_eq!(rings.watched().count(), count as usize);
+            assert_eq!(watched.symmetric_difference(&watchers).count(), apart, "{count} rings");
+        }
+    }
+
+    #[test]
     fn each_ring_is_one_round_through_all() {
         let all: Vec<_> = (0..50).map(id).collect();
         for k in 0..K as usize {
@@ -198,7 +221,7 @@ mod tests {
         let all: Vec<_> = (0..1000).map(id).collect();
         for own in all.iter().take(100) {
             let count = neighbours(own, &all).len();
-            assert!((15..=20).contains(&count), "{own} has {count} neighbours");
+            assert!((8..=10).contains(&count), "{own} has {count} neighbours");
         }
     }
 

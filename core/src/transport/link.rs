@@ -75,6 +75,10 @@ pub(super) struct Beginning {
     pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
+/// How long a link stays that we dialed for the membership alone, after its last frame on a stream:
+/// longer than a probe takes, and those that others are asked for.
+const EXCHANGE_MAX: Duration = Duration::from_secs(5);
+
 /// An established link.
 pub(super) struct Link {
     beginning: Beginning,
@@ -100,7 +104,9 @@ pub(super) struct Link {
     pub(super) streams: streams::Streams,
     /// A frame of ours on a stream has reached the peer.
     answered: AtomicBool,
+    /// When a program, and when the membership used it last, after it began; 0 is never.
     used_millis: AtomicU64,
+    framed_millis: AtomicU64,
     served_millis: AtomicU64,
     began: Instant,
     frames_out: Arc<Semaphore>,
@@ -135,6 +141,7 @@ impl Link {
             streams: streams::Streams::default(),
             answered: AtomicBool::new(false),
             used_millis: AtomicU64::new(0),
+            framed_millis: AtomicU64::new(0),
             served_millis: AtomicU64::new(0),
             began,
             frames_out: Arc::new(Semaphore::new(FRAMES_AT_ONCE)),
@@ -150,24 +157,41 @@ impl Link {
 
     /// Notes a use.
     pub(super) fn touch(&self) {
-        self.used_millis.store(self.millis(), Relaxed);
+        self.used_millis.store(self.millis().max(1), Relaxed);
     }
 
     /// Notes that a request of the peer's has been dealt with.
     pub(super) fn served(&self) {
-        let now = self.millis();
-        self.served_millis.store(now.max(1), Relaxed);
+        let now = self.millis().max(1);
+        self.served_millis.store(now, Relaxed);
         self.used_millis.store(now, Relaxed);
+    }
+
+    /// Notes a frame of the membership's that is no datagram.
+    fn framed(&self) {
+        self.framed_millis.store(self.millis().max(1), Relaxed);
     }
 
     /// How long nobody has used it.
     pub(super) fn unused(&self) -> Duration {
-        Duration::from_millis(self.millis().saturating_sub(self.used_millis.load(Relaxed)))
+        Duration::from_millis(self.millis().saturating_sub(self.last_millis()))
+    }
+
+    /// Whether nobody needs it any more: unused for so long, or dialed for the membership alone,
+    /// whose exchange is over. The other end leaves it to us then: we may be about to use it.
+    pub(super) fn has_served_its_purpose(&self, unused_max: Duration) -> bool {
+        let of_membership = self.dialed && self.used_millis.load(Relaxed) == 0;
+        let enough = if of_membership { unused_max.min(EXCHANGE_MAX) } else { unused_max };
+        self.unused() >= enough
     }
 
     /// The moment of the last use.
     pub(super) fn last_use(&self) -> Instant {
-        self.began + Duration::from_millis(self.used_millis.load(Relaxed))
+        self.began + Duration::from_millis(self.last_millis())
+    }
+
+    fn last_millis(&self) -> u64 {
+        self.used_millis.load(Relaxed).max(self.framed_millis.load(Relaxed))
     }
 
     /// Whether nothing is under way on it, in either direction.
@@ -224,7 +248,7 @@ impl Link {
         if class == Class::Datagram && self.outgoing.fits(bytes.len()) {
             return self.outgoing.push(bytes);
         }
-        self.touch();
+        self.framed();
         let permit = self.frames_out.clone().try_acquire_owned();
         let (Ok(permit), true) = (permit, bytes.len() <= FRAME_BYTES_MAX) else {
             return node.stats.frames_dropped.up();
@@ -310,7 +334,7 @@ async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader) {
     });
     match received.await {
         Ok(Some(bytes)) => {
-            link.touch();
+            link.framed();
             node.stats.frames_received.up();
             node.frame(link, bytes);
         }

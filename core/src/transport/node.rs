@@ -250,7 +250,7 @@ impl Node {
                 _ = keep.tick() => self.keep_links_up(),
                 _ = sweep.tick() => {
                     for link in self.pool.links() {
-                        if link.unused() >= unused_max {
+                        if link.has_served_its_purpose(unused_max) {
                             self.close_unused(&link);
                         }
                     }

@@ -50,7 +50,13 @@ struct Node {
 
 impl Node {
     fn new(others: u16) -> Self {
-        let settings = Settings::new(peer(0), addr(0), &Config::new("c", "n000"));
+        Self::with(&Config::new("c", "n000"), others)
+    }
+
+    /// Under the name and on as many rings as are configured.
+    fn with(config: &Config, others: u16) -> Self {
+        let me = Peer { id: NodeId::new(config.node_id.clone()).unwrap(), ..peer(0) };
+        let settings = Settings::new(me, addr(0), config);
         let mut node = Self { machine: Membership::new(settings, 1), now: Time(0) };
         node.input(Input::Start);
         let all: Vec<_> = (1..=others).map(|n| record(n, 1, State::Alive)).collect();

@@ -7,6 +7,16 @@ use crate::wire::Want;
 /// With so many others not everybody watches everybody.
 const OTHERS: u16 = 40;
 
+/// The last of an odd number of rings runs one way only: it has edges of which one end watches.
+fn on_odd_rings() -> Node {
+    Node::with(&Config { watch_rings: 3, ..Config::new("c", "n000") }, OTHERS)
+}
+
+/// With an id greater than all others.
+fn the_greatest() -> Node {
+    Node::with(&Config::new("c", "n999"), OTHERS)
+}
+
 /// A peer with an edge of this kind, once all edges are laid.
 fn neighbour(node: &Node, kind: impl Fn(bool, bool) -> bool) -> u16 {
     let rings = node.machine.table.rings();
@@ -30,7 +40,7 @@ fn hearing(node: &mut Node, n: u16, first: u64, seconds: u64, want: Want) -> Vec
 
 #[test]
 fn who_is_watched_speaks_in_every_interval_and_who_only_watches_every_fifth() {
-    let mut node = Node::new(OTHERS);
+    let mut node = on_odd_rings();
     node.pass(5);
     let watcher = neighbour(&node, |watched, watches| watches && !watched);
     let often = heartbeats(&node.pass(60), watcher).len();
@@ -42,7 +52,7 @@ fn who_is_watched_speaks_in_every_interval_and_who_only_watches_every_fifth() {
 
 #[test]
 fn a_watcher_that_hears_nothing_says_so_in_every_interval() {
-    let mut node = Node::new(OTHERS);
+    let mut node = on_odd_rings();
     node.pass(5);
     let watched = neighbour(&node, |watched, watches| watched && !watches);
     hearing(&mut node, watched, 1, 20, Want::Edge);
@@ -55,7 +65,7 @@ fn a_watcher_that_hears_nothing_says_so_in_every_interval() {
 
 #[test]
 fn who_is_asked_to_speaks_in_every_interval_whatever_its_own_rings_say() {
-    let mut node = Node::new(OTHERS);
+    let mut node = on_odd_rings();
     node.pass(5);
     let watched = neighbour(&node, |watched, watches| watched && !watches);
     hearing(&mut node, watched, 1, 20, Want::Edge);
@@ -69,7 +79,7 @@ fn who_is_asked_to_speaks_in_every_interval_whatever_its_own_rings_say() {
 
 #[test]
 fn a_rare_word_is_enough_to_know_that_all_are_seen() {
-    let mut node = Node::new(OTHERS);
+    let mut node = on_odd_rings();
     node.pass(5);
     let watcher = neighbour(&node, |watched, watches| watches && !watched);
     let seen = u64::MAX;
@@ -106,7 +116,7 @@ fn a_rare_word_is_enough_to_know_that_all_are_seen() {
 
 #[test]
 fn the_silence_of_one_that_said_it_was_its_last_word_means_nothing() {
-    let mut node = Node::new(OTHERS);
+    let mut node = on_odd_rings();
     node.pass(5);
     let watched = neighbour(&node, |watched, watches| watched && !watches);
     let accused = |all: &[(Time, Effect)]| suspicions(all).iter().any(|(_, m)| *m == id(watched));
@@ -149,4 +159,118 @@ fn who_has_no_room_for_an_edge_any_more_says_so() {
     let gone: Vec<_> = before.into_iter().filter(|n| !after.contains(n)).collect();
     assert!(!gone.is_empty());
     assert!(gone.iter().all(|n| told(*n)), "{gone:?}");
+}
+
+/// A neighbour that watches us and is watched.
+fn mutual(node: &Node) -> u16 {
+    neighbour(node, |watched, watches| watched && watches)
+}
+
+#[test]
+fn of_two_that_watch_each_other_the_greater_id_answers_each_heartbeat_at_once() {
+    let mut node = the_greatest();
+    node.pass(5);
+    let peer = mutual(&node);
+    hearing(&mut node, peer, 1, 5, Want::Watch);
+    for seq in 6..66 {
+        let beat = Frame::Heartbeat { seq, seen: u64::MAX, every_ms: 1000, want: Want::Watch };
+        let at = node.now;
+        let out: Vec<_> = node.frame(peer, beat, &[]).into_iter().map(|e| (at, e)).collect();
+        assert_eq!(heartbeats(&out, peer).len(), 1, "its answer to heartbeat {seq}");
+        assert!(heartbeats(&node.pass(1), peer).is_empty(), "unasked after heartbeat {seq}");
+    }
+}
+
+#[test]
+fn the_one_that_answers_speaks_unasked_where_it_hears_nothing() {
+    let mut node = the_greatest();
+    node.pass(5);
+    let peer = mutual(&node);
+    hearing(&mut node, peer, 1, 10, Want::Watch);
+    let mut spoke = node.now - Duration::from_secs(1); // it answered the last one
+    for (at, _) in heartbeats(&node.pass(8), peer) {
+        let apart = at.since(spoke);
+        assert!(apart <= Duration::from_millis(1210), "{apart:?}");
+        spoke = at;
+    }
+    assert!(node.now.since(spoke) <= Duration::from_millis(1210));
+}
+
+#[test]
+fn heartbeats_that_come_too_often_are_not_all_answered() {
+    let mut node = the_greatest();
+    node.pass(5);
+    let peer = mutual(&node);
+    hearing(&mut node, peer, 1, 5, Want::Watch);
+    let mut all = Vec::new();
+    for seq in 6..1006 {
+        let beat = Frame::Heartbeat { seq, seen: u64::MAX, every_ms: 1000, want: Want::Watch };
+        all.extend(node.frame(peer, beat, &[]).into_iter().map(|e| (node.now, e)));
+        node.now = node.now + Duration::from_millis(10);
+    }
+    let answers = heartbeats(&all, peer).len();
+    assert!((15..=21).contains(&answers), "{answers} answers in 10 s");
+}
+
+#[test]
+fn of_two_that_watch_each_other_the_lesser_id_keeps_its_own_pace() {
+    let mut node = Node::new(OTHERS);
+    node.pass(5);
+    let peer = mutual(&node);
+    let beats = heartbeats(&hearing(&mut node, peer, 1, 60, Want::Watch), peer);
+    assert!((59..=61).contains(&beats.len()), "{}", beats.len());
+    let apart = beats.windows(2).map(|two| two[1].0.since(two[0].0));
+    let allowed = Duration::from_millis(890)..=Duration::from_millis(1110);
+    apart.for_each(|apart| assert!(allowed.contains(&apart), "{apart:?}"));
+}
+
+/// Hears all others in every interval for so many seconds, those in `deaf` without a word that they
+/// hear us. How often each was pinged.
+fn pings(node: &mut Node, first: u64, seconds: u64, deaf: &[u16]) -> Vec<u16> {
+    let mut pinged = Vec::new();
+    for seq in first..first + seconds {
+        for n in 1..=FEW {
+            let seen = if deaf.contains(&n) { 0 } else { u64::MAX };
+            node.frame(n, Frame::Heartbeat { seq, seen, every_ms: 1000, want: Want::Watch }, &[]);
+        }
+        let all: Vec<_> = node.pass(1).into_iter().map(|(_, effect)| effect).collect();
+        let pings = sent(&all).into_iter().filter(|(_, m)| matches!(m.frame, Frame::Ping { .. }));
+        pinged.extend(pings.map(|(to, _)| to.instance.0 as u16));
+    }
+    pinged
+}
+
+/// With so many everybody watches everybody.
+const FEW: u16 = 8;
+
+#[test]
+fn only_one_whose_heartbeats_do_not_say_that_it_hears_us_is_pinged() {
+    let mut node = Node::new(FEW);
+    pings(&mut node, 1, 60, &[]); // nothing is left to gossip
+    assert_eq!(pings(&mut node, 61, 60, &[]), []);
+    let pinged = pings(&mut node, 121, 60, &[3]);
+    assert!((5..=9).contains(&pinged.len()) && pinged.iter().all(|n| *n == 3), "{pinged:?}");
+}
+
+#[test]
+fn who_falls_silent_is_pinged_before_it_is_suspected() {
+    let mut node = Node::new(FEW);
+    pings(&mut node, 1, 60, &[]);
+    let all: Vec<_> = node.pass(2).into_iter().map(|(_, effect)| effect).collect();
+    let pinged = sent(&all).iter().filter(|(_, m)| matches!(m.frame, Frame::Ping { .. })).count();
+    assert!(pinged >= 1);
+}
+
+#[test]
+fn news_and_bad_health_of_our_own_want_a_ping_all_the_same() {
+    let mut node = Node::new(FEW);
+    pings(&mut node, 1, 60, &[]);
+    let enough = |node: &Node| node.machine.is_answer_enough(node.now, &id(3));
+    assert!(enough(&node));
+    node.machine.health.worse(1);
+    assert!(!enough(&node), "its answer makes our health better");
+    node.machine.health.better();
+    assert!(enough(&node));
+    node.gossip(1, record(5, 2, State::Alive));
+    assert!(!enough(&node), "it takes the news along");
 }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use rand::Rng;
-
 use super::{
-    EVERY_MS, LATE, LAY_EVERY, ROUNDS, SPARSE, Time, UNSEEN_MAX, WANTED_FOR, WANTED_FOR_ITS,
+    ANSWER_MIN, EVERY_MS, LATE, LAY_EVERY, ROUNDS, SPARSE, Time, UNASKED, UNSEEN_MAX, WANTED_FOR,
+    WANTED_FOR_ITS, WOBBLE,
 };
 use crate::{
     member::{Peer, State},
-    membership::{Class, Effect, Membership, Step, account::Check, phi::Phi},
+    membership::{Class, Effect, Membership, Step, account::Check, phi::Phi, rings::mix},
     wire::{self, Frame, Want},
 };
 
@@ -36,8 +35,8 @@ impl Membership {
     pub(super) fn send_heartbeat(&mut self, step: &mut Step<'_>, at: usize, want: Want) {
         let interval = self.settings.heartbeat_interval;
         let round = interval / ROUNDS;
-        let late = round * self.rng.random_range(0..=1);
         let offset = self.watch.offset;
+        let follows = self.follows(at);
         let edge = &mut self.watch.edges[at];
         let every = if edge.is_judged_there() { interval } else { sparse(interval) };
         // The last word to one that judges our silence must not be lost.
@@ -51,7 +50,10 @@ impl Membership {
         if edge.slot <= step.now + every / 2 || edge.slot > step.now + every * 2 {
             edge.slot = on_round(step.now + every, offset, round);
         }
-        edge.next = edge.slot + late;
+        let slot = edge.slot;
+        self.watch.edges[at].next =
+            if follows { step.now + interval.mul_f64(UNASKED) } else { self.with_wobble(slot) };
+        let edge = &self.watch.edges[at];
         let every_ms = u32::try_from(every.as_millis()).unwrap_or(u32::MAX);
         let frame = Frame::Heartbeat { seq: edge.sent, seen: edge.seen, every_ms, want };
         let (peer, addr) = (edge.peer.clone(), edge.addr);
@@ -64,6 +66,22 @@ impl Membership {
         } else {
             self.send(step, &peer, addr, class, &frame);
         }
+    }
+
+    /// When a round begins, given when it should: the same for all heartbeats of it.
+    pub(super) fn with_wobble(&self, slot: Time) -> Time {
+        let most = self.settings.heartbeat_interval.mul_f64(WOBBLE).as_micros() as u64;
+        let chance = mix(slot.0 ^ self.own.peer.instance.0);
+        slot + Duration::from_micros(chance % most.max(1))
+    }
+
+    /// Whether the peer's heartbeats set the pace of ours: both are due in every interval, and the
+    /// peer's id is the lesser.
+    fn follows(&self, at: usize) -> bool {
+        let edge = &self.watch.edges[at];
+        let both = edge.is_judged_there() && edge.watched && edge.heard.is_some() && !edge.rests;
+        let often = edge.phi.expected() < self.settings.heartbeat_interval.mul_f64(UNASKED);
+        both && often && edge.peer.id < self.own.peer.id
     }
 
     /// Sets when the next heartbeat on an edge goes out: when it is its turn, or before that if
@@ -161,18 +179,23 @@ impl Membership {
         }
     }
 
-    /// A heartbeat came on an edge where ours are rare: if one is due nearly, it goes out now, and
-    /// the acknowledgement that the transport owes the peer rides on it.
+    /// A heartbeat came on an edge where it sets our pace, or where ours are rare and one is due
+    /// nearly: ours goes out now, and the acknowledgement that the transport owes rides on it.
     fn answer(&mut self, step: &mut Step<'_>, at: usize) {
         let interval = self.settings.heartbeat_interval;
         let edge = &self.watch.edges[at];
-        if edge.is_judged_there() || !edge.linked {
+        if !edge.linked {
             return;
         }
-        if step.now + interval.mul_f64(LATE) >= edge.slot {
+        let due = if edge.is_judged_there() {
+            self.follows(at) && step.now >= edge.spoke + interval.mul_f64(ANSWER_MIN)
+        } else {
+            step.now + interval.mul_f64(LATE) >= edge.slot
+        };
+        if due {
             let want = self.want(at, step.now);
             self.send_heartbeat(step, at, want);
-        } else {
+        } else if !edge.is_judged_there() {
             self.plan_beat(step.now, at);
         }
     }

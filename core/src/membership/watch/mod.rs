@@ -1,8 +1,10 @@
 //! Watch edges: between the neighbours on the rings, heartbeats both ways, and what their silence
 //! means.
 //!
-//! Who is watched is heard in every interval. Who only watches says now and then what it has seen,
-//! on an acknowledgement that is due anyway, and in every interval once it hears nothing.
+//! Who is watched is heard in every interval. Where both are, the one with the lesser id leads and
+//! the other answers at once: its heartbeat carries the acknowledgement that the transport owes,
+//! and one packet and a wake on each side are saved. Who only watches says now and then what it has
+//! seen, likewise on an acknowledgement, and in every interval once it hears nothing.
 //!
 //! An edge pins its link. It is laid some time after the rings call for it and goes some time
 //! after they no longer do, a few at a time, and only when those in its place stand: a mass join
@@ -67,15 +69,23 @@ const WANTED_FOR_ITS: u32 = 3;
 const SPARSE: u32 = 5;
 /// ... unless it has heard nothing itself for this share of the peer's interval.
 const LATE: f64 = 1.5;
+/// Who answers heartbeats waits for the next one for this share of the interval, and then speaks
+/// unasked, ...
+const UNASKED: f64 = 1.2;
+/// ... and answers no more often than after this share of it.
+const ANSWER_MIN: f64 = 0.5;
 /// From so many heartbeats that the peer has not seen on they go by stream: a path that is hostile
 /// to datagrams must not look like a death.
 const UNSEEN_MAX: u64 = 3;
 /// The step from phase to phase, as a share of the interval: multiples of the golden ratio spread
 /// evenly, however many there are.
 const PHASE: f64 = 0.618_033_988_749_895;
-/// Heartbeats go out in so many rounds an interval, so that the node wakes no more often than that;
-/// each of them in its round or the next, so that two in a row are within 10 %.
-const ROUNDS: u32 = 10;
+/// Heartbeats that nobody asked for go out in so many rounds an interval: what a node sends at once it
+/// wakes for once, and once more for the answers. Who answers does so at other times, ...
+const ROUNDS: u32 = 2;
+/// ... and each round is late by up to this share of the interval, as chance has it, so that no two
+/// nodes stay in step.
+const WOBBLE: f64 = 0.1;
 /// The bounds that the configuration sets for the interval; a peer that claims another lies.
 const EVERY_MS: RangeInclusive<u32> = 100..=60_000;
 
@@ -277,6 +287,16 @@ impl Membership {
         self.watch.edges.find_id(id).is_some_and(|at| self.watch.edges[at].watched)
     }
 
+    /// Whether a member is heard in each interval, and said just now that it hears us.
+    pub(super) fn is_heard_both_ways(&self, now: Time, id: &NodeId) -> bool {
+        let Some(edge) = self.watch.edges.find_id(id).map(|at| &self.watch.edges[at]) else {
+            return false;
+        };
+        let just_now = self.settings.heartbeat_interval.mul_f64(UNASKED);
+        let heard = edge.heard.is_some_and(|at| now.since(at) < just_now) && !edge.rests;
+        heard && edge.is_judged_there() && edge.unseen_when_heard <= 1
+    }
+
     pub(super) fn tick_watch(&mut self, step: &mut Step<'_>) {
         let now = step.now;
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
@@ -397,7 +417,7 @@ impl Membership {
             unsaid: 0,
             unreached: false,
             rests: false,
-            next: first,
+            next: self.with_wobble(first),
             slot: first,
             spoke: Time::default(),
             dial_at,

@@ -353,3 +353,30 @@ async fn a_process_in_the_place_of_another_ends_its_links_at_the_next_packet() {
     assert!(end.is_broken(), "its member is looked after");
     assert_eq!(a.request(&after, "echo", "").await.unwrap(), "");
 }
+
+#[tokio::test]
+async fn an_answer_carries_the_acknowledgement_that_is_due() {
+    const EXCHANGES: u64 = 40;
+    let mut a = TestNode::start("a").await;
+    let mut b = TestNode::start("b").await;
+    a.dial(b.addr(), Some("b")).await.unwrap();
+    until("both have it", || b.transport.has_link(&a.peer)).await;
+    a.transport.pin(&b.peer, true);
+    let word = || Bytes::from_static(b"heartbeat");
+    let heard = |event| matches!(event, TransportEvent::Frame { .. });
+    let mut sent = 0;
+    for exchange in 0..2 * EXCHANGES {
+        if exchange == EXCHANGES {
+            // By now the stack would have found out that the path takes marks of congestion.
+            sent = a.transport.stats().packets_sent + b.transport.stats().packets_sent;
+        }
+        a.transport.send_frame(&b.peer, b.addr(), Class::Datagram, word());
+        while !heard(b.event().await) {}
+        b.transport.send_frame(&a.peer, a.addr(), Class::Datagram, word());
+        while !heard(a.event().await) {}
+        tokio::time::sleep(Duration::from_millis(60)).await; // longer than an acknowledgement waits
+    }
+    let sent = a.transport.stats().packets_sent + b.transport.stats().packets_sent - sent;
+    // Word, answer, acknowledgement of that; and now and then the stack wants that acknowledged.
+    assert!((3 * EXCHANGES..=3 * EXCHANGES + 20).contains(&sent), "{sent} packets");
+}

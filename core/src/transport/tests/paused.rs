@@ -67,3 +67,33 @@ async fn the_health_checks_run_at_their_interval_and_a_quiet_link_is_kept_up() {
     assert!((700..1200).contains(&sent), "{sent} packets in ten minutes");
     assert_eq!(a.transport.stats().unanswered + b.transport.stats().unanswered, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_link_for_the_membership_alone_goes_when_that_has_said_what_it_had_to_say() {
+    let mut a = TestNode::start("a").await;
+    let b = TestNode::start("b").await;
+    a.dial(b.addr(), Some("b")).await.unwrap();
+    let frame = |class| {
+        a.transport.send_frame(&b.peer, b.addr(), class, Bytes::from_static(b"summaries"));
+    };
+    // While an exchange lasts it stays, ...
+    for _ in 0..15 {
+        frame(Class::Stream);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(a.transport.has_link(&b.peer));
+    }
+    // ... and datagrams do not keep it.
+    let said = Instant::now();
+    let end = loop {
+        a.transport.send_frame(&b.peer, b.addr(), Class::Datagram, Bytes::from_static(b"ping"));
+        match timeout(Duration::from_secs(1), a.events.recv()).await {
+            Ok(Some(TransportEvent::LinkDown { peer, end })) => break (peer, end),
+            Ok(event) => panic!("{event:?}"),
+            Err(_) => assert!(said.elapsed() < Duration::from_secs(15), "it is still there"),
+        }
+    };
+    assert_eq!(end, (b.peer.clone(), LinkEnd::Idle));
+    // The last frame went out two seconds before; the sweep comes every five.
+    assert!(said.elapsed() >= Duration::from_secs(2), "{:?}", said.elapsed());
+    assert_eq!((a.transport.stats().idled, b.transport.stats().idled), (1, 0));
+}

@@ -27,7 +27,7 @@ impl World {
             let name = &p.peer.id;
             let edges: Vec<_> = p.machine.watch_edges(p.pace.time(self.now)).collect();
             let wanted = edges.iter().filter(|e| e.wanted).count();
-            let most = (all.len() - 1).min(2 * rings);
+            let most = (all.len() - 1).min(rings + rings % 2);
             let all_watch_all = all.len() <= rings + 1;
             if wanted > most || wanted < most && all_watch_all || edges.len() > wanted {
                 let rest = edges.iter().filter(|e| !e.wanted).map(|e| e.peer.id.as_str());
