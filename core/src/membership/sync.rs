@@ -68,14 +68,12 @@ impl Membership {
         self.sync.soon = Some(AFTER_JOIN);
     }
 
-    /// What came in a mass of news may have missed us.
+    /// What came in a mass of news may have missed us, also where the last one is being made up for.
     pub(super) fn sync_after_storm(&mut self, step: &Step<'_>) {
-        if self.sync.soon.is_none() {
-            let jitter = self.rng.random_range(0.5..1.0);
-            let at = step.now + AFTER_STORM.mul_f64(jitter);
-            self.sync.next = Some(self.sync.next.map_or(at, |next| next.min(at)));
-            self.sync.soon = Some(AFTER_STORM);
-        }
+        let jitter = self.rng.random_range(0.5..1.0);
+        let at = step.now + AFTER_STORM.mul_f64(jitter);
+        self.sync.next = Some(self.sync.next.map_or(at, |next| next.min(at)));
+        self.sync.soon = Some(self.sync.soon.map_or(AFTER_STORM, |gap| gap.min(AFTER_STORM)));
     }
 
     pub(super) fn tick_sync(&mut self, step: &mut Step<'_>) {

@@ -147,7 +147,7 @@ impl Node {
 
     async fn run_dial(self: Arc<Self>, key: DialKey, done: watch::Sender<Outcome>) {
         // Whatever happens in between, a panic included, the dial leaves the table.
-        let guard = DialGuard { node: &self, key: &key };
+        let guard = DialGuard { node: &self, key: Some(&key) };
         let began = Instant::now();
         let result = tokio::select! {
             () = self.stop.cancelled() => return, // those who wait see the sender go
@@ -176,7 +176,8 @@ impl Node {
 /// Sees to it that a dial leaves the table.
 struct DialGuard<'a> {
     node: &'a Arc<Node>,
-    key: &'a DialKey,
+    /// None once it has left: another one to the same place may have begun since.
+    key: Option<&'a DialKey>,
 }
 
 impl DialGuard<'_> {
@@ -184,26 +185,27 @@ impl DialGuard<'_> {
     /// returns the frames. Out of the table and told in one step: who finds no dial there must not
     /// take it that none was made.
     fn finish(
-        self,
+        mut self,
         result: &Result<Arc<Link>>,
         done: watch::Sender<Outcome>,
     ) -> Vec<(Peer, Class, Bytes)> {
+        let Some(key) = self.key.take() else { return Vec::new() };
         let mut inner = self.node.pool.inner.lock();
-        let dial = inner.table.end_dial(self.key);
+        let dial = inner.table.end_dial(key);
         match result {
-            Ok(_) => inner.backoff.made(self.key),
-            Err(error) => inner.backoff.failed(self.key, error, Instant::now(), &mut rand::rng()),
+            Ok(_) => inner.backoff.made(key),
+            Err(error) => inner.backoff.failed(key, error, Instant::now(), &mut rand::rng()),
         }
         let _ = done.send(Some(result.clone())); // nobody may be waiting
         drop(inner);
         match result {
             // Of no concern to the driver: there are other links to that peer.
-            Err(error) if self.key.slot > 0 => {
+            Err(error) if key.slot > 0 => {
                 seldom!(DEBUG, 10, target: "peerage::dial", %error, "no further link");
             }
             Err(error) => {
                 seldom!(DEBUG, 10, target: "peerage::dial", %error, "failed");
-                let DialKey { addr, expect, .. } = self.key.clone();
+                let DialKey { addr, expect, .. } = key.clone();
                 self.node.emit(TransportEvent::DialFailed { addr, expect, error: error.clone() });
             }
             Ok(_) => {}
@@ -214,7 +216,9 @@ impl DialGuard<'_> {
 
 impl Drop for DialGuard<'_> {
     fn drop(&mut self) {
-        self.node.pool.inner.lock().table.end_dial(self.key);
+        if let Some(key) = self.key {
+            self.node.pool.inner.lock().table.end_dial(key);
+        }
         self.node.pool.stir();
     }
 }
