@@ -232,9 +232,11 @@ async def test_a_gil_held_for_ten_seconds_costs_no_heartbeat() -> None:
         holder(a, secret, QUICK, "gil", 10) as (tell, said),
     ):
         events = a.events()
+        heard = a.stats().datagrams_received
         tell.write(b"hold\n")
         held = float(await asyncio.wait_for(said.readline(), 2 * PATIENCE))
         assert held >= 10
+        assert a.stats().datagrams_received >= heard + 8, "one heartbeat a second"
         # It is watched and was heard all the while, and never found wanting.
         explained = await a.explain("held")
         assert explained is not None

@@ -7,13 +7,17 @@ use std::sync::Arc;
 use peerage::{Event, EventKind, NodeId, Observation};
 use pyo3::{prelude::*, types::PyTuple};
 
-use super::{members, observations, records::Member, same, shown};
+use super::{Fields, members, observations, records::Member, same, shown};
 
 /// A member is there that was not, or is there again.
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct MemberJoined {
     seq: u64,
     member: Arc<peerage::Member>,
+}
+
+impl Fields for MemberJoined {
+    const NAMES: &'static [&'static str] = &["seq", "member"];
 }
 
 #[pymethods]
@@ -25,8 +29,7 @@ impl MemberJoined {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 1] = ["member"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -42,11 +45,11 @@ impl MemberJoined {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "member"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "member"])
+        same(slf, other)
     }
 }
 
@@ -55,6 +58,10 @@ impl MemberJoined {
 pub(crate) struct MemberUpdated {
     seq: u64,
     member: Arc<peerage::Member>,
+}
+
+impl Fields for MemberUpdated {
+    const NAMES: &'static [&'static str] = &["seq", "member"];
 }
 
 #[pymethods]
@@ -66,8 +73,7 @@ impl MemberUpdated {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 1] = ["member"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -83,11 +89,11 @@ impl MemberUpdated {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "member"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "member"])
+        same(slf, other)
     }
 }
 
@@ -99,6 +105,10 @@ pub(crate) struct MemberSuspected {
     observers: Arc<[Observation]>,
 }
 
+impl Fields for MemberSuspected {
+    const NAMES: &'static [&'static str] = &["seq", "member", "observers"];
+}
+
 #[pymethods]
 impl MemberSuspected {
     #[classattr]
@@ -108,8 +118,7 @@ impl MemberSuspected {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 2] = ["member", "observers"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -131,11 +140,11 @@ impl MemberSuspected {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "member", "observers"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "member", "observers"])
+        same(slf, other)
     }
 }
 
@@ -144,6 +153,10 @@ impl MemberSuspected {
 pub(crate) struct MemberRecovered {
     seq: u64,
     member: Arc<peerage::Member>,
+}
+
+impl Fields for MemberRecovered {
+    const NAMES: &'static [&'static str] = &["seq", "member"];
 }
 
 #[pymethods]
@@ -155,8 +168,7 @@ impl MemberRecovered {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 1] = ["member"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -172,11 +184,11 @@ impl MemberRecovered {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "member"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "member"])
+        same(slf, other)
     }
 }
 
@@ -189,6 +201,10 @@ pub(crate) struct MemberFailed {
     replaced: bool,
 }
 
+impl Fields for MemberFailed {
+    const NAMES: &'static [&'static str] = &["seq", "member", "observers", "replaced"];
+}
+
 #[pymethods]
 impl MemberFailed {
     #[classattr]
@@ -198,8 +214,7 @@ impl MemberFailed {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 3] = ["member", "observers", "replaced"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -227,11 +242,11 @@ impl MemberFailed {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "member", "observers", "replaced"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "member", "observers", "replaced"])
+        same(slf, other)
     }
 }
 
@@ -240,6 +255,10 @@ impl MemberFailed {
 pub(crate) struct MemberLeft {
     seq: u64,
     member: Arc<peerage::Member>,
+}
+
+impl Fields for MemberLeft {
+    const NAMES: &'static [&'static str] = &["seq", "member"];
 }
 
 #[pymethods]
@@ -251,8 +270,7 @@ impl MemberLeft {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 1] = ["member"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -268,11 +286,11 @@ impl MemberLeft {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "member"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "member"])
+        same(slf, other)
     }
 }
 
@@ -284,6 +302,10 @@ pub(crate) struct LocalHealthChanged {
     score: u32,
 }
 
+impl Fields for LocalHealthChanged {
+    const NAMES: &'static [&'static str] = &["seq", "score"];
+}
+
 #[pymethods]
 impl LocalHealthChanged {
     #[classattr]
@@ -293,8 +315,7 @@ impl LocalHealthChanged {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 1] = ["score"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -311,11 +332,11 @@ impl LocalHealthChanged {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "score"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "score"])
+        same(slf, other)
     }
 }
 
@@ -324,6 +345,10 @@ impl LocalHealthChanged {
 pub(crate) struct NameConflict {
     seq: u64,
     id: NodeId,
+}
+
+impl Fields for NameConflict {
+    const NAMES: &'static [&'static str] = &["seq", "id"];
 }
 
 #[pymethods]
@@ -335,8 +360,7 @@ impl NameConflict {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 1] = ["id"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -352,11 +376,11 @@ impl NameConflict {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "id"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "id"])
+        same(slf, other)
     }
 }
 
@@ -368,6 +392,10 @@ pub(crate) struct EventsDropped {
     members: Arc<[Arc<peerage::Member>]>,
 }
 
+impl Fields for EventsDropped {
+    const NAMES: &'static [&'static str] = &["seq", "count", "members"];
+}
+
 #[pymethods]
 impl EventsDropped {
     #[classattr]
@@ -377,8 +405,7 @@ impl EventsDropped {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 2] = ["count", "members"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -401,11 +428,11 @@ impl EventsDropped {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "count", "members"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "count", "members"])
+        same(slf, other)
     }
 }
 
@@ -419,6 +446,10 @@ pub(crate) struct HealthCheckFailed {
     observers: Arc<[Observation]>,
 }
 
+impl Fields for HealthCheckFailed {
+    const NAMES: &'static [&'static str] = &["seq", "member", "observers"];
+}
+
 #[pymethods]
 impl HealthCheckFailed {
     #[classattr]
@@ -428,8 +459,7 @@ impl HealthCheckFailed {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 2] = ["member", "observers"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -451,11 +481,11 @@ impl HealthCheckFailed {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "member", "observers"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "member", "observers"])
+        same(slf, other)
     }
 }
 
@@ -468,6 +498,10 @@ pub(crate) struct StateSetAside {
     reason: String,
 }
 
+impl Fields for StateSetAside {
+    const NAMES: &'static [&'static str] = &["seq", "path", "reason"];
+}
+
 #[pymethods]
 impl StateSetAside {
     #[classattr]
@@ -477,8 +511,7 @@ impl StateSetAside {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 2] = ["path", "reason"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -500,11 +533,11 @@ impl StateSetAside {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "path", "reason"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "path", "reason"])
+        same(slf, other)
     }
 }
 
@@ -513,6 +546,10 @@ impl StateSetAside {
 pub(crate) struct CertificatesReloaded {
     seq: u64,
     path: String,
+}
+
+impl Fields for CertificatesReloaded {
+    const NAMES: &'static [&'static str] = &["seq", "path"];
 }
 
 #[pymethods]
@@ -524,8 +561,7 @@ impl CertificatesReloaded {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 1] = ["path"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -541,11 +577,11 @@ impl CertificatesReloaded {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "path"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "path"])
+        same(slf, other)
     }
 }
 
@@ -557,6 +593,10 @@ pub(crate) struct CertificatesRejected {
     reason: String,
 }
 
+impl Fields for CertificatesRejected {
+    const NAMES: &'static [&'static str] = &["seq", "path", "reason"];
+}
+
 #[pymethods]
 impl CertificatesRejected {
     #[classattr]
@@ -566,8 +606,7 @@ impl CertificatesRejected {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 2] = ["path", "reason"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -589,11 +628,11 @@ impl CertificatesRejected {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "path", "reason"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "path", "reason"])
+        same(slf, other)
     }
 }
 
@@ -606,6 +645,10 @@ pub(crate) struct CertificateExpiring {
     seconds_left: u32,
 }
 
+impl Fields for CertificateExpiring {
+    const NAMES: &'static [&'static str] = &["seq", "path", "seconds_left"];
+}
+
 #[pymethods]
 impl CertificateExpiring {
     #[classattr]
@@ -615,8 +658,7 @@ impl CertificateExpiring {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 2] = ["path", "seconds_left"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, &Self::NAMES[1..])
     }
 
     /// Its place in the one order of all events of this node.
@@ -639,11 +681,11 @@ impl CertificateExpiring {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["seq", "path", "seconds_left"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["seq", "path", "seconds_left"])
+        same(slf, other)
     }
 }
 

@@ -7,6 +7,7 @@ mod records;
 use std::sync::Arc;
 
 use pyo3::{
+    PyClass,
     prelude::*,
     types::{PyDict, PyTuple},
 };
@@ -19,27 +20,29 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     events::add_to(module)
 }
 
+/// A class with these fields, in this order.
+trait Fields: PyClass {
+    const NAMES: &'static [&'static str];
+}
+
 /// `Name(field=…, …)`
-fn shown(object: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String> {
-    let mut parts = Vec::with_capacity(fields.len());
-    for field in fields {
+fn shown<C: Fields>(object: &Bound<'_, C>) -> PyResult<String> {
+    let object = object.as_any();
+    let mut parts = Vec::with_capacity(C::NAMES.len());
+    for field in C::NAMES {
         parts.push(format!("{field}={}", object.getattr(*field)?.repr()?.to_str()?));
     }
     Ok(format!("{}({})", object.get_type().name()?.to_str()?, parts.join(", ")))
 }
 
 /// Whether two objects are of one class and equal in every field.
-fn same(
-    object: &Bound<'_, PyAny>,
-    other: &Bound<'_, PyAny>,
-    fields: &[&str],
-) -> PyResult<Py<PyAny>> {
-    let py = object.py();
+fn same<C: Fields>(object: &Bound<'_, C>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let (py, object) = (object.py(), object.as_any());
     if !object.get_type().is(other.get_type()) {
         return Ok(py.NotImplemented());
     }
     let mut same = true;
-    for field in fields {
+    for field in C::NAMES {
         same = same && object.getattr(*field)?.eq(other.getattr(*field)?)?;
     }
     Ok(same.into_pyobject(py)?.to_owned().into_any().unbind())

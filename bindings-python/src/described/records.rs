@@ -9,20 +9,23 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use super::{history, links, observations, phases, same, shown, tags};
+use super::{Fields, history, links, observations, phases, same, shown, tags};
 
 /// What is known about one node.
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct Member(pub(crate) Arc<peerage::Member>);
+
+impl Fields for Member {
+    const NAMES: &'static [&'static str] =
+        &["id", "instance", "incarnation", "state", "addr", "tags", "rtt", "unresponsive"];
+}
 
 #[pymethods]
 impl Member {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 8] =
-            ["id", "instance", "incarnation", "state", "addr", "tags", "rtt", "unresponsive"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, Self::NAMES)
     }
 
     /// The stable name.
@@ -78,18 +81,11 @@ impl Member {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(
-            slf,
-            &["id", "instance", "incarnation", "state", "addr", "tags", "rtt", "unresponsive"],
-        )
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(
-            slf,
-            other,
-            &["id", "instance", "incarnation", "state", "addr", "tags", "rtt", "unresponsive"],
-        )
+        same(slf, other)
     }
 }
 
@@ -97,13 +93,17 @@ impl Member {
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct Observation(pub(crate) Arc<peerage::Observation>);
 
+impl Fields for Observation {
+    const NAMES: &'static [&'static str] =
+        &["observer", "phi", "missed_probes", "direction", "health_score"];
+}
+
 #[pymethods]
 impl Observation {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 5] = ["observer", "phi", "missed_probes", "direction", "health_score"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, Self::NAMES)
     }
 
     /// Who could not reach the member.
@@ -141,11 +141,11 @@ impl Observation {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["observer", "phi", "missed_probes", "direction", "health_score"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["observer", "phi", "missed_probes", "direction", "health_score"])
+        same(slf, other)
     }
 }
 
@@ -153,13 +153,16 @@ impl Observation {
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct Happened(pub(crate) Arc<peerage::Happened>);
 
+impl Fields for Happened {
+    const NAMES: &'static [&'static str] = &["ago", "what", "state", "incarnation", "observers"];
+}
+
 #[pymethods]
 impl Happened {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 5] = ["ago", "what", "state", "incarnation", "observers"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, Self::NAMES)
     }
 
     /// How long ago.
@@ -194,11 +197,11 @@ impl Happened {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["ago", "what", "state", "incarnation", "observers"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["ago", "what", "state", "incarnation", "observers"])
+        same(slf, other)
     }
 }
 
@@ -206,26 +209,29 @@ impl Happened {
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct Explanation(pub(crate) Arc<peerage::Explanation>);
 
+impl Fields for Explanation {
+    const NAMES: &'static [&'static str] = &[
+        "id",
+        "state",
+        "incarnation",
+        "linked",
+        "watched",
+        "phi",
+        "heard",
+        "unseen",
+        "missed_probes",
+        "refute_within",
+        "observers",
+        "history",
+    ];
+}
+
 #[pymethods]
 impl Explanation {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 12] = [
-            "id",
-            "state",
-            "incarnation",
-            "linked",
-            "watched",
-            "phi",
-            "heard",
-            "unseen",
-            "missed_probes",
-            "refute_within",
-            "observers",
-            "history",
-        ];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, Self::NAMES)
     }
 
     /// The member's id.
@@ -305,44 +311,11 @@ impl Explanation {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(
-            slf,
-            &[
-                "id",
-                "state",
-                "incarnation",
-                "linked",
-                "watched",
-                "phi",
-                "heard",
-                "unseen",
-                "missed_probes",
-                "refute_within",
-                "observers",
-                "history",
-            ],
-        )
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(
-            slf,
-            other,
-            &[
-                "id",
-                "state",
-                "incarnation",
-                "linked",
-                "watched",
-                "phi",
-                "heard",
-                "unseen",
-                "missed_probes",
-                "refute_within",
-                "observers",
-                "history",
-            ],
-        )
+        same(slf, other)
     }
 }
 
@@ -350,13 +323,16 @@ impl Explanation {
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct Phase(pub(crate) Arc<peerage::Phase>);
 
+impl Fields for Phase {
+    const NAMES: &'static [&'static str] = &["name", "took", "complete"];
+}
+
 #[pymethods]
 impl Phase {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 3] = ["name", "took", "complete"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, Self::NAMES)
     }
 
     /// What was done: `announce`, `drain`, `clear` or `close`.
@@ -378,11 +354,11 @@ impl Phase {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["name", "took", "complete"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["name", "took", "complete"])
+        same(slf, other)
     }
 }
 
@@ -390,13 +366,16 @@ impl Phase {
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct LeaveReport(pub(crate) Arc<peerage::LeaveReport>);
 
+impl Fields for LeaveReport {
+    const NAMES: &'static [&'static str] = &["phases", "requests_cut_off"];
+}
+
 #[pymethods]
 impl LeaveReport {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 2] = ["phases", "requests_cut_off"];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, Self::NAMES)
     }
 
     /// The phases in their order. `announce` is missing when the node was stopped without a goodbye.
@@ -413,11 +392,11 @@ impl LeaveReport {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf, &["phases", "requests_cut_off"])
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(slf, other, &["phases", "requests_cut_off"])
+        same(slf, other)
     }
 }
 
@@ -426,34 +405,37 @@ impl LeaveReport {
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct LinkStats(pub(crate) Arc<peerage::LinkStats>);
 
+impl Fields for LinkStats {
+    const NAMES: &'static [&'static str] = &[
+        "id",
+        "instance",
+        "addr",
+        "slot",
+        "dialed",
+        "pinned",
+        "path",
+        "rtt",
+        "heard",
+        "idle",
+        "timeouts",
+        "packets_sent",
+        "packets_received",
+        "packets_lost",
+        "in_flight",
+        "serving",
+        "payload_bytes",
+        "stream_bytes",
+        "frame_bytes",
+        "datagrams_waiting",
+    ];
+}
+
 #[pymethods]
 impl LinkStats {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 20] = [
-            "id",
-            "instance",
-            "addr",
-            "slot",
-            "dialed",
-            "pinned",
-            "path",
-            "rtt",
-            "heard",
-            "idle",
-            "timeouts",
-            "packets_sent",
-            "packets_received",
-            "packets_lost",
-            "in_flight",
-            "serving",
-            "payload_bytes",
-            "stream_bytes",
-            "frame_bytes",
-            "datagrams_waiting",
-        ];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, Self::NAMES)
     }
 
     /// Who is at the other end.
@@ -591,60 +573,11 @@ impl LinkStats {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(
-            slf,
-            &[
-                "id",
-                "instance",
-                "addr",
-                "slot",
-                "dialed",
-                "pinned",
-                "path",
-                "rtt",
-                "heard",
-                "idle",
-                "timeouts",
-                "packets_sent",
-                "packets_received",
-                "packets_lost",
-                "in_flight",
-                "serving",
-                "payload_bytes",
-                "stream_bytes",
-                "frame_bytes",
-                "datagrams_waiting",
-            ],
-        )
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(
-            slf,
-            other,
-            &[
-                "id",
-                "instance",
-                "addr",
-                "slot",
-                "dialed",
-                "pinned",
-                "path",
-                "rtt",
-                "heard",
-                "idle",
-                "timeouts",
-                "packets_sent",
-                "packets_received",
-                "packets_lost",
-                "in_flight",
-                "serving",
-                "payload_bytes",
-                "stream_bytes",
-                "frame_bytes",
-                "datagrams_waiting",
-            ],
-        )
+        same(slf, other)
     }
 }
 
@@ -652,85 +585,88 @@ impl LinkStats {
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct Stats(pub(crate) Arc<peerage::Stats>);
 
+impl Fields for Stats {
+    const NAMES: &'static [&'static str] = &[
+        "alive",
+        "suspect",
+        "failed",
+        "left",
+        "gossip_waiting",
+        "health_score",
+        "probes",
+        "probes_failed",
+        "probes_indirect",
+        "probes_relayed",
+        "heartbeats",
+        "silences",
+        "refutations",
+        "frames_bad",
+        "frames_unknown",
+        "members_refused",
+        "syncs",
+        "syncs_refused",
+        "links",
+        "links_total",
+        "links_pinned",
+        "links_leased",
+        "links_idle",
+        "pool_hits",
+        "pool_misses",
+        "pool_hit_rate",
+        "dials",
+        "dial_failures",
+        "accepted",
+        "refused",
+        "hellos_displaced",
+        "unauthenticated",
+        "expired",
+        "wrong_cluster",
+        "wrong_node",
+        "handshakes_unfinished",
+        "retries",
+        "handshakes_refused",
+        "packets_refused",
+        "evicted",
+        "idled",
+        "broken",
+        "unanswered",
+        "pings",
+        "distrusted",
+        "datagrams_sent",
+        "datagrams_received",
+        "datagrams_dropped",
+        "frames_sent",
+        "frames_received",
+        "frames_dropped",
+        "packets_sent",
+        "packets_lost",
+        "bytes_sent",
+        "packets_received",
+        "bytes_received",
+        "frames_refused",
+        "stalled",
+        "transport_events_dropped",
+        "requests_out",
+        "requests_in",
+        "requests_handled",
+        "requests_refused",
+        "requests_abandoned",
+        "certificate_left",
+        "events",
+        "events_dropped",
+        "subscribers",
+        "streams_out",
+        "streams_in",
+        "streams_refused",
+    ];
+}
+
 #[pymethods]
 impl Stats {
     #[classattr]
     #[pyo3(name = "__match_args__")]
     fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        const NAMES: [&str; 71] = [
-            "alive",
-            "suspect",
-            "failed",
-            "left",
-            "gossip_waiting",
-            "health_score",
-            "probes",
-            "probes_failed",
-            "probes_indirect",
-            "probes_relayed",
-            "heartbeats",
-            "silences",
-            "refutations",
-            "frames_bad",
-            "frames_unknown",
-            "members_refused",
-            "syncs",
-            "syncs_refused",
-            "links",
-            "links_total",
-            "links_pinned",
-            "links_leased",
-            "links_idle",
-            "pool_hits",
-            "pool_misses",
-            "pool_hit_rate",
-            "dials",
-            "dial_failures",
-            "accepted",
-            "refused",
-            "hellos_displaced",
-            "unauthenticated",
-            "expired",
-            "wrong_cluster",
-            "wrong_node",
-            "handshakes_unfinished",
-            "retries",
-            "handshakes_refused",
-            "packets_refused",
-            "evicted",
-            "idled",
-            "broken",
-            "unanswered",
-            "pings",
-            "distrusted",
-            "datagrams_sent",
-            "datagrams_received",
-            "datagrams_dropped",
-            "frames_sent",
-            "frames_received",
-            "frames_dropped",
-            "packets_sent",
-            "packets_lost",
-            "bytes_sent",
-            "packets_received",
-            "bytes_received",
-            "frames_refused",
-            "stalled",
-            "transport_events_dropped",
-            "requests_out",
-            "requests_in",
-            "requests_handled",
-            "requests_refused",
-            "requests_abandoned",
-            "certificate_left",
-            "events",
-            "events_dropped",
-            "subscribers",
-            "streams_out",
-            "streams_in",
-            "streams_refused",
-        ];
-        PyTuple::new(py, NAMES)
+        PyTuple::new(py, Self::NAMES)
     }
 
     /// Members believed alive, ourselves included.
@@ -1232,162 +1168,11 @@ impl Stats {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(
-            slf,
-            &[
-                "alive",
-                "suspect",
-                "failed",
-                "left",
-                "gossip_waiting",
-                "health_score",
-                "probes",
-                "probes_failed",
-                "probes_indirect",
-                "probes_relayed",
-                "heartbeats",
-                "silences",
-                "refutations",
-                "frames_bad",
-                "frames_unknown",
-                "members_refused",
-                "syncs",
-                "syncs_refused",
-                "links",
-                "links_total",
-                "links_pinned",
-                "links_leased",
-                "links_idle",
-                "pool_hits",
-                "pool_misses",
-                "pool_hit_rate",
-                "dials",
-                "dial_failures",
-                "accepted",
-                "refused",
-                "hellos_displaced",
-                "unauthenticated",
-                "expired",
-                "wrong_cluster",
-                "wrong_node",
-                "handshakes_unfinished",
-                "retries",
-                "handshakes_refused",
-                "packets_refused",
-                "evicted",
-                "idled",
-                "broken",
-                "unanswered",
-                "pings",
-                "distrusted",
-                "datagrams_sent",
-                "datagrams_received",
-                "datagrams_dropped",
-                "frames_sent",
-                "frames_received",
-                "frames_dropped",
-                "packets_sent",
-                "packets_lost",
-                "bytes_sent",
-                "packets_received",
-                "bytes_received",
-                "frames_refused",
-                "stalled",
-                "transport_events_dropped",
-                "requests_out",
-                "requests_in",
-                "requests_handled",
-                "requests_refused",
-                "requests_abandoned",
-                "certificate_left",
-                "events",
-                "events_dropped",
-                "subscribers",
-                "streams_out",
-                "streams_in",
-                "streams_refused",
-            ],
-        )
+        shown(slf)
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        same(
-            slf,
-            other,
-            &[
-                "alive",
-                "suspect",
-                "failed",
-                "left",
-                "gossip_waiting",
-                "health_score",
-                "probes",
-                "probes_failed",
-                "probes_indirect",
-                "probes_relayed",
-                "heartbeats",
-                "silences",
-                "refutations",
-                "frames_bad",
-                "frames_unknown",
-                "members_refused",
-                "syncs",
-                "syncs_refused",
-                "links",
-                "links_total",
-                "links_pinned",
-                "links_leased",
-                "links_idle",
-                "pool_hits",
-                "pool_misses",
-                "pool_hit_rate",
-                "dials",
-                "dial_failures",
-                "accepted",
-                "refused",
-                "hellos_displaced",
-                "unauthenticated",
-                "expired",
-                "wrong_cluster",
-                "wrong_node",
-                "handshakes_unfinished",
-                "retries",
-                "handshakes_refused",
-                "packets_refused",
-                "evicted",
-                "idled",
-                "broken",
-                "unanswered",
-                "pings",
-                "distrusted",
-                "datagrams_sent",
-                "datagrams_received",
-                "datagrams_dropped",
-                "frames_sent",
-                "frames_received",
-                "frames_dropped",
-                "packets_sent",
-                "packets_lost",
-                "bytes_sent",
-                "packets_received",
-                "bytes_received",
-                "frames_refused",
-                "stalled",
-                "transport_events_dropped",
-                "requests_out",
-                "requests_in",
-                "requests_handled",
-                "requests_refused",
-                "requests_abandoned",
-                "certificate_left",
-                "events",
-                "events_dropped",
-                "subscribers",
-                "streams_out",
-                "streams_in",
-                "streams_refused",
-            ],
-        )
+        same(slf, other)
     }
 }
 

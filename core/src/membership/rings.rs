@@ -70,8 +70,8 @@ pub struct Rings {
 
 impl Rings {
     /// Without members besides the node with this id.
-    pub fn new(count: u32, own: &NodeId) -> Self {
-        let (count, seed) = (count as usize, place_seed(own));
+    pub fn new(count: usize, own: &NodeId) -> Self {
+        let seed = place_seed(own);
         let circle = |k| Circle { ours: place(seed, k), ..Circle::default() };
         Self { count, circles: (0..count.div_ceil(2)).map(circle).collect() }
     }
@@ -107,23 +107,17 @@ impl Rings {
 
     /// Whom we watch: our successors, one a ring; the same one may come more than once.
     pub fn watched(&self) -> impl Iterator<Item = &NodeId> {
-        self.along(|circle| (&circle.next, &circle.previous))
+        self.along(|circle| [&circle.next, &circle.previous])
     }
 
     /// Who watches us: our predecessors.
     pub fn watchers(&self) -> impl Iterator<Item = &NodeId> {
-        self.along(|circle| (&circle.previous, &circle.next))
+        self.along(|circle| [&circle.previous, &circle.next])
     }
 
     /// One neighbour a ring: of each circle the one, and the other for the ring that runs back.
-    fn along(
-        &self,
-        pick: impl Fn(&Circle) -> (&Neighbour, &Neighbour),
-    ) -> impl Iterator<Item = &NodeId> {
-        let both = self.circles.iter().flat_map(move |circle| {
-            let (there, back) = pick(circle);
-            [there, back]
-        });
+    fn along(&self, pick: fn(&Circle) -> [&Neighbour; 2]) -> impl Iterator<Item = &NodeId> {
+        let both = self.circles.iter().flat_map(pick);
         both.take(self.count).filter_map(|neighbour| Some(&neighbour.as_ref()?.1))
     }
 }
@@ -134,7 +128,7 @@ pub fn watchers_of<'a>(
     id: &NodeId,
     others: impl Iterator<Item = (u64, &'a NodeId)>,
 ) -> Vec<NodeId> {
-    let mut rings = Rings::new(count as u32, id);
+    let mut rings = Rings::new(count, id);
     for (seed, other) in others.filter(|(_, other)| *other != id) {
         rings.add(seed, other);
     }
@@ -153,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    const K: u32 = 10;
+    const K: usize = 10;
 
     fn id(n: usize) -> NodeId {
         NodeId::new(format!("node-{n}")).unwrap()
@@ -186,7 +180,7 @@ mod tests {
         for own in &all {
             for other in watched(&with(own, &all)) {
                 assert!(with(&other, &all).watchers().any(|w| w == own));
-                assert!(watchers_of(K as usize, &other, seeded(&all)).contains(own));
+                assert!(watchers_of(K, &other, seeded(&all)).contains(own));
             }
         }
     }
@@ -199,7 +193,7 @@ mod tests {
             seeded(&all[1..]).for_each(|(seed, other)| rings.add(seed, other));
             let watched: BTreeSet<_> = rings.watched().collect();
             let watchers: BTreeSet<_> = rings.watchers().collect();
-            assert_eq!(rings.watched().count(), count as usize);
+            assert_eq!(rings.watched().count(), count);
             assert_eq!(watched.symmetric_difference(&watchers).count(), apart, "{count} rings");
         }
     }
@@ -207,7 +201,7 @@ mod tests {
     #[test]
     fn each_ring_is_one_round_through_all() {
         let all: Vec<_> = (0..50).map(id).collect();
-        for k in 0..K as usize {
+        for k in 0..K {
             let (mut at, mut seen) = (all[0].clone(), BTreeSet::new());
             while seen.insert(at.clone()) {
                 at = watched(&with(&at, &all))[k].clone();
@@ -237,7 +231,7 @@ mod tests {
             })
             .sum();
         // On each ring one predecessor turns to the newcomer; its own edge is the second.
-        assert_eq!(moved, K as usize);
+        assert_eq!(moved, K);
     }
 
     proptest! {
@@ -257,7 +251,7 @@ mod tests {
             }
             prop_assert_eq!(watched(&rings), expected);
             let behind: BTreeSet<_> = rings.watchers().cloned().collect();
-            let all_see = watchers_of(K as usize, &own, seeded(&staying));
+            let all_see = watchers_of(K, &own, seeded(&staying));
             prop_assert_eq!(behind, all_see.into_iter().collect::<BTreeSet<_>>());
         }
     }

@@ -6,14 +6,14 @@
 //! the run queue once, and all that were queued before it get their bytes into the same packets
 //! (measured at 128 requesters: 0.18 packets a request instead of 0.62). With nobody queued it is
 //! its turn again at once.
-
 //!
 //! Of what it receives it leaves out what would only fill the stack's queues of answers
 //! (`admission`), and marks of congestion (ECN). The stack tests after every 10 to 100 round trips
 //! whether a peer reports those marks, by setting one itself, and a mark is acknowledged at once: on a
 //! link that speaks once a second that was nearly every packet, so no acknowledgement rode on a
-//! heartbeat (measured: 27 packets a second and node instead of 22). To a peer that reports no marks
-//! the stack sets none, as RFC 9000, section 13.4.2, has it; loss and delay tell of congestion.
+//! heartbeat (measured: 152 packets for 40 heartbeats that are answered instead of 121). To a peer that
+//! reports no marks the stack sets none, as RFC 9000, section 13.4.2, has it; loss and delay tell of
+//! congestion.
 
 use std::{
     sync::Arc,

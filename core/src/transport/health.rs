@@ -305,7 +305,7 @@ impl Subscriber for Observer {
         _: &ConnectionMeta,
         event: &ConnectionStarted,
     ) {
-        *health.presence.lock() = Some(self.admission.enter(&event.path.remote_addr));
+        *health.presence.lock() = Some(self.admission.enter(&event.path.remote_addr, self.accepts));
     }
 
     /// Another port is a NAT's doing and no harm.

@@ -27,6 +27,8 @@ pub struct HalfOpen {
     /// What TLS has to say first; the same each time.
     hello: Vec<u8>,
     ours: [u8; ID],
+    /// What the last handshake began with.
+    first: Vec<u8>,
     /// How many Retries came.
     pub retries: usize,
     /// How many handshakes the other side went on with.
@@ -48,37 +50,53 @@ impl HalfOpen {
         let client = ClientConnection::new(config, Version::V1, name, parameters).unwrap();
         let mut hello = Vec::new();
         assert!(Connection::from(client).write_hs(&mut hello).is_none());
-        Self { socket, hello, ours, retries: 0, begun: 0 }
+        Self { socket, hello, ours, first: Vec::new(), retries: 0, begun: 0 }
     }
 
     /// Begins one more handshake.
     pub fn begin(&mut self) {
-        let packet = self.packet(&rand::random::<[u8; ID]>(), &[]);
-        let _ = self.socket.send(&packet); // a full buffer drops it
+        self.first = self.packet(&rand::random::<[u8; ID]>(), &[]);
+        self.begin_again();
+    }
+
+    /// Sends the first packet of the last one again.
+    pub fn begin_again(&self) {
+        self.send(&self.first);
     }
 
     /// Takes the answers that are there. Whether it also proves its address, where that is asked.
     pub fn answer(&mut self, proves: bool) {
-        let mut packet = [0; 2048];
+        let proofs = self.proofs();
+        if proves {
+            proofs.iter().for_each(|proof| self.send(proof));
+        }
+    }
+
+    /// Takes the answers that are there, and returns what would prove its address, where that is
+    /// asked.
+    pub fn proofs(&mut self) -> Vec<Vec<u8>> {
+        let (mut packet, mut proofs) = ([0; 2048], Vec::new());
         loop {
             let length = match self.socket.recv(&mut packet) {
                 Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return proofs,
                 Err(error) => panic!("{error}"),
             };
             let packet = &packet[..length];
             match packet[0] & 0xf0 {
                 0xf0 => {
                     self.retries += 1;
-                    if proves && let Some((theirs, token)) = retry(packet) {
-                        let packet = self.packet(theirs, token);
-                        let _ = self.socket.send(&packet); // likewise
-                    }
+                    proofs.extend(retry(packet).map(|(theirs, token)| self.packet(theirs, token)));
                 }
                 0xc0 => self.begun += 1,
                 _ => {}
             }
         }
+    }
+
+    /// Sends one packet; a full buffer drops it.
+    pub fn send(&self, packet: &[u8]) {
+        let _ = self.socket.send(packet);
     }
 
     fn packet(&self, theirs: &[u8], token: &[u8]) -> Vec<u8> {

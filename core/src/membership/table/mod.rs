@@ -132,7 +132,7 @@ impl Table {
             linked: Vec::new(),
             suspected: BTreeSet::new(),
             hash: 0,
-            rings: Rings::new(rings, own),
+            rings: Rings::new(rings as usize, own),
             live_version: 0,
             #[cfg(feature = "simulator")]
             touched: None,

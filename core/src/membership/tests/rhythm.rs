@@ -166,12 +166,18 @@ fn mutual(node: &Node) -> u16 {
     neighbour(node, |watched, watches| watched && watches)
 }
 
-#[test]
-fn of_two_that_watch_each_other_the_greater_id_answers_each_heartbeat_at_once() {
+/// A node that answers a neighbour whose heartbeats it has heard, and that neighbour.
+fn following() -> (Node, u16) {
     let mut node = the_greatest();
     node.pass(5);
     let peer = mutual(&node);
     hearing(&mut node, peer, 1, 5, Want::Watch);
+    (node, peer)
+}
+
+#[test]
+fn of_two_that_watch_each_other_the_greater_id_answers_each_heartbeat_at_once() {
+    let (mut node, peer) = following();
     for seq in 6..66 {
         let beat = Frame::Heartbeat { seq, seen: u64::MAX, every_ms: 1000, want: Want::Watch };
         let at = node.now;
@@ -183,10 +189,7 @@ fn of_two_that_watch_each_other_the_greater_id_answers_each_heartbeat_at_once() 
 
 #[test]
 fn the_one_that_answers_speaks_unasked_where_it_hears_nothing() {
-    let mut node = the_greatest();
-    node.pass(5);
-    let peer = mutual(&node);
-    hearing(&mut node, peer, 1, 10, Want::Watch);
+    let (mut node, peer) = following();
     let mut spoke = node.now - Duration::from_secs(1); // it answered the last one
     for (at, _) in heartbeats(&node.pass(8), peer) {
         let apart = at.since(spoke);
@@ -198,10 +201,7 @@ fn the_one_that_answers_speaks_unasked_where_it_hears_nothing() {
 
 #[test]
 fn heartbeats_that_come_too_often_are_not_all_answered() {
-    let mut node = the_greatest();
-    node.pass(5);
-    let peer = mutual(&node);
-    hearing(&mut node, peer, 1, 5, Want::Watch);
+    let (mut node, peer) = following();
     let mut all = Vec::new();
     for seq in 6..1006 {
         let beat = Frame::Heartbeat { seq, seen: u64::MAX, every_ms: 1000, want: Want::Watch };

@@ -7,7 +7,7 @@ use super::{
     WANTED_FOR_ITS, WOBBLE,
 };
 use crate::{
-    member::{Peer, State},
+    member::{Instance, Peer, State},
     membership::{Class, Effect, Membership, Step, account::Check, phi::Phi, rings::mix},
     wire::{self, Frame, Want},
 };
@@ -36,7 +36,7 @@ impl Membership {
         let interval = self.settings.heartbeat_interval;
         let round = interval / ROUNDS;
         let offset = self.watch.offset;
-        let follows = self.follows(at);
+        let (follows, own) = (self.follows(at), self.own.peer.instance);
         let edge = &mut self.watch.edges[at];
         let every = if edge.is_judged_there() { interval } else { sparse(interval) };
         // The last word to one that judges our silence must not be lost.
@@ -50,10 +50,11 @@ impl Membership {
         if edge.slot <= step.now + every / 2 || edge.slot > step.now + every * 2 {
             edge.slot = on_round(step.now + every, offset, round);
         }
-        let slot = edge.slot;
-        self.watch.edges[at].next =
-            if follows { step.now + interval.mul_f64(UNASKED) } else { self.with_wobble(slot) };
-        let edge = &self.watch.edges[at];
+        edge.next = if follows {
+            step.now + interval.mul_f64(UNASKED)
+        } else {
+            with_wobble(edge.slot, own, interval)
+        };
         let every_ms = u32::try_from(every.as_millis()).unwrap_or(u32::MAX);
         let frame = Frame::Heartbeat { seq: edge.sent, seen: edge.seen, every_ms, want };
         let (peer, addr) = (edge.peer.clone(), edge.addr);
@@ -66,13 +67,6 @@ impl Membership {
         } else {
             self.send(step, &peer, addr, class, &frame);
         }
-    }
-
-    /// When a round begins, given when it should: the same for all heartbeats of it.
-    pub(super) fn with_wobble(&self, slot: Time) -> Time {
-        let most = self.settings.heartbeat_interval.mul_f64(WOBBLE).as_micros() as u64;
-        let chance = mix(slot.0 ^ self.own.peer.instance.0);
-        slot + Duration::from_micros(chance % most.max(1))
     }
 
     /// Whether the peer's heartbeats set the pace of ours: both are due in every interval, and the
@@ -195,7 +189,7 @@ impl Membership {
         if due {
             let want = self.want(at, step.now);
             self.send_heartbeat(step, at, want);
-        } else if !edge.is_judged_there() {
+        } else {
             self.plan_beat(step.now, at);
         }
     }
@@ -296,4 +290,10 @@ pub(super) fn on_round(time: Time, offset: Duration, round: Duration) -> Time {
     let round = (round.as_micros() as u64).max(1);
     let offset = offset.as_micros() as u64 % round;
     Time((time.0.saturating_sub(offset)).div_ceil(round) * round + offset)
+}
+
+/// When a node begins a round, given when it should: the same for all its heartbeats of that round.
+pub(super) fn with_wobble(slot: Time, own: Instance, interval: Duration) -> Time {
+    let most = interval.mul_f64(WOBBLE).as_micros() as u64;
+    slot + Duration::from_micros(mix(slot.0 ^ own.0) % most.max(1))
 }

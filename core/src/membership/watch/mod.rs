@@ -29,7 +29,7 @@ use crate::{
     member::{Member, NodeId, Peer, State},
     wire::Want,
 };
-use beats::on_round;
+use beats::{on_round, with_wobble};
 use edges::Edges;
 
 /// How long after the last member came or went edges are planned anew: more may come or go, ...
@@ -417,7 +417,7 @@ impl Membership {
             unsaid: 0,
             unreached: false,
             rests: false,
-            next: self.with_wobble(first),
+            next: with_wobble(first, self.own.peer.instance, interval),
             slot: first,
             spoke: Time::default(),
             dial_at,

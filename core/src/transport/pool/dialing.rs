@@ -147,7 +147,7 @@ impl Node {
 
     async fn run_dial(self: Arc<Self>, key: DialKey, done: watch::Sender<Outcome>) {
         // Whatever happens in between, a panic included, the dial leaves the table.
-        let guard = DialGuard { node: &self, key: Some(&key) };
+        let guard = DialGuard { node: &self, key: &key, ended: false };
         let began = Instant::now();
         let result = tokio::select! {
             () = self.stop.cancelled() => return, // those who wait see the sender go
@@ -176,8 +176,9 @@ impl Node {
 /// Sees to it that a dial leaves the table.
 struct DialGuard<'a> {
     node: &'a Arc<Node>,
-    /// None once it has left: another one to the same place may have begun since.
-    key: Option<&'a DialKey>,
+    key: &'a DialKey,
+    /// Whether it has left: another one to the same place may have begun since.
+    ended: bool,
 }
 
 impl DialGuard<'_> {
@@ -189,8 +190,9 @@ impl DialGuard<'_> {
         result: &Result<Arc<Link>>,
         done: watch::Sender<Outcome>,
     ) -> Vec<(Peer, Class, Bytes)> {
-        let Some(key) = self.key.take() else { return Vec::new() };
+        let key = self.key;
         let mut inner = self.node.pool.inner.lock();
+        self.ended = true;
         let dial = inner.table.end_dial(key);
         match result {
             Ok(_) => inner.backoff.made(key),
@@ -216,8 +218,8 @@ impl DialGuard<'_> {
 
 impl Drop for DialGuard<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.node.pool.inner.lock().table.end_dial(key);
+        if !self.ended {
+            self.node.pool.inner.lock().table.end_dial(self.key);
         }
         self.node.pool.stir();
     }

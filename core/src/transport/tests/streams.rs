@@ -339,9 +339,10 @@ async fn writing_to_who_does_not_read_ends_at_the_deadline() {
     assert_eq!(error.code(), Code::Timeout, "reading has deadlines as well");
 }
 
-/// The whole life of a stream, with more than a window each way.
+/// The whole life of a stream, with several windows each way, so that it is polled often however
+/// much comes at once.
 async fn use_one(a: &TestNode, b: &TestNode) {
-    let bytes = pattern(300_000);
+    let bytes = pattern(5 * MIB);
     let (mut send, mut receive) = a.open(b, "echo").await.unwrap().split();
     let sending = async {
         send.write(bytes.clone(), PATIENCE).await.unwrap();

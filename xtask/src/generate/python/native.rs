@@ -22,7 +22,7 @@ pub(super) fn events(description: &Description) -> Result<String> {
     let mut out = heading("events.toml", "The kinds of events as classes.");
     out += "use std::sync::Arc;\n\nuse peerage::{Event, EventKind, NodeId, Observation};\n\
             use pyo3::{prelude::*, types::PyTuple};\n\n\
-            use super::{members, observations, records::Member, same, shown};\n\n";
+            use super::{Fields, members, observations, records::Member, same, shown};\n\n";
     for event in &description.events {
         let name = &event.name;
         out += &comment("/// ", &event.doc);
@@ -42,11 +42,15 @@ pub(super) fn events(description: &Description) -> Result<String> {
             };
             out += &format!("{}: {of},\n", field.name);
         }
-        out += &format!("}}\n\n#[pymethods]\nimpl {name} {{\n");
+        let fields = event.fields.iter().map(|f| f.name.as_str());
+        out += &format!(
+            "}}\n\n{}",
+            named(name, &["seq"].into_iter().chain(fields).collect::<Vec<_>>())
+        );
+        out += &format!("#[pymethods]\nimpl {name} {{\n");
         out += &format!("#[classattr]\nconst KIND: &'static str = {name:?};\n\n")
             .replace("const KIND", "#[pyo3(name = \"kind\")]\nconst KIND");
-        let names: Vec<_> = event.fields.iter().map(|f| f.name.as_str()).collect();
-        out += &match_args(&names);
+        out += &match_args("&Self::NAMES[1..]"); // a pattern names what happened, not its number
         out += "/// Its place in the one order of all events of this node.\n\
                 #[getter]\nfn seq(&self) -> u64 {\nself.seq\n}\n\n";
         for field in &event.fields {
@@ -54,8 +58,7 @@ pub(super) fn events(description: &Description) -> Result<String> {
             let owned = if field.kind == FieldKind::Text { "&" } else { "" };
             out += &getter(field, &format!("{owned}self.{}", field.name))?;
         }
-        let all: Vec<_> = ["seq"].into_iter().chain(names).collect();
-        out += &repr_and_eq(&all);
+        out += REPR_AND_EQ;
         out += "}\n\n";
     }
     out += "/// An event as an object of its class.\n\
@@ -80,21 +83,22 @@ pub(super) fn events(description: &Description) -> Result<String> {
 pub(super) fn records(description: &Description) -> Result<String> {
     let mut out = heading("records.toml", "Plain data as classes.");
     out += "use std::sync::Arc;\n\nuse pyo3::{prelude::*, types::{PyDict, PyTuple}};\n\n\
-            use super::{history, links, observations, phases, same, shown, tags};\n\n";
+            use super::{Fields, history, links, observations, phases, same, shown, tags};\n\n";
     for record in &description.records {
         let name = &record.name;
         out += &comment("/// ", &record.doc);
         out += "#[pyclass(frozen, module = \"peerage\")]\n";
         out += &format!("pub(crate) struct {name}(pub(crate) Arc<peerage::{name}>);\n\n");
+        let fields: Vec<_> = record.fields.iter().map(|f| f.name.as_str()).collect();
+        out += &named(name, &fields);
         out += &format!("#[pymethods]\nimpl {name} {{\n");
-        let names: Vec<_> = record.fields.iter().map(|f| f.name.as_str()).collect();
-        out += &match_args(&names);
+        out += &match_args("Self::NAMES");
         for field in &record.fields {
             let path = field.rust.as_ref().unwrap_or(&field.name);
             out += &comment("/// ", &field.doc);
             out += &getter(field, &format!("self.0.{path}"))?;
         }
-        out += &repr_and_eq(&names);
+        out += REPR_AND_EQ;
         out += "}\n\n";
     }
     let names: Vec<_> = description.records.iter().map(|r| r.name.as_str()).collect();
@@ -102,23 +106,25 @@ pub(super) fn records(description: &Description) -> Result<String> {
     Ok(out)
 }
 
-fn match_args(names: &[&str]) -> String {
-    let count = names.len();
+/// The names of a class's fields, for all that goes through them.
+fn named(class: &str, fields: &[&str]) -> String {
     format!(
-        "#[classattr]\n#[pyo3(name = \"__match_args__\")]\n\
-         fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {{\n\
-         const NAMES: [&str; {count}] = {names:?};\nPyTuple::new(py, NAMES)\n}}\n\n"
+        "impl Fields for {class} {{\n\
+         const NAMES: &'static [&'static str] = &{fields:?};\n}}\n\n"
     )
 }
 
-/// Lists of one name, two and so on.
-fn repr_and_eq(names: &[&str]) -> String {
+fn match_args(names: &str) -> String {
     format!(
-        "fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {{\nshown(slf, &{names:?})\n}}\n\n\
-         fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {{\n\
-         same(slf, other, &{names:?})\n}}\n"
+        "#[classattr]\n#[pyo3(name = \"__match_args__\")]\n\
+         fn match_args(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {{\n\
+         PyTuple::new(py, {names})\n}}\n\n"
     )
 }
+
+const REPR_AND_EQ: &str = "fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {\nshown(slf)\n}\n\n\
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {\n\
+    same(slf, other)\n}\n";
 
 fn getter(field: &Field, value: &str) -> Result<String> {
     let name = &field.name;

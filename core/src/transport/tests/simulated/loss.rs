@@ -87,6 +87,6 @@ fn at_5_percent_loss_requests_are_answered_and_nothing_leaks() {
 fn at_20_percent_loss_requests_are_answered_or_fail_in_time_and_nothing_leaks() {
     for seed in 0..SEEDS {
         let fates = lossy(seed, 0.2);
-        assert!(fates.answered >= 100, "seed {seed}: {fates:?}");
+        assert!(fates.answered >= 150, "seed {seed}: {fates:?}");
     }
 }
