@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    ANSWER_MIN, EVERY_MS, LATE, LAY_EVERY, ROUNDS, SPARSE, Time, UNASKED, UNSEEN_MAX, WANTED_FOR,
+    ANSWER_MIN, EVERY_MS, LATE, LAY_EVERY, SPARSE, Time, UNASKED, UNSEEN_MAX, WANTED_FOR,
     WANTED_FOR_ITS, WOBBLE,
 };
 use crate::{
@@ -34,7 +34,6 @@ impl Membership {
 
     pub(super) fn send_heartbeat(&mut self, step: &mut Step<'_>, at: usize, want: Want) {
         let interval = self.settings.heartbeat_interval;
-        let round = interval / ROUNDS;
         let offset = self.watch.offset;
         let (follows, own) = (self.follows(at), self.own.peer.instance);
         let edge = &mut self.watch.edges[at];
@@ -48,7 +47,7 @@ impl Membership {
         // After a pause of ours the missed ones are not made up for.
         edge.slot = edge.slot + every;
         if edge.slot <= step.now + every / 2 || edge.slot > step.now + every * 2 {
-            edge.slot = on_round(step.now + every, offset, round);
+            edge.slot = on_round(step.now + every, offset, interval);
         }
         edge.next = if follows {
             step.now + interval.mul_f64(UNASKED)
@@ -90,7 +89,7 @@ impl Membership {
         {
             let late = heard + edge.phi.expected().mul_f64(LATE);
             let late = late.max(edge.spoke + interval);
-            next = next.min(on_round(late, offset, interval / ROUNDS));
+            next = next.min(on_round(late, offset, interval));
         }
         self.watch.edges.beat_at(at, Some(next.max(now)));
     }
@@ -286,10 +285,10 @@ fn sparse(interval: Duration) -> Duration {
 }
 
 /// The first round of heartbeats not before a time.
-pub(super) fn on_round(time: Time, offset: Duration, round: Duration) -> Time {
-    let round = (round.as_micros() as u64).max(1);
-    let offset = offset.as_micros() as u64 % round;
-    Time((time.0.saturating_sub(offset)).div_ceil(round) * round + offset)
+pub(super) fn on_round(time: Time, offset: Duration, interval: Duration) -> Time {
+    let interval = (interval.as_micros() as u64).max(1);
+    let offset = offset.as_micros() as u64 % interval;
+    Time((time.0.saturating_sub(offset)).div_ceil(interval) * interval + offset)
 }
 
 /// When a node begins a round, given when it should: the same for all its heartbeats of that round.

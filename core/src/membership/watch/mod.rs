@@ -77,14 +77,9 @@ const ANSWER_MIN: f64 = 0.5;
 /// From so many heartbeats that the peer has not seen on they go by stream: a path that is hostile
 /// to datagrams must not look like a death.
 const UNSEEN_MAX: u64 = 3;
-/// The step from phase to phase, as a share of the interval: multiples of the golden ratio spread
-/// evenly, however many there are.
-const PHASE: f64 = 0.618_033_988_749_895;
-/// Heartbeats that nobody asked for go out in so many rounds an interval: what a node sends at once it
-/// wakes for once, and once more for the answers. Who answers does so at other times, ...
-const ROUNDS: u32 = 2;
-/// ... and each round is late by up to this share of the interval, as chance has it, so that no two
-/// nodes stay in step.
+/// Heartbeats that nobody asked for go out in one round an interval: what a node sends at once it
+/// wakes for once, and once more for the answers. Each round is late by up to this share of the
+/// interval, as chance has it, so that no two nodes stay in step.
 const WOBBLE: f64 = 0.1;
 /// The bounds that the configuration sets for the interval; a peer that claims another lies.
 const EVERY_MS: RangeInclusive<u32> = 100..=60_000;
@@ -188,7 +183,7 @@ struct Neighbour {
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     edges: Edges,
-    /// The rounds of heartbeats begin so much off the full interval: nodes are not in step.
+    /// The round of heartbeats begins so much off the full interval: nodes are not in step.
     offset: Duration,
     /// The last set of live processes that was seen, and the one that edges were planned for.
     seen: u64,
@@ -198,7 +193,6 @@ pub(super) struct Watch {
     plan_at: Option<Time>,
     plan_latest: Option<Time>,
     lay_at: Option<Time>,
-    phases: u32,
     /// The threshold, in standard deviations.
     deviations: f64,
     /// The earliest of all heartbeats and judgements, or earlier.
@@ -235,7 +229,6 @@ impl Watch {
             plan_at: None,
             plan_latest: None,
             lay_at: None,
-            phases: 0,
             deviations: phi::deviations(f64::from(threshold)),
             due: None,
         }
@@ -386,11 +379,8 @@ impl Membership {
         if self.watch.edges.len() >= self.watch_edges_max() && !self.make_edge_room(step, wanted) {
             return;
         }
-        self.watch.phases += 1;
         let interval = self.settings.heartbeat_interval;
-        let phase = (f64::from(self.watch.phases) * PHASE).fract();
-        let first = step.now + interval.mul_f64(phase);
-        let first = on_round(first, self.watch.offset, interval / ROUNDS);
+        let first = on_round(step.now, self.watch.offset, interval);
         let Some((state, addr, linked)) = self.of_peer(&peer) else { return };
         let dial_at = match self.own.peer.id < peer.id {
             true => step.now,
