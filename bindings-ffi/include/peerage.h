@@ -1884,8 +1884,9 @@ peerage_status peerage_stream_finish(const struct peerage_stream *stream,
 
 /**
  * The next bytes, none of them empty, to be freed with `peerage_bytes_free`; NULL once the other
- * side has finished and all was read. Deadline and errors are those of a write; a call that fails
- * has lost nothing, but for StreamReset, Handler and LinkLost.
+ * side has finished and all was read. Deadline and errors are those of a write; a call that ends at
+ * its deadline has lost nothing. One that is cancelled may lose the bytes that were on their way to
+ * it, and after StreamReset, Handler and LinkLost nothing more comes.
  */
 peerage_status peerage_stream_read(const struct peerage_stream *stream,
                                    uint64_t deadline_ms,
@@ -1913,7 +1914,7 @@ peerage_status peerage_stream_stop(const struct peerage_stream *stream,
 
 /**
  * For a handler: says that it failed. Its opener gets Handler with this message, of which nothing
- * at all stands for an empty one. The stream is closed, and still to be freed. Never waits; any
+ * at all stands for an empty one. The stream is closed soon after, and still to be freed. Never waits; any
  * thread. Fails with Argument, also where we opened the stream, or said so before.
  */
 peerage_status peerage_stream_fail(const struct peerage_stream *stream,
@@ -1921,8 +1922,9 @@ peerage_status peerage_stream_fail(const struct peerage_stream *stream,
                                    struct peerage_error **error);
 
 /**
- * Frees a stream; what is unfinished is given up, at once unless a call is under way on another
- * thread. NULL is fine.
+ * Frees a stream; what is unfinished is given up. No call on it may be under way: end those that are
+ * by `peerage_stream_reset` and `peerage_stream_stop`, or by their cancel, and wait for their threads.
+ * NULL is fine.
  */
 void peerage_stream_free(struct peerage_stream *stream);
 

@@ -153,8 +153,9 @@ pub unsafe extern "C" fn peerage_stream_finish(
 }
 
 /// The next bytes, none of them empty, to be freed with `peerage_bytes_free`; NULL once the other
-/// side has finished and all was read. Deadline and errors are those of a write; a call that fails
-/// has lost nothing, but for StreamReset, Handler and LinkLost.
+/// side has finished and all was read. Deadline and errors are those of a write; a call that ends at
+/// its deadline has lost nothing. One that is cancelled may lose the bytes that were on their way to
+/// it, and after StreamReset, Handler and LinkLost nothing more comes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peerage_stream_read(
     stream: *const peerage_stream,
@@ -204,7 +205,7 @@ pub unsafe extern "C" fn peerage_stream_stop(
 }
 
 /// For a handler: says that it failed. Its opener gets Handler with this message, of which nothing
-/// at all stands for an empty one. The stream is closed, and still to be freed. Never waits; any
+/// at all stands for an empty one. The stream is closed soon after, and still to be freed. Never waits; any
 /// thread. Fails with Argument, also where we opened the stream, or said so before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peerage_stream_fail(
@@ -230,8 +231,9 @@ pub unsafe extern "C" fn peerage_stream_fail(
     }
 }
 
-/// Frees a stream; what is unfinished is given up, at once unless a call is under way on another
-/// thread. NULL is fine.
+/// Frees a stream; what is unfinished is given up. No call on it may be under way: end those that are
+/// by `peerage_stream_reset` and `peerage_stream_stop`, or by their cancel, and wait for their threads.
+/// NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peerage_stream_free(stream: *mut peerage_stream) {
     // SAFETY: the header demands a stream that was not freed, or NULL.

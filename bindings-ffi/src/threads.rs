@@ -7,8 +7,8 @@ use parking_lot::{Condvar, Mutex};
 use peerage::boundary::guarded;
 
 /// More callbacks than this at once wait for a thread. How many can wait is bounded by the
-/// clusters, which refuse requests beyond `requests_max`; one whose caller has gone is taken out
-/// again ([`Waiting`]).
+/// clusters, which refuse requests beyond `requests_max` and streams beyond `streams_max`; a request
+/// whose caller has gone is taken out again ([`Waiting`]).
 const THREADS_MAX: usize = 256;
 /// A thread without work ends after this time.
 const IDLE_MAX: Duration = Duration::from_secs(10);

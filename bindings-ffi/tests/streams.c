@@ -101,6 +101,71 @@ static void two_threads_use_the_two_directions(void)
     stop_pair(nodes);
 }
 
+/* What the process may grow by, in KiB. The address sanitizer keeps 256 MiB of what was freed. */
+#ifdef __SANITIZE_ADDRESS__
+#define GROWTH_MAX_KIB (320 << 10)
+#else
+#define GROWTH_MAX_KIB (32 << 10)
+#endif
+
+/* The memory of this process, in KiB. */
+static long rss_kib(void)
+{
+    long kib = 0;
+    char line[256];
+    FILE *status = fopen("/proc/self/status", "r");
+    CHECK(status != NULL);
+    while (fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "VmRSS: %ld", &kib) == 1) break;
+    fclose(status);
+    CHECK(kib > 0);
+    return kib;
+}
+
+/* Reads to the end, and answers with how many bytes came. */
+static void stream_count(void *data, peerage_stream *stream)
+{
+    (void)data;
+    uint64_t read = 0;
+    for (peerage_bytes *chunk;; peerage_bytes_free(chunk)) {
+        CHECK(peerage_stream_read(stream, PATIENCE_MS, NULL, &chunk, NULL) == PEERAGE_OK);
+        if (chunk == NULL) break;
+        peerage_slice bytes = peerage_bytes_view(chunk);
+        CHECK(bytes.data[0] == (unsigned char)read);
+        read += bytes.len;
+    }
+    char answer[32];
+    int len = snprintf(answer, sizeof answer, "%llu", (unsigned long long)read);
+    CHECK(peerage_stream_write(stream, answer, (size_t)len, PATIENCE_MS, NULL, NULL) == PEERAGE_OK);
+    CHECK(peerage_stream_finish(stream, PATIENCE_MS, NULL, NULL) == PEERAGE_OK);
+    peerage_stream_free(stream);
+}
+
+static void a_gibibyte_through_one_stream_in_flat_memory(void)
+{
+    static unsigned char piece[MIB];
+    const uint64_t whole = 1024ull * MIB;
+    for (size_t at = 0; at < sizeof piece; at++) piece[at] = (unsigned char)at;
+    pair nodes = start_handled("count", stream_count);
+    peerage_stream *stream = opened(nodes.b, "count");
+    long before = 0, most = 0;
+    while (peerage_stream_sent(stream) < whole) {
+        OK(peerage_stream_write(stream, piece, sizeof piece, PATIENCE_MS, NULL, ERR));
+        long now = rss_kib();
+        /* The buffers of the stack and the runtime are warm after the first pieces. */
+        if (peerage_stream_sent(stream) <= 32ull * MIB) before = now;
+        if (now > most) most = now;
+    }
+    OK(peerage_stream_finish(stream, PATIENCE_MS, NULL, ERR));
+    reads(stream, "1073741824");
+    ends(stream);
+    fprintf(stderr, "grown by %ld KiB\n", most - before);
+    CHECK(most - before <= GROWTH_MAX_KIB);
+    peerage_stream_free(stream);
+    nothing_is_open(nodes);
+    stop_pair(nodes);
+}
+
 static void codes_and_messages_reach_the_other_end(void)
 {
     pair nodes = start_handled("give_up", stream_give_up);
@@ -148,13 +213,19 @@ static void keep(void *data, peerage_stream *stream)
     atomic_store(&kept, stream);
 }
 
+static peerage_stream *written;
+
 static void *trigger(void *data)
 {
     while (atomic_load(&kept) == NULL) pause_ms(1);
-    peerage_bytes *first;
-    /* It has written something, and waits for more to be read. */
-    CHECK(peerage_stream_read(atomic_load(&kept), PATIENCE_MS, NULL, &first, NULL) == PEERAGE_OK);
-    peerage_bytes_free(first);
+    uint64_t before = peerage_stream_sent(written);
+    /* What is read makes room, so what is sent then was written by the call that is to end. */
+    while (peerage_stream_sent(written) == before) {
+        peerage_bytes *chunk;
+        CHECK(peerage_stream_read(atomic_load(&kept), PATIENCE_MS, NULL, &chunk, NULL) == PEERAGE_OK);
+        peerage_bytes_free(chunk);
+        pause_ms(5);
+    }
     CHECK(peerage_cancel_trigger(data, NULL) == PEERAGE_OK);
     return NULL;
 }
@@ -173,9 +244,11 @@ static void writing_ends_at_its_deadline_and_when_it_is_cancelled(void)
     peerage_cancel *cancel;
     pthread_t thread;
     OK(peerage_cancel_new(&cancel, ERR));
+    written = stream;
     CHECK(pthread_create(&thread, NULL, trigger, cancel) == 0);
     FAILS(CANCELLED, peerage_stream_write(stream, bytes, sizeof bytes, PATIENCE_MS, cancel, ERR));
     pthread_join(thread, NULL);
+    CHECK(peerage_stream_sent(stream) > sent);
     peerage_cancel_free(cancel);
     /* It is still open. */
     OK(peerage_stream_finish(stream, PATIENCE_MS, NULL, ERR));
@@ -280,6 +353,8 @@ int main(int argc, char **argv)
     static const test tests[] = {
         {"echo_both_ways_and_half_close", echo_both_ways_and_half_close, true},
         {"two_threads_use_the_two_directions", two_threads_use_the_two_directions, false},
+        {"a_gibibyte_through_one_stream_in_flat_memory",
+            a_gibibyte_through_one_stream_in_flat_memory, false},
         {"codes_and_messages_reach_the_other_end", codes_and_messages_reach_the_other_end, true},
         {"writing_ends_at_its_deadline_and_when_it_is_cancelled",
             writing_ends_at_its_deadline_and_when_it_is_cancelled, true},

@@ -3,9 +3,8 @@
 //! takes everything out in batches.
 //!
 //! Everything in it is bounded by something else: outcomes by the calls that JavaScript has under
-//! way, requests and streams by the core's `requests_max` and `streams_max` (one whose caller has gone
-//! is taken out again),
-//! the rest by the number of subscriptions and nodes: the core asks a node's loop the next question
+//! way, requests and streams by the core's `requests_max` and `streams_max` (a request whose caller has
+//! gone is taken out again; a stream stays, and is handled to its end), the rest by the number of subscriptions and nodes: the core asks a node's loop the next question
 //! when the last was answered.
 
 use std::{

@@ -275,7 +275,8 @@ export class Cluster {
   /**
    * Handles the streams that others open for a topic (1 to 256 bytes). A stream is closed when the
    * handler's promise is settled. What the handler throws, or rejects with, reaches the opener as
-   * `Handler`. A topic has one handler for streams, and another one for requests.
+   * `Handler`, unless it closed the stream before. A topic has one handler for streams, and another
+   * one for requests.
    */
   handleStreams(topic: string, handler: StreamHandler): void {
     checkFunction(handler);

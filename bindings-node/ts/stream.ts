@@ -63,7 +63,11 @@ export class Stream implements AsyncIterable<Buffer> {
     return call((id) => this.#native.finish(bridge, id, options?.deadline), options?.signal);
   }
 
-  /** The next bytes, `null` at the end. A read that fails has lost nothing. */
+  /**
+   * The next bytes, `null` at the end. A read that ends at its deadline has lost nothing. One that is
+   * aborted may lose the bytes that were on their way to it, and after `StreamReset`, `Handler` and
+   * `LinkLost` nothing more comes.
+   */
   async read(options?: StreamOptions): Promise<Buffer | null> {
     const chunk = await call<Buffer | undefined>(
       (id) => this.#native.read(bridge, id, options?.deadline),

@@ -5,7 +5,8 @@
 //! 2. The queue holds at most one note for each call that the loop waits for, one for each
 //!    inbound request or stream under way, whose number the core limits, and one for each node, which asks
 //!    the next question when the last was answered. A request that is given up before the loop has
-//!    seen it is taken out again: a blocked loop piles up nothing.
+//!    seen it is taken out again; a stream stays, and is handled to its end, so that a blocked loop has
+//!    up to `streams_max` of them before it.
 //! 3. A note that cannot be delivered any more is dropped, and what it holds is released.
 
 use std::{

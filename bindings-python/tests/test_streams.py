@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import peerage
 import pytest
@@ -73,6 +75,40 @@ async def test_much_at_once_from_one_task_while_another_reads() -> None:
             sending = asyncio.create_task(send())
             assert b"".join([chunk async for chunk in stream]) == whole
             await sending
+
+
+def rss_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@awaited
+async def test_a_gibibyte_through_one_stream_in_flat_memory() -> None:
+    piece = bytes(range(256)) * (4 << 10)
+
+    async def count(stream: Stream) -> None:
+        length = 0
+        async for chunk in stream:
+            at = length % 256
+            assert chunk[:1] == piece[at : at + 1]
+            length += len(chunk)
+        await stream.write(str(length))
+        await stream.finish()
+
+    async with two_nodes() as (a, b):
+        a.handle_streams("count", count)
+        async with await b.open_stream("a", "count") as stream:
+            for _ in range(32):  # buffers of the stack and the runtime are warm after these
+                await stream.write(piece, PATIENCE)
+            before = most = rss_kib()
+            while stream.sent < 1 << 30:
+                await stream.write(piece, PATIENCE)
+                most = max(most, rss_kib())
+            await stream.finish(PATIENCE)
+            answer = b"".join([chunk async for chunk in stream])
+            assert answer == str(1 << 30).encode()
+            assert most - before <= 64 << 10, f"grown by {most - before} KiB"
 
 
 @awaited

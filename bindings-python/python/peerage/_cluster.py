@@ -258,8 +258,9 @@ class Cluster:
 
         The handler is an asynchronous function that takes a `Stream`; it runs as a task of its own
         on the event loop that the node was started in. When it returns, the stream is closed. What
-        it raises is logged, and reaches the opener as `HandlerError` with the exception's text. A
-        topic has one handler for streams, and another one for requests.
+        it raises is logged, and reaches the opener as `HandlerError` with the exception's text,
+        unless it closed the stream before. A topic has one handler for streams, and another one for
+        requests.
         """
         if handler is None:
             return lambda handler: self.handle_streams(topic, handler)

@@ -64,7 +64,12 @@ class Stream(AsyncIterator[bytes]):
         await Bridge.running().call(self._stream.finish, deadline)
 
     async def read(self, deadline: float | timedelta | None = None) -> bytes | None:
-        """The next bytes, none of them empty; `None` at the end. One that fails loses nothing."""
+        """The next bytes, none of them empty; `None` at the end.
+
+        A read that ends at its `deadline` has lost nothing. One whose task is cancelled, as by
+        `asyncio.wait_for`, may lose the bytes that were on their way to it, and after
+        `StreamResetError`, `HandlerError` and `LinkLostError` nothing more comes.
+        """
         return cast("bytes | None", await Bridge.running().call(self._stream.read, deadline))
 
     async def __anext__(self) -> bytes:

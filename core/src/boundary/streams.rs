@@ -1,11 +1,11 @@
 //! Streams as languages hold them whose objects are shared: calls take their turns in the order in
 //! which they were made, and giving a direction up cuts off the call under way in it.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as Turns, MutexGuard, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     deadline::within,
@@ -21,8 +21,8 @@ pub struct SharedStream(Arc<Shared>);
 struct Shared {
     peer: String,
     topic: String,
-    send: Lane<SendHalf>,
-    receive: Lane<ReceiveHalf>,
+    send: Arc<Lane<SendHalf>>,
+    receive: Arc<Lane<ReceiveHalf>>,
     sent: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
@@ -143,10 +143,18 @@ impl Drop for CloseOnDrop {
 
 /// One direction, used by one call at a time.
 struct Lane<H> {
-    half: Turns<Option<H>>,
-    /// Becomes ready when the last call in line is done or gone.
-    last: Mutex<Option<oneshot::Receiver<()>>>,
+    /// None while a call has it, and once it is closed.
+    half: Mutex<Option<H>>,
+    line: Mutex<Line>,
     over: watch::Sender<Option<Over>>,
+}
+
+/// The calls that are under way and that wait, in the order in which they were made.
+#[derive(Default)]
+struct Line {
+    /// The first was told that it is; the others have yet to be.
+    calls: BTreeMap<u64, Option<oneshot::Sender<()>>>,
+    made: u64,
 }
 
 /// Why a direction is used no more.
@@ -156,14 +164,26 @@ enum Over {
     Closed,
 }
 
-/// A call's place in line.
-struct Turn {
-    /// Becomes ready when the call before is done or gone.
-    before: Option<oneshot::Receiver<()>>,
-    #[expect(dead_code, reason = "its drop tells the next")]
-    done: oneshot::Sender<()>,
+/// A call's place in line, until it is dropped.
+struct Turn<H> {
+    lane: Arc<Lane<H>>,
+    number: u64,
+    /// Becomes ready when all calls before are done or gone.
+    first: oneshot::Receiver<()>,
     /// The direction was used no more when the call was made.
     was_over: bool,
+}
+
+impl<H> Drop for Turn<H> {
+    fn drop(&mut self) {
+        let mut line = self.lane.line.lock();
+        line.calls.remove(&self.number);
+        let tell = line.calls.first_entry().and_then(|mut first| first.get_mut().take());
+        drop(line);
+        if let Some(tell) = tell {
+            let _ = tell.send(()); // it may be going as well
+        }
+    }
 }
 
 type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -187,33 +207,41 @@ impl Half for ReceiveHalf {
 }
 
 impl<H: Half> Lane<H> {
-    fn new(half: H) -> Self {
-        let over = watch::Sender::new(None);
-        Self { half: Turns::new(Some(half)), last: Mutex::new(None), over }
+    fn new(half: H) -> Arc<Self> {
+        let (half, line) = (Mutex::new(Some(half)), Mutex::default());
+        Arc::new(Self { half, line, over: watch::Sender::new(None) })
     }
 
-    fn turn(&self) -> Turn {
-        let (done, next) = oneshot::channel();
+    fn turn(self: &Arc<Self>) -> Turn<H> {
+        let (tell, first) = oneshot::channel();
         let was_over = self.over.borrow().is_some();
-        Turn { before: self.last.lock().replace(next), done, was_over }
+        let mut line = self.line.lock();
+        let number = line.made;
+        line.made += 1;
+        let mut tell = Some(tell);
+        if line.calls.is_empty() {
+            let _ = tell.take().map(|tell| tell.send(())); // `first` is here
+        }
+        line.calls.insert(number, tell);
+        drop(line);
+        Turn { lane: self.clone(), number, first, was_over }
     }
 
-    async fn call<T>(&self, mut turn: Turn, begin: Begin<H, T>) -> Result<T> {
-        if let Some(before) = turn.before.take() {
-            let _ = before.await; // it ends by its drop
-        }
+    async fn call<T>(&self, mut turn: Turn<H>, begin: Begin<H, T>) -> Result<T> {
+        let _ = (&mut turn.first).await; // who tells it goes only after that
         let mut over = self.over.subscribe();
-        let mut held = Taken { lane: self, place: Some(self.half.lock().await) };
-        let Some(place) = held.place.as_deref_mut() else { return Err(closed()) };
         let before = *over.borrow_and_update();
-        if let Some(over) = before {
-            drop(over.apply(place));
-            if !turn.was_over {
-                return Err(Error::Cancelled);
-            }
+        if before.is_some() && !turn.was_over {
+            return Err(Error::Cancelled);
         }
-        // What is given up says so, and does not wait.
-        let Some(half) = place else { return Err(closed()) };
+        if let Some(Over::Closed) = before {
+            return Err(closed());
+        }
+        let mut taken = Taken { lane: self, half: self.half.lock().take() };
+        let Some(half) = &mut taken.half else { return Err(closed()) };
+        if let Some(Over::GivenUp(code)) = before {
+            half.give_up(code); // so that it says so, and does not wait
+        }
         tokio::select! {
             biased;
             _ = over.changed() => Err(Error::Cancelled),
@@ -236,38 +264,33 @@ impl<H: Half> Lane<H> {
     /// Does what was asked for; where a call is under way, that one does it at its end.
     fn settle(&self) {
         let Some(over) = *self.over.borrow() else { return };
-        let Ok(mut place) = self.half.try_lock() else { return };
-        let gone = over.apply(&mut place);
-        drop(place);
-        drop(gone); // unlocked
-    }
-}
-
-impl Over {
-    /// Gives up what is there; one that is to be closed is for the caller to drop.
-    fn apply<H: Half>(self, place: &mut Option<H>) -> Option<H> {
-        match self {
+        let mut place = self.half.lock();
+        let gone = match over {
             Over::GivenUp(code) => {
-                if let Some(half) = place {
+                if let Some(half) = &mut *place {
                     half.give_up(code);
                 }
                 None
             }
             Over::Closed => place.take(),
-        }
+        };
+        drop(place);
+        drop(gone); // unlocked
     }
 }
 
 /// The half in the hands of a call.
 struct Taken<'a, H: Half> {
     lane: &'a Lane<H>,
-    place: Option<MutexGuard<'a, Option<H>>>,
+    half: Option<H>,
 }
 
 impl<H: Half> Drop for Taken<'_, H> {
     fn drop(&mut self) {
-        self.place = None;
-        self.lane.settle(); // after that, so that nobody's wish falls between
+        if let Some(half) = self.half.take() {
+            *self.lane.half.lock() = Some(half);
+            self.lane.settle(); // after that, so that nobody's wish falls between
+        }
     }
 }
 
@@ -341,6 +364,28 @@ mod tests {
         assert_eq!(read, 100_004, "neither what was late nor what was dropped");
         stalled.await.unwrap().unwrap();
         next.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_that_goes_out_of_the_middle_lets_nobody_overtake() {
+        let (_node, ours, theirs) = ends().await;
+        let stalled = tokio::spawn(ours.write(vec![0; 100_000].into(), None));
+        let behind = tokio::spawn(ours.write("behind".into(), PATIENCE));
+        let short = Some(Duration::from_millis(20));
+        assert_eq!(code(ours.write("late".into(), short).await), Code::Timeout);
+        let last = tokio::spawn(ours.write("last".into(), PATIENCE));
+        let finish = tokio::spawn(ours.finish(PATIENCE));
+        while ours.sent() < 65536 {
+            tokio::task::yield_now().await; // all of them are in line by then
+        }
+        let mut whole = Vec::new();
+        while let Some(bytes) = theirs.read(PATIENCE).await.unwrap() {
+            whole.extend_from_slice(&bytes);
+        }
+        assert_eq!(&whole[100_000..], b"behindlast");
+        for task in [stalled, behind, last, finish] {
+            task.await.unwrap().unwrap();
+        }
     }
 
     #[tokio::test]

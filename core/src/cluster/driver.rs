@@ -21,7 +21,7 @@ use crate::{
     evidence::Explanation,
     member::{self, NodeId, Tags},
     membership::{Class, Effect, Input, Membership, Time},
-    seldom::Seldom,
+    seldom::{Seldom, seldom},
     transport::{self, KeyEvent, Transport, TransportEvent},
 };
 
@@ -280,7 +280,7 @@ impl Run {
                 return None;
             }
             TransportEvent::Full { addr, others } => {
-                tracing::debug!(target: "peerage::dial", %addr, ?others, "no room for a link there");
+                seldom!(DEBUG, 10, target: "peerage::dial", %addr, ?others, "no room for a link there");
                 Input::Full { others }
             }
             // Better no node than half a one.
@@ -331,7 +331,7 @@ impl Run {
                 }
                 Effect::Dial { addr, expect } => self.driver.transport.dial(addr, expect),
                 Effect::Close { peer, reason } => {
-                    tracing::debug!(target: "peerage::link", ?peer, reason, "closing a link");
+                    seldom!(DEBUG, 10, target: "peerage::link", ?peer, reason, "closing a link");
                     self.driver.transport.close_link(&peer, reason)
                 }
                 Effect::Pin { peer, pinned } => self.driver.transport.pin(&peer, pinned),

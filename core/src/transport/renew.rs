@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::Security,
     error::{Error, Result},
+    seldom::seldom,
 };
 
 /// How many links are made anew at once: each is a handshake.
@@ -116,7 +117,7 @@ impl Node {
             match made {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::debug!(target: "peerage::keys", peer = %link.peer.id, %error, "a link with the new keys was not made");
+                    seldom!(DEBUG, 10, target: "peerage::keys", peer = %link.peer.id, %error, "a link with the new keys was not made");
                     if self.sleep_or_end(link, AGAIN).await {
                         return;
                     }

@@ -1,6 +1,12 @@
 //! How a stream comes to be: asked for, answered, and served.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use bytes::{Buf, BufMut, BytesMut};
 use s2n_quic::stream::{self, SendStream};
@@ -271,7 +277,13 @@ async fn attend(node: &Node, seat: &Seat, handler: StreamHandler, stream: Stream
         tokio::select! {
             biased; // a handler that fails drops its stream in the same turn
             outcome = &mut work => break outcome,
-            () = seat.leaving() => seat.release(),
+            () = seat.leaving() => {
+                // It may have failed as well meanwhile, which says more.
+                if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+                    break outcome;
+                }
+                seat.release();
+            }
             () = node.stop.cancelled() => break Ok(Ok(())),
         }
     };

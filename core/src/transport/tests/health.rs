@@ -139,6 +139,33 @@ async fn the_health_checks_find_a_peer_behind_a_black_hole() {
     assert_eq!((stats.unanswered, stats.broken, stats.pool.links_total), (1, 1, 0));
 }
 
+/// Nothing is under way, and what looks after links in trouble does not: the loop has to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loop_of_health_checks_removes_an_idle_link_by_itself() {
+    let (mut a, b, relay) = over_relay(Duration::from_millis(100), Duration::ZERO).await;
+    until("it is checked", || a.transport.stats().pings >= 1).await;
+    for link in a.transport.node().pool.links() {
+        link.checking.store(true, Relaxed); // as if a check of its own were under way
+    }
+    relay.cut(true, true);
+    let cut = Instant::now();
+    let end = loop {
+        match a.event().await {
+            TransportEvent::LinkDown { peer, end } => {
+                assert_eq!(peer, b.peer);
+                break end;
+            }
+            TransportEvent::LinkTrouble { .. } => {}
+            event => panic!("{event:?}"),
+        }
+    };
+    assert_eq!(end.to_string(), "no answer to a ping within 2s");
+    // The stack alone would take 3 s.
+    assert!(cut.elapsed() < Duration::from_millis(2950), "{:?}", cut.elapsed());
+    let stats = a.transport.stats();
+    assert_eq!((stats.unanswered, stats.broken, stats.pool.links_total), (1, 1, 0));
+}
+
 /// Packets of the peer's come all the while: by what it receives, the stack would keep the link.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_that_fails_in_one_direction_is_named() {
