@@ -120,9 +120,14 @@ impl Membership {
     }
 
     /// Whether a member's heartbeats have just said what its answer to a ping would, and a ping
-    /// would do nothing else: carry news, or show that our own health is good again.
+    /// would do nothing else: carry news, measure the first round trip, or show that our own health
+    /// is good again.
     pub(super) fn is_answer_enough(&self, now: Time, id: &NodeId) -> bool {
-        self.gossip.is_empty() && self.health.score() == 0 && self.is_heard_both_ways(now, id)
+        let measured = self.table.get(id).is_some_and(|known| known.member.rtt.is_some());
+        measured
+            && self.gossip.is_empty()
+            && self.health.score() == 0
+            && self.is_heard_both_ways(now, id)
     }
 
     /// A lost or troubled link: is its member still there?
