@@ -41,7 +41,15 @@ struct Probe {
     /// Whom we asked; empty while the probe is direct.
     helpers: Vec<Peer>,
     indirect: bool,
+    /// When it is pinged again, once others were asked.
+    again: Time,
     nacks: u32,
+}
+
+impl Probe {
+    fn due(&self) -> Time {
+        if self.indirect { self.deadline.min(self.again) } else { self.deadline }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +81,7 @@ impl Probes {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let own = self.own.values().map(|p| p.deadline);
+        let own = self.own.values().map(Probe::due);
         own.chain(self.relayed.values().map(|r| r.nack_at)).chain(self.next).min()
     }
 
@@ -173,6 +181,7 @@ impl Membership {
             deadline,
             helpers: Vec::new(),
             indirect: false,
+            again: deadline,
             nacks: 0,
         };
         self.probes.own.insert(seq, probe);
@@ -209,11 +218,11 @@ impl Membership {
     }
 
     fn judge_probes(&mut self, step: &mut Step<'_>) {
-        for seq in due(&self.probes.own, step.now, |p| p.deadline) {
-            if self.probes.own[&seq].indirect {
-                self.probe_failed(step, seq);
-            } else {
-                self.probe_through_others(step, seq);
+        for seq in due(&self.probes.own, step.now, Probe::due) {
+            match &self.probes.own[&seq] {
+                probe if !probe.indirect => self.probe_through_others(step, seq),
+                probe if probe.deadline > step.now => self.ping_again(step, seq),
+                _ => self.probe_failed(step, seq),
             }
         }
     }
@@ -236,7 +245,18 @@ impl Membership {
             probe.indirect = true;
             probe.helpers = helpers.iter().map(|m| m.peer()).collect();
             probe.deadline = deadline;
+            probe.again = step.now + self.settings.indirect_timeout;
         }
+    }
+
+    /// In poor health we wait several times as long, and longer still after we were cut off or
+    /// stood still. What was asked before may have been lost for the same reason.
+    fn ping_again(&mut self, step: &mut Step<'_>, seq: u64) {
+        let Some(probe) = self.probes.own.get_mut(&seq) else { return };
+        probe.again = step.now + self.settings.indirect_timeout;
+        let (target, addr) = (probe.target.clone(), probe.addr);
+        let ping = Frame::Ping { seq, target: target.clone(), reliable: false };
+        self.send(step, &target, addr, Class::Datagram, &ping);
     }
 
     /// Those who watch the target hold a link to it, and some of them one to us.

@@ -3,6 +3,7 @@
 mod evidence;
 mod hostile;
 mod joining;
+mod probing;
 mod redial;
 mod rhythm;
 mod starving;
@@ -199,36 +200,6 @@ fn who_left_is_never_failed_nor_back() {
 }
 
 #[test]
-fn a_silent_member_is_probed_through_others_whose_ack_counts_and_a_strangers_does_not() {
-    let mut node = Node::new(6);
-    let ask = |to: &Peer, m: &Message| match &m.frame {
-        Frame::PingReq { seq, target, .. } => Some((*seq, to.clone(), target.clone())),
-        _ => None,
-    };
-    let (seq, helper, target) = node.until(ask);
-    let helper_n = helper.instance.0 as u16;
-    assert_ne!(helper, target);
-    let under_way = node.machine.probes_len();
-    // 99 is nobody: it was neither probed nor asked.
-    node.frame(99, Frame::Ack { seq }, &[]);
-    assert_eq!(node.machine.probes_len(), under_way);
-    node.frame(helper_n, Frame::Ack { seq }, &[]);
-    assert_eq!(node.machine.probes_len(), under_way - 1);
-}
-
-#[test]
-fn whoever_answers_nobody_is_told_first_that_it_is_suspect() {
-    let mut node = Node::new(1);
-    let told = node.until(|to, m| {
-        let about = m.updates.iter().find(|r| r.id == id(1) && r.state == State::Suspect);
-        about.map(|r| (to.clone(), r.clone()))
-    });
-    assert_eq!(told.0, peer(1));
-    assert_eq!(told.1.observers.iter().map(|o| &o.observer).collect::<Vec<_>>(), [&id(0)]);
-    assert_eq!(told.1.incarnation, 1);
-}
-
-#[test]
 fn more_than_twenty_updates_are_split() {
     let mut node = Node::new(50);
     let mut sizes = Vec::new();
@@ -307,18 +278,6 @@ fn who_missed_the_refutation_of_another_is_told_of_it() {
     assert_eq!((to, &message.updates[..]), (&peer(3), &[record(2, 2, State::Alive)][..]));
     let told = sent(&node.gossip(3, record(2, 2, State::Suspect)));
     assert!(told.iter().all(|(to, _)| *to != peer(3)), "it knows");
-}
-
-#[test]
-fn a_ping_for_a_process_before_us_is_not_answered() {
-    let mut node = Node::new(3);
-    let before = Peer { id: id(0), instance: Instance(77) };
-    let ping = |target| Frame::Ping { seq: 1, target, reliable: false };
-    let acks = |out: &[Effect]| {
-        sent(out).iter().filter(|(_, m)| matches!(m.frame, Frame::Ack { .. })).count()
-    };
-    assert_eq!(acks(&node.frame(1, ping(before), &[])), 0);
-    assert_eq!(acks(&node.frame(1, ping(peer(0)), &[])), 1);
 }
 
 #[test]
@@ -466,36 +425,6 @@ fn a_refutation_is_a_sign_of_life_to_all_who_watch() {
     let of_one: Vec<_> = all.iter().filter(|(_, who)| *who == id(1)).collect();
     assert_eq!(of_one.len(), 1);
     assert!(of_one[0].0.since(refuted) >= Duration::from_secs(2), "{of_one:?}");
-}
-
-#[test]
-fn who_refutes_while_it_is_probed_has_answered() {
-    for refutes in [false, true] {
-        let mut node = Node::new(3);
-        // The suspicion prompts a probe, which goes unanswered.
-        node.gossip(3, Record { observers: vec![saw(3)], ..record(1, 1, State::Suspect) });
-        if refutes {
-            node.gossip(3, record(1, 2, State::Alive));
-        }
-        let until = node.now + Duration::from_millis(1600);
-        let mut all = Vec::new();
-        while let Some(at) = node.machine.deadline().filter(|at| *at <= until) {
-            node.now = at.max(node.now);
-            let out = node.input(Input::Tick);
-            for (to, message) in sent(&out).into_iter().filter(|(to, _)| *to != peer(1)) {
-                if let Frame::Ping { seq, .. } = message.frame {
-                    node.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]);
-                }
-            }
-            all.extend(sent(&out));
-        }
-        let accused = all.iter().any(|(_, m)| {
-            let by_us =
-                |r: &Record| r.id == id(1) && r.observers.iter().any(|o| o.observer == id(0));
-            m.updates.iter().any(by_us)
-        });
-        assert_eq!(accused, !refutes);
-    }
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! Probes: through whom, how long, and what is made of them.
+
+use super::*;
+
+#[test]
+fn a_silent_member_is_probed_through_others_whose_ack_counts_and_a_strangers_does_not() {
+    let mut node = Node::new(6);
+    let ask = |to: &Peer, m: &Message| match &m.frame {
+        Frame::PingReq { seq, target, .. } => Some((*seq, to.clone(), target.clone())),
+        _ => None,
+    };
+    let (seq, helper, target) = node.until(ask);
+    let helper_n = helper.instance.0 as u16;
+    assert_ne!(helper, target);
+    let under_way = node.machine.probes_len();
+    // 99 is nobody: it was neither probed nor asked.
+    node.frame(99, Frame::Ack { seq }, &[]);
+    assert_eq!(node.machine.probes_len(), under_way);
+    node.frame(helper_n, Frame::Ack { seq }, &[]);
+    assert_eq!(node.machine.probes_len(), under_way - 1);
+}
+
+#[test]
+fn whoever_answers_nobody_is_told_first_that_it_is_suspect() {
+    let mut node = Node::new(1);
+    let told = node.until(|to, m| {
+        let about = m.updates.iter().find(|r| r.id == id(1) && r.state == State::Suspect);
+        about.map(|r| (to.clone(), r.clone()))
+    });
+    assert_eq!(told.0, peer(1));
+    assert_eq!(told.1.observers.iter().map(|o| &o.observer).collect::<Vec<_>>(), [&id(0)]);
+    assert_eq!(told.1.incarnation, 1);
+}
+
+#[test]
+fn a_ping_for_a_process_before_us_is_not_answered() {
+    let mut node = Node::new(3);
+    let before = Peer { id: id(0), instance: Instance(77) };
+    let ping = |target| Frame::Ping { seq: 1, target, reliable: false };
+    let acks = |out: &[Effect]| {
+        sent(out).iter().filter(|(_, m)| matches!(m.frame, Frame::Ack { .. })).count()
+    };
+    assert_eq!(acks(&node.frame(1, ping(before), &[])), 0);
+    assert_eq!(acks(&node.frame(1, ping(peer(0)), &[])), 1);
+}
+
+#[test]
+fn who_refutes_while_it_is_probed_has_answered() {
+    for refutes in [false, true] {
+        let mut node = Node::new(3);
+        // The suspicion prompts a probe, which goes unanswered.
+        node.gossip(3, Record { observers: vec![saw(3)], ..record(1, 1, State::Suspect) });
+        if refutes {
+            node.gossip(3, record(1, 2, State::Alive));
+        }
+        let until = node.now + Duration::from_millis(1600);
+        let mut all = Vec::new();
+        while let Some(at) = node.machine.deadline().filter(|at| *at <= until) {
+            node.now = at.max(node.now);
+            let out = node.input(Input::Tick);
+            for (to, message) in sent(&out).into_iter().filter(|(to, _)| *to != peer(1)) {
+                if let Frame::Ping { seq, .. } = message.frame {
+                    node.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]);
+                }
+            }
+            all.extend(sent(&out));
+        }
+        let accused = all.iter().any(|(_, m)| {
+            let by_us =
+                |r: &Record| r.id == id(1) && r.observers.iter().any(|o| o.observer == id(0));
+            m.updates.iter().any(by_us)
+        });
+        assert_eq!(accused, !refutes);
+    }
+}
+
+#[test]
+fn who_can_answer_again_before_a_stretched_wait_is_over_is_not_accused() {
+    // In this health an answer may take 4.5 s, and one through others 9 s more.
+    for (answers_after, accused) in [(0, false), (9, false), (20, true)] {
+        let mut node = Node::new(3);
+        node.machine.health.worse(8);
+        let begun = node.now;
+        node.input(Input::LinkTrouble { peer: peer(1) });
+        let mut when = None;
+        while node.now.since(begun) < Duration::from_secs(15) && when.is_none() {
+            node.now = node.machine.deadline().unwrap().max(node.now);
+            let mut out = node.input(Input::Tick);
+            for n in [2, 3] {
+                // Or it would be we who hear nobody.
+                out.extend(node.heartbeat(n, 1 + node.now.since(begun).as_secs()));
+            }
+            let answers = node.now.since(begun) >= Duration::from_secs(answers_after);
+            for (to, message) in sent(&out).into_iter().filter(|(to, _)| answers || *to != peer(1))
+            {
+                if let Frame::Ping { seq, .. } = message.frame {
+                    node.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]);
+                }
+            }
+            when = events(&out).contains(&"MemberSuspected").then(|| node.now.since(begun));
+        }
+        assert_eq!(when.is_some(), accused, "{answers_after} s: {when:?}");
+        let stretched = |after: Duration| (12.0..=13.6).contains(&after.as_secs_f64());
+        assert!(when.is_none_or(stretched), "{when:?}");
+    }
+}
+
+#[test]
+fn who_stood_still_while_it_probed_asks_again_before_it_judges() {
+    for answers in [true, false] {
+        let mut node = Node::new(3);
+        node.input(Input::LinkTrouble { peer: peer(1) });
+        node.until(|to, m| match m.frame {
+            Frame::Ping { reliable: true, .. } if *to == peer(1) => Some(()),
+            _ => None,
+        });
+        node.now = node.now + Duration::from_secs(10);
+        let resumed = node.now;
+        let (mut asked, mut accused) = (false, false);
+        while node.now.since(resumed) < Duration::from_secs(15) && !accused {
+            let mut out = node.input(Input::Tick);
+            for n in [2, 3] {
+                out.extend(node.heartbeat(n, 1 + node.now.since(resumed).as_secs()));
+            }
+            accused = events(&out).contains(&"MemberSuspected");
+            for (to, message) in sent(&out).into_iter().filter(|(to, _)| answers || *to != peer(1))
+            {
+                if let Frame::Ping { seq, .. } = message.frame {
+                    asked |= to == peer(1);
+                    node.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]);
+                }
+            }
+            node.now = node.machine.deadline().unwrap().max(node.now);
+        }
+        assert_eq!((asked, accused), (answers, !answers));
+    }
+}
