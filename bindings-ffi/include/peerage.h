@@ -1163,9 +1163,9 @@ typedef struct peerage_request {
 } peerage_request;
 
 /**
- * Called for each request. It runs on one of our threads that are there for callbacks alone, many
- * at once (at most 256 in a process; more wait for their turn): it may block, and may call
- * anything in this header. It must not unwind (no C++ exception, no longjmp). The responder
+ * Called for each request. It runs on one of our threads that are there for requests and messages
+ * alone, many at once (at most 256 in a process; more wait for their turn): it may block, and may
+ * call anything in this header. It must not unwind (no C++ exception, no longjmp). The responder
  * belongs to it; for a message the answer goes nowhere, but the responder is to be freed all the
  * same.
  */
@@ -1174,17 +1174,17 @@ typedef void (*peerage_handler)(void *user_data,
                                 struct peerage_responder *responder);
 
 /**
- * Called once, on one of the threads for callbacks, when the handler is gone (unhandled, or the
+ * Called once, on one of the threads for requests, when the handler is gone (unhandled, or the
  * node has ended) and its last callback has returned.
  */
 typedef void (*peerage_destructor)(void *user_data);
 
 /**
  * Called for each stream that another node opens. It runs on one of our threads that are there for
- * callbacks alone, many at once (at most 256 in a process; more wait for their turn): it may
- * block, and may call anything in this header. It must not unwind (no C++ exception, no longjmp).
- * The stream belongs to it, and is to be freed with `peerage_stream_free`, then or later, on any
- * thread.
+ * streams alone, many at once (at most 4,096 in a process; more wait for their turn): it may block
+ * for as long as its peer does, and may call anything in this header. It must not unwind (no C++
+ * exception, no longjmp). The stream belongs to it, and is to be freed with `peerage_stream_free`,
+ * then or later, on any thread.
  */
 typedef void (*peerage_stream_handler)(void *user_data,
                                        struct peerage_stream *stream);
@@ -1885,8 +1885,8 @@ peerage_status peerage_stream_finish(const struct peerage_stream *stream,
 /**
  * The next bytes, none of them empty, to be freed with `peerage_bytes_free`; NULL once the other
  * side has finished and all was read. Deadline and errors are those of a write; a call that ends at
- * its deadline has lost nothing. One that is cancelled may lose the bytes that were on their way to
- * it, and after StreamReset, Handler and LinkLost nothing more comes.
+ * its deadline, or is cancelled, has lost nothing: the next one has it. After StreamReset, Handler
+ * and LinkLost nothing more comes.
  */
 peerage_status peerage_stream_read(const struct peerage_stream *stream,
                                    uint64_t deadline_ms,

@@ -39,9 +39,9 @@ pub struct peerage_responder {
     _incoming: Arc<Incoming>,
 }
 
-/// Called for each request. It runs on one of our threads that are there for callbacks alone, many
-/// at once (at most 256 in a process; more wait for their turn): it may block, and may call
-/// anything in this header. It must not unwind (no C++ exception, no longjmp). The responder
+/// Called for each request. It runs on one of our threads that are there for requests and messages
+/// alone, many at once (at most 256 in a process; more wait for their turn): it may block, and may
+/// call anything in this header. It must not unwind (no C++ exception, no longjmp). The responder
 /// belongs to it; for a message the answer goes nowhere, but the responder is to be freed all the
 /// same.
 pub type peerage_handler = Option<
@@ -52,7 +52,7 @@ pub type peerage_handler = Option<
     ),
 >;
 
-/// Called once, on one of the threads for callbacks, when the handler is gone (unhandled, or the
+/// Called once, on one of the threads for requests, when the handler is gone (unhandled, or the
 /// node has ended) and its last callback has returned.
 pub type peerage_destructor = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
@@ -122,7 +122,7 @@ impl<C> Drop for Registration<C> {
     fn drop(&mut self) {
         let Some(destructor) = self.destructor.get_mut().take() else { return };
         let user_data = self.user_data;
-        threads::run(move || {
+        threads::REQUESTS.run(move || {
             let UserData(user_data) = { user_data };
             // SAFETY: the header demands a function that takes this pointer.
             unsafe { destructor(user_data) };
@@ -137,7 +137,7 @@ async fn answer(
 ) -> Result<Bytes, String> {
     let (answer, wait) = oneshot::channel();
     // Taken back when the caller goes before a thread was free.
-    let _waiting = threads::run_unless_dropped(move || {
+    let _waiting = threads::REQUESTS.run_unless_dropped(move || {
         let incoming = Arc::new(Incoming::new(request));
         let responder = Box::new(peerage_responder {
             answer: Mutex::new(Some(answer)),

@@ -39,10 +39,10 @@ impl Drop for peerage_stream {
 }
 
 /// Called for each stream that another node opens. It runs on one of our threads that are there for
-/// callbacks alone, many at once (at most 256 in a process; more wait for their turn): it may
-/// block, and may call anything in this header. It must not unwind (no C++ exception, no longjmp).
-/// The stream belongs to it, and is to be freed with `peerage_stream_free`, then or later, on any
-/// thread.
+/// streams alone, many at once (at most 4,096 in a process; more wait for their turn): it may block
+/// for as long as its peer does, and may call anything in this header. It must not unwind (no C++
+/// exception, no longjmp). The stream belongs to it, and is to be freed with `peerage_stream_free`,
+/// then or later, on any thread.
 pub type peerage_stream_handler =
     Option<unsafe extern "C" fn(user_data: *mut c_void, stream: *mut peerage_stream)>;
 
@@ -154,8 +154,8 @@ pub unsafe extern "C" fn peerage_stream_finish(
 
 /// The next bytes, none of them empty, to be freed with `peerage_bytes_free`; NULL once the other
 /// side has finished and all was read. Deadline and errors are those of a write; a call that ends at
-/// its deadline has lost nothing. One that is cancelled may lose the bytes that were on their way to
-/// it, and after StreamReset, Handler and LinkLost nothing more comes.
+/// its deadline, or is cancelled, has lost nothing: the next one has it. After StreamReset, Handler
+/// and LinkLost nothing more comes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peerage_stream_read(
     stream: *const peerage_stream,
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn peerage_stream_read(
             let out = Out::new(bytes, "bytes")?;
             let stream = argument(stream, "stream")?;
             let chunk = wait(cancel_of(cancel), stream.stream.read(deadline(deadline_ms)?))?;
-            if let Some(chunk) = chunk {
+            if let Some(chunk) = chunk.take() {
                 out.give(peerage_bytes(chunk));
             }
             Ok(())
@@ -303,7 +303,7 @@ async fn take(
 ) -> Result<(), String> {
     let (handled, wait) = oneshot::channel();
     // Taken back when the node ends before a thread was free.
-    let _waiting = threads::run_unless_dropped(move || {
+    let _waiting = threads::STREAMS.run_unless_dropped(move || {
         let handled = Mutex::new(Some(handled));
         let stream = Box::into_raw(Box::new(peerage_stream { stream, handled }));
         // SAFETY: the header demands a function that takes these; the stream now belongs to it.

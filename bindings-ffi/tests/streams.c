@@ -166,6 +166,40 @@ static void a_gibibyte_through_one_stream_in_flat_memory(void)
     stop_pair(nodes);
 }
 
+static void answer_hello(void *data, const peerage_request *request, peerage_responder *responder)
+{
+    (void)data;
+    (void)request;
+    peerage_respond(responder, "hello", 5, NULL);
+    peerage_responder_free(responder);
+}
+
+/* More than there are threads for requests; each handler waits for what its peer never sends. */
+#define STALLED 300
+
+static void streams_that_stall_keep_nobody_waiting(void)
+{
+    static peerage_stream *stalled[STALLED];
+    pair nodes = start_handled("echo", stream_echo);
+    OK(peerage_cluster_handle(nodes.a, TEXT("hello"), answer_hello, NULL, NULL, ERR));
+    for (size_t n = 0; n < STALLED; n++) stalled[n] = opened(nodes.b, "echo");
+    WAIT(stats_of(nodes.a).streams_in == STALLED);
+    peerage_bytes *answer;
+    OK(peerage_cluster_request(nodes.b, TEXT("a"), TEXT("hello"), NULL, 0, PATIENCE_MS, NULL,
+        &answer, ERR));
+    CHECK(same(peerage_bytes_text(answer), "hello"));
+    peerage_bytes_free(answer);
+    peerage_stream *stream = opened(nodes.b, "echo");
+    OK(peerage_stream_write(stream, "abc", 3, PATIENCE_MS, NULL, ERR));
+    OK(peerage_stream_finish(stream, PATIENCE_MS, NULL, ERR));
+    reads(stream, "abc");
+    ends(stream);
+    peerage_stream_free(stream);
+    for (size_t n = 0; n < STALLED; n++) peerage_stream_free(stalled[n]);
+    nothing_is_open(nodes);
+    stop_pair(nodes);
+}
+
 static void codes_and_messages_reach_the_other_end(void)
 {
     pair nodes = start_handled("give_up", stream_give_up);
@@ -271,6 +305,85 @@ static void writing_ends_at_its_deadline_and_when_it_is_cancelled(void)
     stop_pair(nodes);
 }
 
+/* Five bytes at a time, and a pause now and then. */
+#define DRIPS 1000
+
+static void stream_drip(void *data, peerage_stream *stream)
+{
+    (void)data;
+    for (uint32_t n = 0; n < DRIPS; n++) {
+        unsigned char drip[5] = {1, 2, 3, (unsigned char)(n >> 8), (unsigned char)n};
+        CHECK(peerage_stream_write(stream, drip, sizeof drip, PATIENCE_MS, NULL, NULL) == PEERAGE_OK);
+        if (n % 10 == 0) pause_ms(1);
+    }
+    CHECK(peerage_stream_finish(stream, PATIENCE_MS, NULL, NULL) == PEERAGE_OK);
+    peerage_stream_free(stream);
+}
+
+typedef struct {
+    pthread_mutex_t lock;
+    peerage_cancel *cancel;
+    bool ended;
+} canceller;
+
+static void *cancel_again_and_again(void *data)
+{
+    canceller *c = data;
+    for (bool ended = false; !ended;) {
+        pause_ms(1);
+        pthread_mutex_lock(&c->lock);
+        CHECK(peerage_cancel_trigger(c->cancel, NULL) == PEERAGE_OK);
+        ended = c->ended;
+        pthread_mutex_unlock(&c->lock);
+    }
+    return NULL;
+}
+
+static void a_read_that_is_cancelled_has_lost_nothing(void)
+{
+    static unsigned char read[5 * DRIPS + 1];
+    pair nodes = start_handled("drip", stream_drip);
+    peerage_stream *stream = opened(nodes.b, "drip");
+    canceller c = {PTHREAD_MUTEX_INITIALIZER, NULL, false};
+    OK(peerage_cancel_new(&c.cancel, ERR));
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, cancel_again_and_again, &c) == 0);
+    size_t len = 0, cancelled = 0;
+    for (bool ended = false; !ended;) {
+        peerage_bytes *chunk = NULL;
+        peerage_status status = peerage_stream_read(stream, PATIENCE_MS, c.cancel, &chunk, NULL);
+        if (status == PEERAGE_ERROR_CANCELLED) {
+            cancelled++;
+            pthread_mutex_lock(&c.lock);
+            peerage_cancel_free(c.cancel);
+            OK(peerage_cancel_new(&c.cancel, ERR));
+            pthread_mutex_unlock(&c.lock);
+            continue;
+        }
+        CHECK(status == PEERAGE_OK);
+        ended = chunk == NULL;
+        if (ended) break;
+        peerage_slice bytes = peerage_bytes_view(chunk);
+        CHECK(len + bytes.len < sizeof read);
+        memcpy(read + len, bytes.data, bytes.len);
+        len += bytes.len;
+        peerage_bytes_free(chunk);
+    }
+    pthread_mutex_lock(&c.lock);
+    c.ended = true;
+    pthread_mutex_unlock(&c.lock);
+    pthread_join(thread, NULL);
+    peerage_cancel_free(c.cancel);
+    CHECK(len == 5 * DRIPS);
+    for (uint32_t n = 0; n < DRIPS; n++) {
+        CHECK(read[5 * n] == 1 && (uint32_t)(read[5 * n + 3] << 8 | read[5 * n + 4]) == n);
+    }
+    CHECK(cancelled >= 10);
+    peerage_stream_free(stream);
+    nothing_is_open(nodes);
+    stop_pair(nodes);
+}
+
 static void *read_lost(void *data)
 {
     peerage_bytes *chunk;
@@ -355,9 +468,11 @@ int main(int argc, char **argv)
         {"two_threads_use_the_two_directions", two_threads_use_the_two_directions, false},
         {"a_gibibyte_through_one_stream_in_flat_memory",
             a_gibibyte_through_one_stream_in_flat_memory, false},
+        {"streams_that_stall_keep_nobody_waiting", streams_that_stall_keep_nobody_waiting, false},
         {"codes_and_messages_reach_the_other_end", codes_and_messages_reach_the_other_end, true},
         {"writing_ends_at_its_deadline_and_when_it_is_cancelled",
             writing_ends_at_its_deadline_and_when_it_is_cancelled, true},
+        {"a_read_that_is_cancelled_has_lost_nothing", a_read_that_is_cancelled_has_lost_nothing, true},
         {"a_node_that_goes_and_a_stop_end_a_read", a_node_that_goes_and_a_stop_end_a_read, true},
         {"wrong_arguments_are_named", wrong_arguments_are_named, true},
     };

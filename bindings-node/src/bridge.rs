@@ -94,12 +94,22 @@ impl Bridge {
     #[napi]
     pub fn drain<'env>(&self, env: &'env Env) -> napi::Result<Batch<'env>> {
         let mut items = self.inbox.take(ITEMS_MAX);
+        // First whatever resolves a promise: what the program's handlers abort then comes too late,
+        // and not between an outcome and its delivery.
+        items.sort_by_key(|item| !matches!(item, Item::Done { .. }));
         for item in &mut items {
             if let Item::Request { id, request: Asked::Stream(stream), .. } = item {
                 self.streams.lock().insert((Origin::Request, *id), stream.clone());
             }
             let Item::Done { call, outcome } = item else { continue };
-            self.calls.lock().remove(call);
+            let cancelled = self.calls.lock().remove(call).is_none();
+            if matches!(outcome, Outcome::Read(_))
+                && let Outcome::Read(chunk) = mem::replace(outcome, Outcome::Nothing)
+                && !cancelled
+            // or it is dropped here, and the next read has it
+            {
+                *outcome = chunk.take().map_or(Outcome::Nothing, Outcome::Answer);
+            }
             if let Outcome::Opened(stream) = outcome {
                 self.streams.lock().insert((Origin::Call, *call), stream.clone());
             }
@@ -112,6 +122,12 @@ impl Bridge {
         let mut out = Writer::new(items.len() * 8);
         items.iter().for_each(|item| write(&mut out, item));
         out.finish(env)
+    }
+
+    /// Whether something waits for JavaScript that this handler is to deal with.
+    #[napi]
+    pub fn waits(&self, handler: i64) -> bool {
+        self.inbox.waits(handler)
     }
 
     /// Starts a node.
@@ -247,7 +263,7 @@ fn write<'a>(out: &mut Writer<'a>, item: &'a Item) {
     };
     match item {
         Item::Done { call, outcome } => match outcome {
-            Outcome::Nothing | Outcome::Started(..) => head(out, 0, *call),
+            Outcome::Nothing | Outcome::Started(..) | Outcome::Read(_) => head(out, 0, *call),
             Outcome::Answer(bytes) => {
                 head(out, 1, *call);
                 out.bytes(bytes);

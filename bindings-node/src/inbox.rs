@@ -24,7 +24,7 @@ use napi::{
 use parking_lot::Mutex;
 use peerage::{
     Cluster, Explanation, LeaveReport, Request,
-    boundary::{Gate, SharedStream},
+    boundary::{Chunk, Gate, SharedStream},
 };
 use tokio::sync::oneshot;
 
@@ -36,6 +36,7 @@ pub(crate) enum Outcome {
     Nothing,
     Flag(bool),
     Answer(Bytes),
+    Read(Chunk),
     /// A list with one, or none.
     Explained(Option<Explanation>),
     Left(Arc<LeaveReport>),
@@ -156,6 +157,11 @@ impl Inbox {
         if let Some(waiting) = waiting {
             let _ = waiting.send(answer);
         }
+    }
+
+    /// Whether a request that this handler is to deal with was not taken yet.
+    pub(crate) fn waits(&self, handler: i64) -> bool {
+        self.state.lock().requests.values().any(|(of, _)| *of == handler)
     }
 
     /// Up to `max` items; wakes JavaScript again if there are more.

@@ -78,7 +78,7 @@ impl NativeStream {
             let deadline = Face::NODE.deadline("deadline", read::value(deadline)?)?;
             Ok(self.stream.read(deadline))
         };
-        bridge.attempt(call, begin, |chunk| chunk.map_or(Outcome::Nothing, Outcome::Answer))
+        bridge.attempt(call, begin, Outcome::Read)
     }
 
     /// Gives our direction up.

@@ -204,6 +204,74 @@ test('who does not read: deadlines, signals, and a stream that goes on', async (
   assert.equal((await failure(taken[0].write('x'))).code, 'Argument');
 });
 
+test('a handler that is removed deals with what has come for it', async (t) => {
+  const { a, b } = await pair(t);
+  let served = 0;
+  let taken = 0;
+  a.handle('t', () => {
+    if (served++ === 0) a.unhandle('t');
+    return 'served';
+  });
+  a.handleStreams('t', async (stream) => {
+    if (taken++ === 0) a.unhandleStreams('t');
+    await stream.finish(patient);
+  });
+  const asked = Array.from({ length: 300 }, () =>
+    b.request('a', 't', '', patient).then(String, (error) => error.code),
+  );
+  const read = async (stream) => {
+    const end = await stream.read(patient);
+    stream.close();
+    return end;
+  };
+  const opened = Array.from({ length: 50 }, () =>
+    b.openStream('a', 't', patient).then(read).catch((error) => error.code),
+  );
+  // They all come while this loop does nothing.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  const answers = new Set(await Promise.all(asked));
+  const ends = new Set(await Promise.all(opened));
+  assert.ok(served > 1 && taken > 1, `${served} served, ${taken} taken`);
+  answers.delete('served');
+  ends.delete(null);
+  assert.deepEqual([...answers, ...ends].filter((end) => end !== 'UnknownTopic'), []);
+  await nothingIsOpen({ a, b });
+});
+
+test('a read that is aborted has lost nothing', async (t) => {
+  const { a, b } = await pair(t);
+  const whole = pattern(5000);
+  a.handleStreams('drip', async (stream) => {
+    for (let at = 0; at < whole.length; at += 5) {
+      await stream.write(whole.subarray(at, at + 5), patient);
+      if (at % 100 === 0) await sleep(1);
+    }
+    await stream.finish(patient);
+  });
+  const stream = await b.openStream('a', 'drip', patient);
+  const chunks = [];
+  let aborted = 0;
+  for (let turn = 0, ended = false; !ended; turn++) {
+    const controller = new AbortController();
+    const reading = stream.read({ deadline: PATIENCE, signal: controller.signal });
+    // At once, when the outcome may be on its way, or a little later.
+    if (turn % 3 === 0) controller.abort();
+    else if (turn % 3 === 1) setImmediate(() => controller.abort());
+    else setTimeout(() => controller.abort(), 1);
+    const next = await reading.catch((error) => {
+      assert.equal(error, controller.signal.reason);
+      aborted++;
+      return undefined;
+    });
+    if (next === null) ended = true;
+    else if (next !== undefined) chunks.push(next);
+  }
+  assert.deepEqual(Buffer.concat(chunks), whole);
+  assert.ok(aborted >= 20, `${aborted} aborted`);
+  stream.close();
+  await nothingIsOpen({ a, b });
+});
+
 test('an opening that is aborted leaves nothing', async (t) => {
   const { a, b } = await pair(t);
   a.handleStreams('echo', echo);

@@ -182,9 +182,18 @@ export function addTaker(
   return id;
 }
 
+/** Nothing comes for it any more. */
 export function removeHandler(id: number): void {
   handlers.delete(id);
   takers.delete(id);
+}
+
+/** Removes a handler after what has come for it already. */
+export function retireHandler(id: number): void {
+  setImmediate(() => {
+    if (bridge.waits(id)) retireHandler(id);
+    else removeHandler(id);
+  });
 }
 
 export function wait(id: number, waiter: Waiter): void {

@@ -8,6 +8,7 @@ import {
   guarded,
   keep,
   removeHandler,
+  retireHandler,
   watch,
 } from './bridge.js';
 import type { Handler, Payload, Watcher } from './bridge.js';
@@ -255,7 +256,7 @@ export class Cluster {
   unhandle(topic: string): boolean {
     const handled = attempt(() => this.#native.unhandle(topic));
     const number = this.#handlers.get(topic);
-    if (number !== undefined) removeHandler(number);
+    if (number !== undefined) retireHandler(number);
     this.#handlers.delete(topic);
     return handled;
   }
@@ -289,7 +290,7 @@ export class Cluster {
   unhandleStreams(topic: string): boolean {
     const handled = attempt(() => this.#native.unhandleStreams(topic));
     const number = this.#takers.get(topic);
-    if (number !== undefined) removeHandler(number);
+    if (number !== undefined) retireHandler(number);
     this.#takers.delete(topic);
     return handled;
   }

@@ -12,6 +12,7 @@ export interface NativeBridge {
   ref(): void;
   unref(): void;
   drain(): Batch;
+  waits(handler: number): boolean;
   start(call: number, config: unknown): void;
   started(call: number): NativeCluster | null;
   opened(call: number): NativeStream | null;

@@ -64,9 +64,8 @@ export class Stream implements AsyncIterable<Buffer> {
   }
 
   /**
-   * The next bytes, `null` at the end. A read that ends at its deadline has lost nothing. One that is
-   * aborted may lose the bytes that were on their way to it, and after `StreamReset`, `Handler` and
-   * `LinkLost` nothing more comes.
+   * The next bytes, `null` at the end. A read that ends at its deadline, or is aborted, has lost
+   * nothing: the next one has it. After `StreamReset`, `Handler` and `LinkLost` nothing more comes.
    */
   async read(options?: StreamOptions): Promise<Buffer | null> {
     const chunk = await call<Buffer | undefined>(

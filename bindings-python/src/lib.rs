@@ -29,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<node::Node>()?;
     module.add_class::<port::Port>()?;
     module.add_class::<stream::NativeStream>()?;
+    module.add_class::<stream::Chunk>()?;
     module.add_function(wrap_pyfunction!(node::start, module)?)?;
     module.add_function(wrap_pyfunction!(node::generate_secret, module)?)?;
     module.add_function(wrap_pyfunction!(echo::echo_value, module)?)?;

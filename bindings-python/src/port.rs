@@ -23,7 +23,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use peerage::{
     Cluster, Error, Explanation, LeaveReport, Result,
-    boundary::{Gate, SharedStream},
+    boundary::{self, Gate, SharedStream},
 };
 use pyo3::{
     IntoPyObjectExt,
@@ -38,7 +38,7 @@ use crate::{
     handlers::Asked,
     node::Node,
     process::{self, Local},
-    stream::NativeStream,
+    stream::{Chunk, NativeStream},
 };
 
 #[cfg(unix)]
@@ -52,6 +52,7 @@ pub(crate) enum Outcome {
     Flag(bool),
     Node(Cluster, Gate),
     Bytes(Bytes),
+    Chunk(boundary::Chunk),
     Report(Arc<LeaveReport>),
     Explained(Option<Explanation>),
     Stream(SharedStream),
@@ -262,6 +263,7 @@ fn converted(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
         Outcome::Nothing => Ok(py.None().into_bound(py)),
         Outcome::Node(cluster, gate) => Node::new(cluster, gate).into_bound_py_any(py),
         Outcome::Bytes(bytes) => Ok(PyBytes::new(py, &bytes).into_any()),
+        Outcome::Chunk(chunk) => Chunk::new(chunk).into_bound_py_any(py),
         Outcome::Flag(flag) => flag.into_bound_py_any(py),
         Outcome::Explained(found) => {
             found.map(|found| described::Explanation(found.into())).into_bound_py_any(py)

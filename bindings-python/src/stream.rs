@@ -1,7 +1,8 @@
 //! Streams, as `peerage.Stream` holds them.
 
-use peerage::boundary::{Face, SharedStream, guarded};
-use pyo3::prelude::*;
+use parking_lot::Mutex;
+use peerage::boundary::{self, Face, SharedStream, guarded};
+use pyo3::{prelude::*, types::PyBytes};
 
 use crate::{
     calls::{self, Call},
@@ -12,6 +13,32 @@ use crate::{
 };
 
 const FACE: Face = Face::PYTHON;
+
+/// What a read came to. If nobody takes it, the next read has it.
+#[pyclass(frozen, module = "peerage._native")]
+pub(crate) struct Chunk(Local<Mutex<Option<boundary::Chunk>>>);
+
+impl Chunk {
+    pub(crate) fn new(chunk: boundary::Chunk) -> Self {
+        Self(Local::new(Mutex::new(Some(chunk))))
+    }
+}
+
+#[pymethods]
+impl Chunk {
+    /// The bytes, once; `None` at the end of the stream.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let chunk = self.0.get().or_raise(py)?.lock().take();
+        Ok(chunk.and_then(boundary::Chunk::take).map(|bytes| PyBytes::new(py, &bytes)))
+    }
+
+    /// Nobody will take them; now, and not when this is collected.
+    fn give_back(&self, py: Python<'_>) -> PyResult<()> {
+        let chunk = self.0.get().or_raise(py)?.lock().take();
+        drop(chunk); // unlocked
+        Ok(())
+    }
+}
 
 /// A stream; dropping it gives up what is unfinished.
 #[pyclass(frozen, module = "peerage._native")]
@@ -89,9 +116,7 @@ impl NativeStream {
     ) -> PyResult<Call> {
         let deadline = from_python(deadline)?;
         let work = self.look(py, |stream| Ok(stream.read(FACE.deadline("deadline", deadline)?)))?;
-        calls::begin(py, port, ticket, async move {
-            Ok(work.await?.map_or(Outcome::Nothing, Outcome::Bytes))
-        })
+        calls::begin(py, port, ticket, async move { work.await.map(Outcome::Chunk) })
     }
 
     fn reset(&self, py: Python<'_>, code: &Bound<'_, PyAny>) -> PyResult<()> {

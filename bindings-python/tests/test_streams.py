@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import sys
 from collections.abc import Awaitable, Callable
@@ -205,6 +206,44 @@ async def test_who_does_not_read() -> None:
         await nothing_is_open(a, b)
         # A handler's stream is closed with it.
         assert isinstance(await refused(taken[0].write(b"x")), peerage.ArgumentError)
+
+
+@awaited
+async def test_a_read_that_is_cancelled_has_lost_nothing() -> None:
+    whole = bytes(n // 7 % 256 for n in range(5000))
+
+    async def drip(stream: Stream) -> None:
+        for at in range(0, len(whole), 5):
+            await stream.write(whole[at : at + 5], PATIENCE)
+            if at % 100 == 0:
+                await asyncio.sleep(0.001)
+        await stream.finish(PATIENCE)
+
+    async with two_nodes() as (a, b):
+        a.handle_streams("drip", drip)
+        async with b.open_stream("a", "drip", PATIENCE) as stream:
+            read, cancelled = b"", 0
+            kept = []  # an exception keeps its frames, and what they hold
+            for turn in itertools.count():
+                reading = asyncio.ensure_future(stream.read(PATIENCE))
+                # At once, when the outcome may be on its way, or a little later.
+                for _ in range(turn % 4):
+                    await asyncio.sleep(0)
+                if turn % 4 == 3:
+                    await asyncio.sleep(0.001)
+                reading.cancel()
+                try:
+                    chunk = await reading
+                except asyncio.CancelledError as error:
+                    cancelled += 1
+                    kept.append(error)
+                    continue
+                if chunk is None:
+                    break
+                read += chunk
+        assert read == whole
+        assert cancelled >= 20
+        await nothing_is_open(a, b)
 
 
 @awaited

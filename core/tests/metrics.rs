@@ -51,14 +51,14 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
         .start()
         .await
         .unwrap();
-    let nodes = cluster_of(3, &Secret::generate()).await;
-    all_see(&nodes, 3).await;
+    let nodes = cluster_of(4, &Secret::generate()).await;
+    all_see(&nodes, 4).await;
     nodes[1].handle("echo", |request| async move { Ok(request.payload) }).unwrap();
     let mut seen = BTreeMap::new();
     // A recorder is asked anew each second.
     until("the first figures", || {
         published(&snapshotter, &mut seen);
-        seen.get("peerage_alive") == Some(&3.0)
+        seen.get("peerage_alive") == Some(&4.0)
     })
     .await;
     for _ in 0..5 {
@@ -69,7 +69,7 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
     until("what happened since", || {
         published(&snapshotter, &mut seen);
         let is = |name: &str, value: f64| seen.get(name) == Some(&value);
-        is("peerage_alive", 2.0)
+        is("peerage_alive", 3.0)
             && is("peerage_left", 1.0)
             && is("peerage_request_seconds outcome=Ok", 5.0)
             && is("peerage_request_seconds outcome=UnknownTopic", 1.0)
@@ -96,5 +96,35 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
     assert!(seen["peerage_packets_sent_total"] <= nodes[0].stats().transport.packets_sent as f64);
     assert_eq!(seen["peerage_evicted_total"], stats.transport.evicted as f64);
     assert!(!seen.contains_key("peerage_certificate_left_seconds"), "there is none");
+
+    // One dies: who is told of it, and what its links say.
+    nodes[3].shutdown_now().await.unwrap();
+    until("its death", || {
+        published(&snapshotter, &mut seen);
+        let least = |name: &str, least: f64| seen.get(name).is_some_and(|n| *n >= least);
+        least("peerage_events_by_kind_total kind=MemberSuspected", 1.0)
+            && least("peerage_events_by_kind_total kind=MemberFailed", 1.0)
+            && least("peerage_failed", 1.0)
+            && seen["peerage_alive"] == 2.0
+            && seen["peerage_suspect"] == 0.0
+            && seen["peerage_gossip_waiting"] == 0.0
+    })
+    .await;
+    assert!((0.0..=8.0).contains(&seen["peerage_health_score"]));
+    let accused =
+        |name: &str| ["", "n1 "].map(|whose| seen[&format!("{whose}{name}")]).iter().sum();
+    let accusations: f64 =
+        ["peerage_silences_total", "peerage_probes_failed_total"].map(accused).iter().sum();
+    assert!(accusations >= 1.0, "one of the two that were left accused it: {seen:?}");
+
+    // All that the reference names is there.
+    let reference = include_str!("../../docs/REFERENCE.md");
+    let named =
+        reference.lines().filter_map(|line| line.strip_prefix("| `peerage_")?.split('`').next());
+    let named: Vec<_> = named.map(|name| format!("peerage_{name}")).collect();
+    assert!(named.len() > 50, "{named:?}");
+    for name in named.iter().filter(|name| *name != "peerage_certificate_left_seconds") {
+        assert!(seen.contains_key(name), "{name} is not published: {seen:?}");
+    }
     lonely.shutdown_now().await.unwrap();
 }

@@ -12,6 +12,7 @@ __all__ = [
     "CertificateExpiring",
     "CertificatesRejected",
     "CertificatesReloaded",
+    "Chunk",
     "EventsDropped",
     "Explanation",
     "Happened",
@@ -60,6 +61,11 @@ class Asked:
 @final
 class Call:
     def cancel(self) -> None: ...
+
+@final
+class Chunk:
+    def take(self) -> bytes | None: ...
+    def give_back(self) -> None: ...
 
 @final
 class NativeStream:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from peerage import _native
 from peerage._bridge import Bridge
@@ -66,11 +67,19 @@ class Stream(AsyncIterator[bytes]):
     async def read(self, deadline: float | timedelta | None = None) -> bytes | None:
         """The next bytes, none of them empty; `None` at the end.
 
-        A read that ends at its `deadline` has lost nothing. One whose task is cancelled, as by
-        `asyncio.wait_for`, may lose the bytes that were on their way to it, and after
-        `StreamResetError`, `HandlerError` and `LinkLostError` nothing more comes.
+        A read that ends at its `deadline`, or whose task is cancelled, as by `asyncio.wait_for`,
+        has lost nothing: the next one has it. After `StreamResetError`, `HandlerError` and
+        `LinkLostError` nothing more comes.
         """
-        return cast("bytes | None", await Bridge.running().call(self._stream.read, deadline))
+        future: asyncio.Future[_native.Chunk] = asyncio.get_running_loop().create_future()
+        try:
+            await Bridge.running().call(self._stream.read, deadline, future=future)
+        except asyncio.CancelledError:
+            # It may have come a moment before.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().give_back()
+            raise
+        return future.result().take()
 
     async def __anext__(self) -> bytes:
         chunk = await self.read()

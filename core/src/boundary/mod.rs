@@ -18,7 +18,7 @@ pub use calls::{Call, Gate, guarded, run, start};
 pub use echo::{echo_events, echo_value, sample_events};
 pub use face::{Case, Face, Unit};
 pub use failure::Failure;
-pub use streams::SharedStream;
+pub use streams::{Chunk, SharedStream};
 pub use value::Value;
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ struct Shared {
     topic: String,
     send: Arc<Lane<SendHalf>>,
     receive: Arc<Lane<ReceiveHalf>>,
+    /// What was read and found nobody to take it: the next read has it.
+    returned: Mutex<Option<Bytes>>,
     sent: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
@@ -42,7 +44,7 @@ impl SharedStream {
         let sent = Box::new(stream.sent_counter());
         let (send, receive) = stream.split();
         let (send, receive) = (Lane::new(send), Lane::new(receive));
-        Self(Arc::new(Shared { peer, topic, send, receive, sent }))
+        Self(Arc::new(Shared { peer, topic, send, receive, returned: Mutex::default(), sent }))
     }
 
     /// Has another language handle a stream that a peer opened. It ends with its handler: what that
@@ -81,9 +83,10 @@ impl SharedStream {
         bytes: Bytes,
         deadline: Option<Duration>,
     ) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (shared, turn) = (self.0.clone(), self.0.send.turn());
+        let (shared, mut turn) = (self.0.clone(), self.0.send.turn());
         async move {
-            let write = shared.send.call(turn, Box::new(|half| Box::pin(half.write(bytes, None))));
+            let write =
+                shared.send.call(&mut turn, Box::new(|half| Box::pin(half.write(bytes, None))));
             within(deadline, &shared.peer, write).await
         }
     }
@@ -93,22 +96,34 @@ impl SharedStream {
         &self,
         deadline: Option<Duration>,
     ) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (shared, turn) = (self.0.clone(), self.0.send.turn());
+        let (shared, mut turn) = (self.0.clone(), self.0.send.turn());
         async move {
-            let finish = shared.send.call(turn, Box::new(|half| Box::pin(half.finish(None))));
+            let finish = shared.send.call(&mut turn, Box::new(|half| Box::pin(half.finish(None))));
             within(deadline, &shared.peer, finish).await
         }
     }
 
-    /// See [`ReceiveHalf::read`]; otherwise as for a write.
+    /// See [`ReceiveHalf::read`]; otherwise as for a write. What is read is the reader's once it has
+    /// taken it out of the [`Chunk`].
     pub fn read(
         &self,
         deadline: Option<Duration>,
-    ) -> impl Future<Output = Result<Option<Bytes>>> + Send + use<> {
-        let (shared, turn) = (self.0.clone(), self.0.receive.turn());
+    ) -> impl Future<Output = Result<Chunk>> + Send + use<> {
+        let (shared, mut turn) = (self.0.clone(), self.0.receive.turn());
         async move {
-            let read = shared.receive.call(turn, Box::new(|half| Box::pin(half.read(None))));
-            within(deadline, &shared.peer, read).await
+            let next = shared.clone();
+            let begin: Begin<ReceiveHalf, _> = Box::new(move |half| {
+                Box::pin(async move {
+                    let returned = next.returned.lock().take(); // unlocked before the wait
+                    match returned {
+                        Some(bytes) => Ok(Some(bytes)),
+                        None => half.read(None).await,
+                    }
+                })
+            });
+            let read = shared.receive.call(&mut turn, begin);
+            let bytes = within(deadline, &shared.peer, read).await?;
+            Ok(Chunk { bytes, shared, _turn: turn })
         }
     }
 
@@ -130,6 +145,35 @@ impl SharedStream {
     pub fn close(&self) {
         self.0.send.end(Over::Closed);
         self.0.receive.end(Over::Closed);
+    }
+}
+
+/// What a read came to, on its way to whoever reads in another language. If it is dropped on that way,
+/// as when the call was cancelled, the next read has the bytes; until then that one waits its turn.
+pub struct Chunk {
+    bytes: Option<Bytes>,
+    shared: Arc<Shared>,
+    _turn: Turn<ReceiveHalf>,
+}
+
+impl Chunk {
+    /// The bytes; nothing at the end of the stream.
+    pub fn take(mut self) -> Option<Bytes> {
+        self.bytes.take()
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunk").field("bytes", &self.bytes.as_ref().map(Bytes::len)).finish()
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            *self.shared.returned.lock() = Some(bytes); // before the turn goes to the next
+        }
     }
 }
 
@@ -227,7 +271,7 @@ impl<H: Half> Lane<H> {
         Turn { lane: self.clone(), number, first, was_over }
     }
 
-    async fn call<T>(&self, mut turn: Turn<H>, begin: Begin<H, T>) -> Result<T> {
+    async fn call<T>(&self, turn: &mut Turn<H>, begin: Begin<H, T>) -> Result<T> {
         let _ = (&mut turn.first).await; // who tells it goes only after that
         let mut over = self.over.subscribe();
         let before = *over.borrow_and_update();
@@ -338,7 +382,7 @@ mod tests {
         let mut tasks = vec![tokio::spawn(finish)];
         tasks.extend(writes.into_iter().rev().map(tokio::spawn));
         let mut whole = Vec::new();
-        while let Some(bytes) = theirs.read(PATIENCE).await.unwrap() {
+        while let Some(bytes) = theirs.read(PATIENCE).await.unwrap().take() {
             whole.extend_from_slice(&bytes);
         }
         assert!(whole.is_sorted());
@@ -359,7 +403,7 @@ mod tests {
         let next = tokio::spawn(next);
         let mut read = 0;
         while read < 100_004 {
-            read += theirs.read(PATIENCE).await.unwrap().unwrap().len();
+            read += theirs.read(PATIENCE).await.unwrap().take().unwrap().len();
         }
         assert_eq!(read, 100_004, "neither what was late nor what was dropped");
         stalled.await.unwrap().unwrap();
@@ -379,13 +423,41 @@ mod tests {
             tokio::task::yield_now().await; // all of them are in line by then
         }
         let mut whole = Vec::new();
-        while let Some(bytes) = theirs.read(PATIENCE).await.unwrap() {
+        while let Some(bytes) = theirs.read(PATIENCE).await.unwrap().take() {
             whole.extend_from_slice(&bytes);
         }
         assert_eq!(&whole[100_000..], b"behindlast");
         for task in [stalled, behind, last, finish] {
             task.await.unwrap().unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_reader_did_not_take_is_the_next_ones() {
+        let (_node, ours, theirs) = ends().await;
+        ours.write("one".into(), PATIENCE).await.unwrap();
+        let cancelled = theirs.read(PATIENCE).await.unwrap();
+        let next = tokio::spawn(theirs.read(PATIENCE));
+        ours.write("two".into(), PATIENCE).await.unwrap();
+        let short = Some(Duration::from_millis(20));
+        assert_eq!(code(theirs.read(short).await), Code::Timeout, "it is not its turn");
+        drop(cancelled);
+        let mut read = Vec::from(next.await.unwrap().unwrap().take().unwrap());
+        assert!(read.starts_with(b"one"));
+        while read.len() < 6 {
+            read.extend(theirs.read(PATIENCE).await.unwrap().take().unwrap());
+        }
+        assert_eq!(read, b"onetwo");
+        // At the end as well, and what was given up stays so.
+        ours.write("last".into(), PATIENCE).await.unwrap();
+        ours.finish(PATIENCE).await.unwrap();
+        drop(theirs.read(PATIENCE).await.unwrap());
+        assert_eq!(theirs.read(PATIENCE).await.unwrap().take().unwrap(), "last");
+        assert!(theirs.read(PATIENCE).await.unwrap().take().is_none());
+        ours.close();
+        drop(theirs.read(PATIENCE).await.unwrap());
+        theirs.close();
+        assert_eq!(code(theirs.read(PATIENCE).await), Code::Argument);
     }
 
     #[tokio::test]

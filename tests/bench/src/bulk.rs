@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use crate::{
-    contest::{DEADLINE, Peerage, Requester},
+    contest::{Ask, Requester},
     raw::Raw,
 };
 
@@ -43,16 +43,20 @@ pub(crate) async fn raw(raw: &Raw, streams: usize, time: Duration) -> Result<f64
 }
 
 /// How many MiB it were, all of which were answered.
-pub(crate) async fn peerage(peerage: &Peerage, requesters: usize, time: Duration) -> Result<f64> {
+pub(crate) async fn requests(
+    contestant: &impl Requester,
+    requesters: usize,
+    time: Duration,
+) -> Result<f64> {
     let payload = payload();
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..requesters {
-        let (asks, payload) = (peerage.requester(), payload.clone());
+        let (mut asker, payload) = (contestant.requester(), payload.clone());
         tasks.spawn(async move {
             let mut chunks = 0.0;
             while begun.elapsed() < time {
-                asks.request("answers", "sink", payload.clone(), DEADLINE).await?;
+                asker.ask("sink", payload.clone()).await?;
                 chunks += 1.0;
             }
             Ok(chunks)

@@ -2,13 +2,21 @@
 
 use std::{
     future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use peerage::{Cluster, Request, Secret};
-use tokio::task::JoinSet;
+use peerage::{
+    Cluster, Request, Secret,
+    member::Peer,
+    transport::{Inbound, Refusal, Transport, TransportEvent},
+};
+use peerage_bench::mute::options;
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Bytes of a request and of its answer.
 pub(crate) const PAYLOAD: usize = 128;
@@ -25,8 +33,8 @@ pub(crate) trait Requester {
 
 /// One requester.
 pub(crate) trait Ask: Send + 'static {
-    /// Sends a payload and waits for the echo.
-    fn ask(&mut self, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+    /// Sends a payload and waits for the answer; to `echo` it is the same.
+    fn ask(&mut self, topic: &str, payload: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
 }
 
 /// One round.
@@ -53,7 +61,7 @@ impl Contest {
             tasks.spawn(async move {
                 let mut count = 0_u32;
                 while begun.elapsed() < self.time {
-                    let answer = asker.ask(payload.clone()).await?;
+                    let answer = asker.ask("echo", payload.clone()).await?;
                     ensure!(answer.len() == PAYLOAD, "the answer has {} bytes", answer.len());
                     count += 1;
                 }
@@ -103,6 +111,71 @@ impl Peerage {
     }
 }
 
+/// Two transports on the requesters' runtime and no node above them: the pool and its requests alone.
+pub(crate) struct Here {
+    asks: Transport,
+    answers: Transport,
+    peer: Peer,
+    _events: [mpsc::Receiver<TransportEvent>; 2],
+}
+
+struct Echo;
+
+impl Inbound for Echo {
+    fn request(
+        &self,
+        _: Peer,
+        topic: String,
+        payload: Bytes,
+        _: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>> {
+        Box::pin(async move {
+            if topic == "sink" {
+                return Ok(Bytes::new());
+            }
+            work(&payload).await;
+            Ok(payload)
+        })
+    }
+}
+
+impl Here {
+    pub(crate) async fn start() -> Result<Self> {
+        let (asks, answers) = (options("asks"), options("answers"));
+        let peer = Peer { id: answers.node_id.clone(), instance: answers.instance };
+        let (answers, heard) = Transport::bind(answers, Arc::new(Echo)).await?;
+        let (asks, events) = Transport::bind(asks, Arc::new(Echo)).await?;
+        Ok(Self { asks, answers, peer, _events: [events, heard] })
+    }
+
+    pub(crate) async fn stop(self) {
+        self.asks.shutdown(Duration::ZERO).await;
+        self.answers.shutdown(Duration::ZERO).await;
+    }
+}
+
+/// A requester of a bare transport's.
+pub(crate) struct Asker {
+    transport: Transport,
+    peer: Peer,
+    addr: SocketAddr,
+}
+
+impl Requester for Here {
+    type Asker = Asker;
+
+    fn requester(&self) -> Asker {
+        let (transport, peer) = (self.asks.clone(), self.peer.clone());
+        Asker { transport, peer, addr: self.answers.local_addr() }
+    }
+}
+
+impl Ask for Asker {
+    async fn ask(&mut self, topic: &str, payload: Bytes) -> Result<Bytes> {
+        Ok(self.transport.request(&self.peer, self.addr, topic, payload, DEADLINE).await?)
+    }
+}
+
 impl Requester for Peerage {
     type Asker = Cluster;
 
@@ -112,7 +185,7 @@ impl Requester for Peerage {
 }
 
 impl Ask for Cluster {
-    async fn ask(&mut self, payload: Bytes) -> Result<Bytes> {
-        Ok(self.request("answers", "echo", payload, DEADLINE).await?)
+    async fn ask(&mut self, topic: &str, payload: Bytes) -> Result<Bytes> {
+        Ok(self.request("answers", topic, payload, DEADLINE).await?)
     }
 }

@@ -4,7 +4,8 @@
 //! Raw means: one connection, a cloned handle for each requester, a bidirectional stream for each
 //! request, a task for each accepted stream, the same limits. It runs once on the runtime of the
 //! requesters and once on one of its own, as Peerage does: the difference is what it costs not to
-//! depend on the program's. All take turns, round by round, so that a machine that slows down
+//! depend on the program's. Likewise Peerage's transport runs once as in a node, on the library's
+//! runtime, and once by itself on that of the requesters. All take turns, round by round, so that a machine that slows down
 //! slows all.
 //!
 //! * `contest`: requests of 128 bytes, answered at once or after 5 ms;
@@ -26,7 +27,7 @@ use clap::Parser;
 use peerage_bench::{median, rounded};
 use serde::Serialize;
 
-use contest::{Contest, Peerage};
+use contest::{Contest, Here, Peerage};
 
 /// How many ask at once, and how long the handler takes.
 const CONTESTS: [(usize, Duration); 4] = [
@@ -73,14 +74,18 @@ struct Row {
     raw: f64,
     /// Raw on a runtime of its own.
     apart: f64,
+    /// Peerage's transport on the requesters' runtime, without a node.
+    here: f64,
     /// Of Peerage to raw on the requesters' runtime.
     ratio: f64,
     /// The least and the greatest ratio of any one round. Where they lie far apart, the machine
     /// was busy with something else and the medians mean little.
     ratio_min: f64,
     ratio_max: f64,
-    /// Of Peerage to raw on a runtime of its own.
+    /// Of Peerage to raw on a runtime of its own: both are apart.
     ratio_apart: f64,
+    /// Of Peerage's transport to raw, both on the requesters' runtime.
+    ratio_here: f64,
     /// Of raw to Peerage in processor time for a request or a MiB, of both ends and their requesters:
     /// what the ratio would be if only that counted. It hardly depends on what else is running.
     ratio_cpu: f64,
@@ -122,6 +127,7 @@ struct Rounds {
     peerage: Vec<Took>,
     raw: Vec<Took>,
     apart: Vec<Took>,
+    here: Vec<Took>,
 }
 
 impl Rounds {
@@ -131,7 +137,8 @@ impl Rounds {
         let cpu = |took: &Took| took.cpu_s / took.count;
         let ratio_cpu = median(pairs().map(|(ours, raw)| cpu(raw) / cpu(ours)).collect());
         let rate = |all: &[Took]| median(all.iter().map(|took| took.rate()).collect());
-        let (peerage, raw, apart) = (rate(&self.peerage), rate(&self.raw), rate(&self.apart));
+        let (peerage, raw) = (rate(&self.peerage), rate(&self.raw));
+        let (apart, here) = (rate(&self.apart), rate(&self.here));
         Row {
             requesters,
             handler_ms: handler.as_millis() as u64,
@@ -139,10 +146,12 @@ impl Rounds {
             peerage: peerage.round(),
             raw: raw.round(),
             apart: apart.round(),
+            here: here.round(),
             ratio: rounded(peerage / raw, 3),
             ratio_min: rounded(ratios.iter().copied().fold(f64::INFINITY, f64::min), 3),
             ratio_max: rounded(ratios.iter().copied().fold(0.0, f64::max), 3),
             ratio_apart: rounded(peerage / apart, 3),
+            ratio_here: rounded(here / raw, 3),
             ratio_cpu: rounded(ratio_cpu, 3),
         }
     }
@@ -159,6 +168,7 @@ async fn main() -> Result<()> {
         let raw = raw::Raw::start().await?;
         let apart = raw::Raw::start_apart().await?;
         let peerage = Peerage::start().await?;
+        let here = Here::start().await?;
         if wanted(Part::Requests) {
             for (requesters, handler) in CONTESTS {
                 if options.requesters.is_some_and(|only| only != requesters) {
@@ -173,6 +183,7 @@ async fn main() -> Result<()> {
                         Took::by(contest.of(&raw)).await?,
                         Took::by(contest.of(&peerage)).await?,
                         Took::by(contest.of(&apart)).await?,
+                        Took::by(contest.of(&here)).await?,
                     );
                     rounds.add(number, took);
                 }
@@ -189,8 +200,9 @@ async fn main() -> Result<()> {
                     eprintln!("{requesters} of 10 MiB, round {number} of {}", options.rounds);
                     let took = (
                         Took::by(bulk::raw(&raw, requesters, round)).await?,
-                        Took::by(bulk::peerage(&peerage, requesters, round)).await?,
+                        Took::by(bulk::requests(&peerage, requesters, round)).await?,
                         Took::by(bulk::raw(&apart, requesters, round)).await?,
+                        Took::by(bulk::requests(&here, requesters, round)).await?,
                     );
                     rounds.add(number, took);
                 }
@@ -198,6 +210,7 @@ async fn main() -> Result<()> {
             }
         }
         peerage.stop().await?;
+        here.stop().await;
     }
     let leases = if wanted(Part::Lease) { lease::rows(options.rounds).await? } else { Vec::new() };
 
@@ -217,12 +230,14 @@ async fn main() -> Result<()> {
 }
 
 impl Rounds {
-    /// Adds what raw, Peerage and raw apart came to, unless they only warmed up.
-    fn add(&mut self, number: u32, (raw, peerage, apart): (Took, Took, Took)) {
+    /// Adds what raw, Peerage, raw apart and Peerage's transport here came to, unless they only
+    /// warmed up.
+    fn add(&mut self, number: u32, (raw, peerage, apart, here): (Took, Took, Took, Took)) {
         if number > 0 {
             self.raw.push(raw);
             self.peerage.push(peerage);
             self.apart.push(apart);
+            self.here.push(here);
         }
     }
 }
@@ -232,15 +247,16 @@ fn table(unit: &str, rows: &[Row]) {
         return;
     }
     println!(
-        "\n{unit}\nrequesters   handler   Peerage       raw   ratio   (rounds)   raw apart   ratio"
+        "\n{unit}\nrequesters   handler   Peerage       raw   ratio   (rounds)   raw apart   ratio   CPU   transport here   ratio"
     );
     for row in rows {
         let Row {
             requesters, handler_ms, peerage, raw, apart, ratio, ratio_apart, ratio_cpu, ..
         } = row;
+        let (here, ratio_here) = (row.here, row.ratio_here);
         let rounds = format!("{:.2}–{:.2}", row.ratio_min, row.ratio_max);
         println!(
-            "{requesters:>10}{handler_ms:>7} ms{peerage:>10.0}{raw:>10.0}{ratio:>8.2}{rounds:>12}{apart:>11.0}{ratio_apart:>8.2}{ratio_cpu:>6.2}"
+            "{requesters:>10}{handler_ms:>7} ms{peerage:>10.0}{raw:>10.0}{ratio:>8.2}{rounds:>12}{apart:>11.0}{ratio_apart:>8.2}{ratio_cpu:>6.2}{here:>17.0}{ratio_here:>8.2}"
         );
     }
 }
@@ -255,17 +271,21 @@ mod tests {
         let raw = raw::Raw::start().await.expect("raw starts");
         let apart = raw::Raw::start_apart().await.expect("raw starts apart");
         let peerage = Peerage::start().await.expect("Peerage starts");
+        let here = Here::start().await.expect("the transports start");
         let time = Duration::from_millis(50);
         for handler in [Duration::ZERO, Duration::from_millis(1)] {
             let contest = Contest { requesters: 4, handler, time };
             assert!(contest.of(&raw).await.expect("raw answers") > 0.0);
             assert!(contest.of(&apart).await.expect("raw answers") > 0.0);
             assert!(contest.of(&peerage).await.expect("Peerage answers") > 0.0);
+            assert!(contest.of(&here).await.expect("the transport answers") > 0.0);
         }
         let asked = bytes::Bytes::from_static(&[0, 1]);
-        assert_eq!(raw.requester().ask(asked.clone()).await.expect("an answer"), asked);
+        assert_eq!(raw.requester().ask("echo", asked.clone()).await.expect("an answer"), asked);
         assert!(bulk::raw(&raw, 2, time).await.expect("raw takes it") > 0.0);
-        assert!(bulk::peerage(&peerage, 2, time).await.expect("Peerage takes it") > 0.0);
+        assert!(bulk::requests(&peerage, 2, time).await.expect("Peerage takes it") > 0.0);
+        assert!(bulk::requests(&here, 2, time).await.expect("the transport takes it") > 0.0);
+        here.stop().await;
         peerage.stop().await.expect("it stops");
     }
 

@@ -167,7 +167,7 @@ impl Requester for Raw {
 }
 
 impl Ask for Handle {
-    async fn ask(&mut self, payload: Bytes) -> Result<Bytes> {
+    async fn ask(&mut self, _: &str, payload: Bytes) -> Result<Bytes> {
         let mut stream = self.open_bidirectional_stream().await.context("no stream")?;
         stream.send(payload).await?;
         stream.finish()?;

@@ -4,7 +4,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use peerage::Secret;
@@ -18,6 +18,12 @@ const OF_ALL_MAX: u64 = 1024;
 /// What the process may grow while 1,024 handshakes are unfinished, in KiB: 24 KiB measured each, and
 /// what the allocator keeps.
 const GROWTH_MAX_KIB: u64 = 48 << 10;
+
+/// A handshake is given up 5 s after it began; so long until all are.
+const GONE_MAX: Duration = Duration::from_secs(8);
+
+/// What it may grow by the same attack a second time.
+const AGAIN_MAX_KIB: u64 = 8 << 10;
 
 /// Begins handshakes from these addresses in turn, and answers what is asked.
 async fn attack(to: SocketAddr, from: Vec<IpAddr>, proves: bool) -> (usize, usize) {
@@ -75,6 +81,14 @@ async fn handshakes_that_nobody_finishes_keep_nobody_out() {
     assert!(outcome.grown_kib <= GROWTH_MAX_KIB);
 
     // The deadline of handshakes, 5 s, ends them all.
+    let ended = Instant::now();
     until("they are gone", || stats(&honest).handshakes_unfinished == 0).await;
+    assert!(ended.elapsed() <= GONE_MAX, "{:?}", ended.elapsed());
+
+    // Once more: the memory of the first time is used again, so none of it was kept.
+    let again = honest.withstand(attack(to, (2..=20).map(local).collect(), true)).await;
+    eprintln!("many addresses again: {again:?}");
+    assert!(again.attack.1 > 0 && again.grown_kib <= AGAIN_MAX_KIB, "{again:?}");
+    until("they are gone again", || stats(&honest).handshakes_unfinished == 0).await;
     honest.end().await;
 }

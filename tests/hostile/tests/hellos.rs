@@ -20,20 +20,47 @@ const HELLO_MAX: Duration = Duration::from_secs(8);
 /// again for those that are just ending.
 const GROWTH_MAX_KIB: u64 = 24 << 10;
 
+/// How long one that dribbles waits before the next byte. A hello has some 60.
+const DRIBBLE: Duration = Duration::from_millis(500);
+
 /// A connection on which the hello never ends.
 struct Slow {
     connection: Connection,
-    _stream: SendStream,
     began: Instant,
+    /// It says no more, or goes on.
+    _stream: Rest,
+}
+
+enum Rest {
+    Nothing { _kept: SendStream },
+    Dribbles { _task: AbortOnDrop },
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Slow {
-    async fn begin(intruder: &Intruder, addr: SocketAddr) -> Option<Self> {
+    async fn begin(intruder: &Intruder, addr: SocketAddr, dribbles: bool) -> Option<Self> {
         let mut connection = intruder.connect(addr).await.ok()?;
         let began = Instant::now();
-        let mut stream = connection.open_send_and_say(&intruder.hello()[..7]).await?;
+        let hello = intruder.hello();
+        let mut stream = connection.open_send_and_say(&hello[..7]).await?;
         stream.flush().await.ok()?;
-        Some(Self { connection, _stream: stream, began })
+        let stream = if dribbles {
+            let needs = DRIBBLE * (hello.len() - 7) as u32;
+            assert!(needs > HELLO_MAX, "it would be finished after {needs:?}");
+            Rest::Dribbles {
+                _task: AbortOnDrop(tokio::spawn(dribble(stream, hello[7..].to_vec()))),
+            }
+        } else {
+            Rest::Nothing { _kept: stream }
+        };
+        Some(Self { connection, began, _stream: stream })
     }
 
     /// How long it was listened to.
@@ -41,6 +68,15 @@ impl Slow {
         let accept = self.connection.accept();
         tokio::time::timeout(PATIENCE, accept).await.expect("a hello that never ends").ok();
         self.began.elapsed()
+    }
+}
+
+async fn dribble(mut stream: SendStream, bytes: Vec<u8>) {
+    for byte in bytes {
+        tokio::time::sleep(DRIBBLE).await;
+        if stream.send(vec![byte].into()).await.is_err() {
+            return; // nobody listens any more
+        }
     }
 }
 
@@ -57,10 +93,10 @@ impl OpenAndSay for Connection {
 }
 
 /// Keeps hellos open under these names.
-async fn attack(secret: &Secret, names: &[String], addr: SocketAddr) -> Vec<Slow> {
+async fn attack(secret: &Secret, names: &[String], addr: SocketAddr, dribbles: bool) -> Vec<Slow> {
     let (mut slow, intruder) = (Vec::new(), Intruder::of_many(Some(secret), names));
     for _ in 0..CONNECTIONS {
-        slow.extend(Slow::begin(&intruder, addr).await);
+        slow.extend(Slow::begin(&intruder, addr, dribbles).await);
     }
     slow
 }
@@ -71,17 +107,17 @@ async fn hellos_that_do_not_end_keep_nobody_out() {
     let honest = Honest::start(&secret).await;
     let addr = honest.nodes[0].addr();
 
-    // One certificate, then twenty: whoever holds the secret makes as many as it likes.
-    for names in [1, 100] {
+    // One certificate, then a hundred: whoever holds the secret makes as many as it likes.
+    for (names, dribbles) in [(1, false), (100, false), (100, true)] {
         let names: Vec<_> = (0..names).map(|n| format!("slow{n}")).collect();
         let before = honest.nodes[0].stats().transport;
-        let outcome = honest.withstand(attack(&secret, &names, addr)).await;
+        let outcome = honest.withstand(attack(&secret, &names, addr, dribbles)).await;
         let newcomer = honest.admit(0).await;
         let displaced =
             honest.nodes[0].stats().transport.hellos_displaced - before.hellos_displaced;
         let slow = outcome.attack;
         eprintln!(
-            "{} names: {} connections, {displaced} displaced, {} requests, slowest {:?}, grown by {} KiB; a newcomer after {newcomer:?}",
+            "{} names, dribbling {dribbles}: {} connections, {displaced} displaced, {} requests, slowest {:?}, grown by {} KiB; a newcomer after {newcomer:?}",
             names.len(),
             slow.len(),
             outcome.answered,

@@ -1,6 +1,7 @@
 //! The transport over real loopback sockets. Nothing here sleeps for luck: every wait is for a
 //! condition, under a deadline.
 
+mod dropped;
 mod health;
 mod keys;
 mod lifetime;

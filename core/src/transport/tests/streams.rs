@@ -3,7 +3,7 @@
 use std::{sync::atomic::AtomicBool, time::Instant};
 
 use super::{
-    pool::{nothing_is_left, polled},
+    dropped::{nothing_is_left, polled},
     *,
 };
 use crate::error::Code;
@@ -361,6 +361,8 @@ async fn a_stream_dropped_at_any_point_leaves_nothing() {
         let done = polled(times, use_one(&a, &b)).await.is_some();
         nothing_is_left(&a, &b).await;
         assert_eq!(a.request(&b, "echo", "still").await.unwrap(), "still");
+        a.transport.shutdown(Duration::ZERO).await;
+        until("the other end has closed it", || b.transport.links().is_empty()).await;
         if done {
             assert!(times > 8, "it was done after {times} polls only");
             break;

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const SEEDS: u64 = 10;
-
 fn come_back(seed: u64) {
     let mut world = World::new(seed, 3, &Net::default());
     world.mesh();
@@ -44,7 +42,7 @@ fn come_back(seed: u64) {
 
 #[test]
 fn a_process_that_comes_in_the_place_of_another_has_one_link_to_each() {
-    (0..SEEDS).for_each(come_back);
+    each_seed(come_back);
 }
 
 fn stay_away(seed: u64) {
@@ -76,5 +74,5 @@ fn stay_away(seed: u64) {
 
 #[test]
 fn a_process_that_stays_away_leaves_nothing_behind() {
-    (0..SEEDS).for_each(stay_away);
+    each_seed(stay_away);
 }

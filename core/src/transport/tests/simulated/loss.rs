@@ -2,7 +2,6 @@
 
 use super::*;
 
-const SEEDS: u64 = 10;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Within this all links that broke are noticed: a ping of 2 s, and the stack's 3 s of silence.
 const NOTICED: Duration = Duration::from_secs(8);
@@ -77,16 +76,16 @@ fn lossy(seed: u64, loss: f64) -> Fates {
 
 #[test]
 fn at_5_percent_loss_requests_are_answered_and_nothing_leaks() {
-    for seed in 0..SEEDS {
+    each_seed(|seed| {
         let fates = lossy(seed, 0.05);
         assert_eq!(fates.failed, 0, "seed {seed}: {fates:?}");
-    }
+    });
 }
 
 #[test]
 fn at_20_percent_loss_requests_are_answered_or_fail_in_time_and_nothing_leaks() {
-    for seed in 0..SEEDS {
+    each_seed(|seed| {
         let fates = lossy(seed, 0.2);
         assert!(fates.answered >= 150, "seed {seed}: {fates:?}");
-    }
+    });
 }

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const SEEDS: u64 = 10;
-
 /// A request that waits while the network is cut ends when the link does, and others end for want of
 /// one; whoever is on neither side notices nothing.
 fn cut(seed: u64) {
@@ -53,7 +51,7 @@ fn cut(seed: u64) {
 
 #[test]
 fn a_cut_ends_links_at_both_ends_and_mended_there_is_one() {
-    (0..SEEDS).for_each(cut);
+    each_seed(cut);
 }
 
 /// What one sends is lost; what the other sends arrives, for as long as it sends anything.
@@ -89,13 +87,13 @@ fn cut_one_way(seed: u64) {
 
 #[test]
 fn a_cut_of_one_direction_ends_links_at_both_ends() {
-    (0..SEEDS).for_each(cut_one_way);
+    each_seed(cut_one_way);
 }
 
 /// Long enough that they notice, too short to end anything.
 #[test]
 fn a_short_cut_is_survived() {
-    for seed in 0..SEEDS {
+    each_seed(|seed| {
         let mut world = World::new(seed, 2, &Net::default());
         world.mesh();
         let before = world.links();
@@ -107,5 +105,5 @@ fn a_short_cut_is_survived() {
         assert_eq!(world.end(asked).0.unwrap(), "released", "seed {seed}");
         world.comes_to_rest();
         assert_eq!(world.links(), before, "seed {seed}");
-    }
+    });
 }

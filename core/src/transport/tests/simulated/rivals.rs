@@ -1,10 +1,6 @@
 //! Dials that cross.
 
-use std::sync::atomic::AtomicUsize;
-
 use super::*;
-
-const SEEDS: u64 = 200;
 
 /// How it went.
 #[derive(Debug, PartialEq)]
@@ -65,18 +61,8 @@ fn meet(seed: u64) -> Meeting {
 
 #[test]
 fn dials_that_cross_leave_one_link_a_pair() {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let crossed = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for first in 0..threads {
-            let crossed = &crossed;
-            scope.spawn(move || {
-                let mine = (first..SEEDS).step_by(threads as usize);
-                crossed.fetch_add(mine.filter(|seed| meet(*seed).surplus > 0).count(), Relaxed);
-            });
-        }
-    });
-    let crossed = crossed.into_inner() as u64;
+    let crossed = each_seed(|seed| meet(seed).surplus > 0);
+    let crossed = crossed.into_iter().filter(|crossed| *crossed).count() as u64;
     assert!(crossed > SEEDS / 2, "in {crossed} of {SEEDS} only dials crossed");
 }
 
