@@ -225,7 +225,10 @@ test('a handler that is removed deals with what has come for it', async (t) => {
     return end;
   };
   const opened = Array.from({ length: 50 }, () =>
-    b.openStream('a', 't', patient).then(read).catch((error) => error.code),
+    b
+      .openStream('a', 't', patient)
+      .then(read)
+      .catch((error) => error.code),
   );
   // They all come while this loop does nothing.
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
@@ -234,7 +237,10 @@ test('a handler that is removed deals with what has come for it', async (t) => {
   assert.ok(served > 1 && taken > 1, `${served} served, ${taken} taken`);
   answers.delete('served');
   ends.delete(null);
-  assert.deepEqual([...answers, ...ends].filter((end) => end !== 'UnknownTopic'), []);
+  assert.deepEqual(
+    [...answers, ...ends].filter((end) => end !== 'UnknownTopic'),
+    [],
+  );
   await nothingIsOpen({ a, b });
 });
 
