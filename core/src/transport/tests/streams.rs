@@ -552,5 +552,6 @@ async fn a_stream_outlives_its_link_becoming_surplus() {
     drop(stream);
     until("it is closed", || old.handle.clone().ping().is_err()).await;
     assert!(a.transport.has_link(&b.peer) && b.transport.has_link(&a.peer));
+    drop(old); // what is left of its connection
     nothing_is_left(&a, &b).await;
 }
