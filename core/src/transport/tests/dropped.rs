@@ -234,6 +234,9 @@ async fn a_call_dropped_while_there_may_be_no_more_streams_leaves_nothing() {
                 receive.stop_sending(16u8.into()).unwrap();
             }
         }
+        // The peer has taken some of them for requests.
+        until("it has let them go", || b.transport.links().iter().all(|link| link.serving == 0))
+            .await;
         timeout(PATIENCE, call(kind, &a, at(&b), &Bytes::new())).await.expect("in time").unwrap();
         nothing_is_left(&a, &b).await;
     }

@@ -542,6 +542,9 @@ async fn a_stream_outlives_its_link_becoming_surplus() {
         b.transport.node().pool.of(&a.peer).first().is_some_and(|link| !Arc::ptr_eq(link, &old))
     })
     .await;
+    // Nobody else uses the new one.
+    a.transport.pin(&b.peer, true);
+    b.transport.pin(&a.peer, true);
     // Whatever else was on it would be cut off by then.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(6) {
