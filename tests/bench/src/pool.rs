@@ -5,8 +5,8 @@
 //! request, a task for each accepted stream, the same limits. It runs once on the runtime of the
 //! requesters and once on one of its own, as Peerage does: the difference is what it costs not to
 //! depend on the program's. Likewise Peerage's transport runs once as in a node, on the library's
-//! runtime, and once by itself on that of the requesters. All take turns, round by round, so that a machine that slows down
-//! slows all.
+//! runtime, and once by itself on that of the requesters. All take turns, round by round, so that a
+//! machine that slows down slows all.
 //!
 //! * `contest`: requests of 128 bytes, answered at once or after 5 ms;
 //! * `bulk`: requests of 10 MiB, beside one stream;
