@@ -12,7 +12,7 @@
 //! * `link`, `pool`, `backoff`: links, their table, leases and eviction, and when to dial again;
 //! * `check`: whether links are alive;
 //! * `places`, `share`: what one peer may take of what all share;
-//! * `request`, `reader`: requests and messages on QUIC streams;
+//! * `request`, `reader`, `shelf`: requests and messages on QUIC streams, and the memory they come to;
 //! * `stream`: the streams that programs open to one another;
 //! * `options`, `node`: what it is started with, what its tasks share, and their end.
 
@@ -41,6 +41,7 @@ mod request;
 mod reset;
 pub mod secret;
 mod share;
+mod shelf;
 mod socket;
 mod stats;
 mod stream;

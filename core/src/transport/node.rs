@@ -28,6 +28,7 @@ use super::{
     keys::Keys,
     places::Places,
     pool::{Limits, Pool, RESERVE},
+    shelf::Shelf,
     socket::{self, Driver},
     stats::Stats,
 };
@@ -70,6 +71,7 @@ pub(super) struct Node {
     pub(super) streams_max: usize,
     pub(super) pool: Pool,
     pub(super) stats: Arc<Stats>,
+    pub(super) shelf: Arc<Shelf>,
     pub(super) events: mpsc::Sender<TransportEvent>,
     pub(super) inbound: Arc<dyn Inbound>,
     pub(super) client: Mutex<Option<Client>>,
@@ -140,6 +142,7 @@ impl Node {
             streams_max: options.streams_max,
             pool: Pool::new(Limits { total: options.links_max, per_peer: options.links_per_peer }),
             stats,
+            shelf: Arc::default(),
             events,
             inbound,
             client: Mutex::new(Some(client.endpoint)),
@@ -247,7 +250,10 @@ impl Node {
                     ping.reset();
                 }
                 _ = ping.tick(), if waiting => waiting = self.ping_where_something_waits(trouble),
-                _ = keep.tick() => self.keep_links_up(),
+                _ = keep.tick() => {
+                    self.keep_links_up();
+                    self.shelf.tidy();
+                }
                 _ = sweep.tick() => {
                     for link in self.pool.links() {
                         if link.has_served_its_purpose(unused_max) {
@@ -304,6 +310,7 @@ impl Node {
         }
         self.stop.cancel();
         self.tasks.close();
+        self.shelf.close();
     }
 
     /// Waits for the end, then sees to it that nothing is left.

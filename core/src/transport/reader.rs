@@ -1,10 +1,17 @@
 //! Reading streams in the chunks in which they arrive.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use s2n_quic::stream::{self, ReceiveStream};
 
-/// A buffer never starts larger than this, whatever length a peer announces.
+use super::shelf::{self, Shelf};
+
+/// A new buffer never starts larger than this, whatever length a peer announces, ...
 const BUFFER_START: usize = 64 << 10;
+/// ... and grows by this factor, never beyond what was announced. What is reserved takes no memory before
+/// it is written to, where systems give it by the page.
+const BUFFER_GROWTH: usize = 16;
 
 /// Why reading stopped.
 #[derive(Debug)]
@@ -54,23 +61,55 @@ impl Reader {
 
     /// Exactly so many bytes, whose number has been checked.
     pub(super) async fn exact(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
+        if let Some(bytes) = self.in_one(bytes).await? {
+            return Ok(bytes);
+        }
+        let mut whole = Vec::new();
+        self.fill(&mut whole, bytes, bytes).await?;
+        Ok(whole.into())
+    }
+
+    /// The same of a payload: a large one gets a buffer that was used before, if there is one.
+    pub(super) async fn payload(
+        &mut self,
+        bytes: usize,
+        shelf: &Arc<Shelf>,
+    ) -> Result<Bytes, ReadError> {
+        if bytes < shelf::LARGE {
+            return self.exact(bytes).await;
+        }
+        let mut whole = shelf.buffer(bytes);
+        let size = whole.size;
+        self.fill(&mut whole.bytes, bytes, size).await?;
+        Ok(whole.freeze())
+    }
+
+    /// So many bytes, if they came in one chunk.
+    async fn in_one(&mut self, bytes: usize) -> Result<Option<Bytes>, ReadError> {
         if self.chunk.is_empty() && bytes > 0 && !self.more().await? {
             return Err(ReadError::Ended);
         }
-        if self.chunk.len() >= bytes {
-            return Ok(self.chunk.split_to(bytes));
-        }
-        let mut whole = Vec::with_capacity(bytes.min(BUFFER_START));
+        Ok((self.chunk.len() >= bytes).then(|| self.chunk.split_to(bytes)))
+    }
+
+    /// Fills a buffer with so many bytes. It grows as they come, up to a size, by steps of which each
+    /// copies what has come.
+    async fn fill(
+        &mut self,
+        whole: &mut Vec<u8>,
+        bytes: usize,
+        size: usize,
+    ) -> Result<(), ReadError> {
         loop {
             let part = self.chunk.split_to((bytes - whole.len()).min(self.chunk.len()));
-            if whole.len() + part.len() > whole.capacity() {
-                // Twice as much each time, but never more than was announced.
-                let room = (whole.len() + part.len()).max(2 * whole.capacity()).min(bytes);
-                whole.reserve_exact(room - whole.len());
+            let needed = whole.len() + part.len();
+            if needed > whole.capacity() {
+                let room = needed.max(BUFFER_START).max(BUFFER_GROWTH * whole.capacity());
+                whole.reserve_exact(room.min(size) - whole.len());
             }
             whole.extend_from_slice(&part);
             if whole.len() == bytes {
-                return Ok(whole.into());
+                return Ok(());
             }
             if !self.more().await? {
                 return Err(ReadError::Ended);

@@ -185,7 +185,7 @@ pub(super) async fn request(
     call.check(node.payload_max)?;
     for attempt in 1.. {
         let lease = node.lease(call.peer, addr, call.until).await?;
-        match timeout_at(call.until, exchange(&lease, &call, node.payload_max)).await {
+        match timeout_at(call.until, exchange(node, &lease, &call)).await {
             Err(_) => return Err(call.timeout()),
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Failed::Error(error))) => return Err(error),
@@ -252,7 +252,7 @@ impl Drop for Exchange {
     }
 }
 
-async fn exchange(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<Bytes, Failed> {
+async fn exchange(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Bytes, Failed> {
     let mut handle = lease.link.handle.clone();
     let stream =
         handle.open_bidirectional_stream().await.map_err(|error| call.failed(error.into()))?;
@@ -265,7 +265,7 @@ async fn exchange(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<By
         Ok(()) | Err(stream::Error::StreamReset { .. }) => {}
         Err(error) => return Err(call.failed(error)),
     }
-    let answer = read_answer(&mut exchange.reader, call, payload_max).await?;
+    let answer = read_answer(node, &mut exchange.reader, call, node.payload_max).await?;
     exchange.reader.end().await;
     exchange.done = true;
     answer.map_err(Failed::Error)
@@ -273,6 +273,7 @@ async fn exchange(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<By
 
 /// Reads an answer: the payload, or the refusal that it stands for.
 pub(super) async fn read_answer(
+    node: &Node,
     reader: &mut Reader,
     call: &Call<'_>,
     payload_max: u64,
@@ -286,7 +287,7 @@ pub(super) async fn read_answer(
     if length > payload_max {
         return Err(Failed::Error(Error::TooLarge { bytes: length, max: payload_max }));
     }
-    let mut payload = reader.exact(length as usize).await.map_err(lost)?;
+    let mut payload = reader.payload(length as usize, &node.shelf).await.map_err(lost)?;
     let mut number = || if payload.len() >= 8 { payload.get_u64() } else { 0 };
     Ok(Err(match status {
         status::DONE => return Ok(Ok(payload)),
@@ -457,7 +458,7 @@ async fn payload_in_time<'a>(
     let room = timeout_at(head.until, link.payloads.room(head.bytes)).await.ok()?;
     let until = head.until.min(passage(head.bytes));
     let whole = async {
-        let payload = reader.exact(head.bytes as usize).await;
+        let payload = reader.payload(head.bytes as usize, &node.shelf).await;
         reader.end().await;
         payload
     };

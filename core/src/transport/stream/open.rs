@@ -51,7 +51,7 @@ pub(in crate::transport) async fn open(
     for attempt in 1.. {
         let lease = node.lease(call.peer, addr, call.until).await?.for_stream();
         Held::check_out(node)?;
-        match timeout_at(call.until, ask(&lease, &call)).await {
+        match timeout_at(call.until, ask(node, &lease, &call)).await {
             Err(_) => return Err(call.timeout()),
             Ok(Ok(opened)) => return Ok(opened.taken(node, lease, &call)),
             Ok(Err(Failed::Error(error))) => return Err(error),
@@ -82,7 +82,7 @@ impl Drop for Opening {
     }
 }
 
-async fn ask(lease: &Lease, call: &Call<'_>) -> Result<Opening, Failed> {
+async fn ask(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Opening, Failed> {
     let link = lease.link.clone();
     let mut handle = link.handle.clone();
     let stream =
@@ -106,7 +106,7 @@ async fn ask(lease: &Lease, call: &Call<'_>) -> Result<Opening, Failed> {
         Ok(()) | Err(stream::Error::StreamReset { .. }) => {}
         Err(error) => return Err(call.failed(error)),
     }
-    match request::read_answer(reader, call, request::REFUSAL_MAX).await {
+    match request::read_answer(node, reader, call, request::REFUSAL_MAX).await {
         Ok(Ok(credit)) if credit.len() == CREDIT => {
             opening.flow.outlet.grant((&credit[..]).get_u64());
         }

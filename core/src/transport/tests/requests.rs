@@ -17,6 +17,27 @@ async fn echo_of_nothing_and_of_ten_mebibytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_payloads_come_to_memory_that_was_used_before() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    let kept = || [&a, &b].map(|node| node.transport.node().shelf.kept());
+    for round in 0..20u8 {
+        let payload = Bytes::from(vec![round; 1_000_000 - usize::from(round)]);
+        assert_eq!(a.request(&b, "echo", payload.clone()).await.unwrap(), payload);
+        // One buffer at each end, so the last one was used again.
+        until("both are back", || kept() == [1 << 20; 2]).await;
+    }
+    until("given back to the allocator", || kept() == [0; 2]).await;
+    let held = a.request(&b, "echo", vec![7; 1_000_000]).await.unwrap();
+    until("back", || kept() == [0, 1 << 20]).await;
+    for node in [&a, &b] {
+        node.transport.shutdown(PATIENCE).await;
+    }
+    assert_eq!(held, vec![7; 1_000_000], "what somebody holds is not touched");
+    drop(held);
+    assert_eq!(kept(), [0; 2], "and nothing is kept after the end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_at_once_share_one_dial_and_one_link() {
     let (a, b) = (Arc::new(TestNode::start("a").await), Arc::new(TestNode::start("b").await));
     let mut all = tokio::task::JoinSet::new();
