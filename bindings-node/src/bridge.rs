@@ -103,20 +103,20 @@ impl Bridge {
             }
             let Item::Done { call, outcome } = item else { continue };
             let cancelled = self.calls.lock().remove(call).is_none();
-            if matches!(outcome, Outcome::Read(_))
-                && let Outcome::Read(chunk) = mem::replace(outcome, Outcome::Nothing)
-                && !cancelled
-            // or it is dropped here, and the next read has it
-            {
-                *outcome = chunk.take().map_or(Outcome::Nothing, Outcome::Answer);
-            }
-            if let Outcome::Opened(stream) = outcome {
-                self.streams.lock().insert((Origin::Call, *call), stream.clone());
-            }
-            if matches!(outcome, Outcome::Started(..))
-                && let Outcome::Started(cluster, gate) = mem::replace(outcome, Outcome::Nothing)
-            {
-                self.started.lock().insert(*call, (cluster, gate));
+            match mem::replace(outcome, Outcome::Nothing) {
+                // Nobody waits for it any more: dropped, it is the next read's.
+                Outcome::Read(_) if cancelled => {}
+                Outcome::Read(chunk) => {
+                    *outcome = chunk.take().map_or(Outcome::Nothing, Outcome::Answer);
+                }
+                Outcome::Opened(stream) => {
+                    self.streams.lock().insert((Origin::Call, *call), stream.clone());
+                    *outcome = Outcome::Opened(stream);
+                }
+                Outcome::Started(cluster, gate) => {
+                    self.started.lock().insert(*call, (cluster, gate));
+                }
+                other => *outcome = other,
             }
         }
         let mut out = Writer::new(items.len() * 8);

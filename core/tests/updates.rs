@@ -117,7 +117,7 @@ fn read(node: &Cluster, stop: &AtomicBool) -> (Vec<Duration>, usize) {
 async fn through(rounds: u64) {
     let secret = Secret::generate();
     let nodes = cluster_of(2, &secret).await;
-    let [node, other] = &nodes[..] else { unreachable!() };
+    let (node, other) = (&nodes[0], &nodes[1]);
     let teller = teller(node, &secret).await;
     let stop = Arc::<AtomicBool>::default();
     let readers: Vec<_> = (0..READERS)

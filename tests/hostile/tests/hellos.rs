@@ -27,21 +27,8 @@ const DRIBBLE: Duration = Duration::from_millis(500);
 struct Slow {
     connection: Connection,
     began: Instant,
-    /// It says no more, or goes on.
-    _stream: Rest,
-}
-
-enum Rest {
-    Nothing { _kept: SendStream },
-    Dribbles { _task: AbortOnDrop },
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// That of the hello, if it says no more. One that dribbles has a task, which ends with the connection.
+    _silent: Option<SendStream>,
 }
 
 impl Slow {
@@ -51,16 +38,15 @@ impl Slow {
         let hello = intruder.hello();
         let mut stream = connection.open_send_and_say(&hello[..7]).await?;
         stream.flush().await.ok()?;
-        let stream = if dribbles {
+        let silent = if dribbles {
             let needs = DRIBBLE * (hello.len() - 7) as u32;
             assert!(needs > HELLO_MAX, "it would be finished after {needs:?}");
-            Rest::Dribbles {
-                _task: AbortOnDrop(tokio::spawn(dribble(stream, hello[7..].to_vec()))),
-            }
+            tokio::spawn(dribble(stream, hello[7..].to_vec()));
+            None
         } else {
-            Rest::Nothing { _kept: stream }
+            Some(stream)
         };
-        Some(Self { connection, began, _stream: stream })
+        Some(Self { connection, began, _silent: silent })
     }
 
     /// How long it was listened to.
