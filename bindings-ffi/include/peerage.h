@@ -664,8 +664,8 @@ typedef struct peerage_stats {
      */
     uint64_t wrong_cluster;
     /**
-     * Peers that dialed us with a certificate for another node id than they claim, or in search of
-     * another node.
+     * Peers with a certificate for another node id than they claim, and those that dialed us in search
+     * of another node.
      */
     uint64_t wrong_node;
     /**
@@ -1562,8 +1562,9 @@ peerage_status peerage_cluster_remove_tag(const struct peerage_cluster *cluster,
 /**
  * Changes the secrets while the node runs: from now on it proves itself by the first, and believes
  * whoever holds any of them (1 to 8). Links made with another first secret are made anew at once,
- * without anything being lost; a peer that holds none of these loses its link within 5 s. So a
- * secret is replaced without an interruption in three steps, each on all nodes before the next:
+ * for all requests, messages and streams to come. A link made with a secret that is not among these is
+ * closed within 5 s: what is still under way on it, such as a stream opened before, ends with LinkLost.
+ * So a secret is replaced without an interruption in three steps, each on all nodes before the next:
  * old and new, new and old, new. Takes no network; any thread. Fails with Argument, Closed.
  */
 peerage_status peerage_cluster_set_secrets(const struct peerage_cluster *cluster,

@@ -177,8 +177,9 @@ pub unsafe extern "C" fn peerage_cluster_remove_tag(
 
 /// Changes the secrets while the node runs: from now on it proves itself by the first, and believes
 /// whoever holds any of them (1 to 8). Links made with another first secret are made anew at once,
-/// without anything being lost; a peer that holds none of these loses its link within 5 s. So a
-/// secret is replaced without an interruption in three steps, each on all nodes before the next:
+/// for all requests, messages and streams to come. A link made with a secret that is not among these is
+/// closed within 5 s: what is still under way on it, such as a stream opened before, ends with LinkLost.
+/// So a secret is replaced without an interruption in three steps, each on all nodes before the next:
 /// old and new, new and old, new. Takes no network; any thread. Fails with Argument, Closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peerage_cluster_set_secrets(

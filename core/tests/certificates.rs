@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use peerage::{Cluster, EventKind, Events};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use support::{PATIENCE, event, until};
@@ -69,14 +70,34 @@ async fn told(events: &mut Events, name: &str) -> EventKind {
     seen.into_iter().last().unwrap().kind
 }
 
+/// What the metric says, in days, if it was published since it was looked at last.
+fn published(snapshotter: &Snapshotter) -> Option<f64> {
+    let all = snapshotter.snapshot().into_vec();
+    all.into_iter().find_map(|(key, _, _, value)| match value {
+        DebugValue::Gauge(seconds)
+            if key.key().name() == "peerage_certificate_left_seconds" && seconds.0 > 0.0 =>
+        {
+            Some(seconds.0 / DAY as f64)
+        }
+        _ => None,
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn that_certificates_end_and_are_replaced_is_told_and_shown() {
+    let recorder = DebuggingRecorder::new();
+    let metrics = recorder.snapshotter();
+    recorder.install().unwrap();
     let authority = Authority::new();
     authority.issue("n0", 20); // of 120 days: less than a third
     let node = authority.start("n0").await;
     let mut events = node.events();
     let left = node.stats().certificate_left.unwrap().as_secs() as i64;
     assert!((19 * DAY..=20 * DAY).contains(&left), "{left} s");
+    until("a metric says so", || {
+        published(&metrics).is_some_and(|days| (19.0..=20.0).contains(&days))
+    })
+    .await;
 
     // What is told at the start nobody could hear yet; less than a tenth is told anew.
     authority.issue("n0", 10);
@@ -113,5 +134,6 @@ async fn that_certificates_end_and_are_replaced_is_told_and_shown() {
         node.stats().certificate_left.is_some_and(|left| left.as_secs() as i64 > 199 * DAY)
     })
     .await;
+    until("a metric says so", || published(&metrics).is_some_and(|days| days > 199.0)).await;
     tokio::time::timeout(PATIENCE, node.shutdown_now()).await.unwrap().unwrap();
 }

@@ -65,6 +65,9 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
         nodes[0].request("n1", "echo", "x", PATIENCE).await.unwrap();
     }
     nodes[0].request("n1", "nothing", "x", PATIENCE).await.unwrap_err();
+    nodes[1].handle("hang", |_| std::future::pending()).unwrap();
+    let hanging = nodes[0].request("n1", "hang", "x", PATIENCE);
+    tokio::time::timeout(Duration::from_millis(100), hanging).await.unwrap_err();
     nodes[2].leave().await.unwrap();
     until("what happened since", || {
         published(&snapshotter, &mut seen);
@@ -73,6 +76,7 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
             && is("peerage_left", 1.0)
             && is("peerage_request_seconds outcome=Ok", 5.0)
             && is("peerage_request_seconds outcome=UnknownTopic", 1.0)
+            && is("peerage_request_seconds outcome=Cancelled", 1.0)
             && is("peerage_events_by_kind_total kind=MemberLeft", 1.0)
             && seen.contains_key("lonely peerage_dial_seconds outcome=Unreachable")
     })

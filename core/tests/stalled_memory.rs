@@ -37,7 +37,7 @@ const REQUESTS_MAX: u32 = 64;
 /// What one link holds at most at the end that receives: docs/ARCHITECTURE.md, "What a link may hold".
 const LINK_MAX: u64 =
     2 * PAYLOAD_MAX + (REQUESTS_MAX - REQUESTS_MAX / 4) as u64 * (64 << 10) + (4 << 20);
-/// What the allocator keeps besides: some 30 GB go through it. Were what is refused or too late kept, it
+/// What the allocator and the transport's shelf keep besides: some 30 GB go through them. Were what is refused or too late kept, it
 /// would be gigabytes.
 const SLACK: u64 = 128 << 20;
 
@@ -153,12 +153,17 @@ async fn a_member_that_stalls_costs_bounded_memory_and_slows_nobody_else() {
             callers.spawn(call(nodes[0].clone(), kind, size, begun, outcomes.clone()));
         }
         let (mut most, mut took) = (before, Vec::new());
+        let (mut payloads, mut unread) = (0, 0);
         while begun.elapsed() < LOAD {
             let since = Instant::now();
             let answer = nodes[0].request("n2", "echo", "well", WITHIN + LATE_MAX).await;
             assert_eq!(answer.expect("the third member answers"), "well");
             took.push(since.elapsed());
             most = most.max(rss());
+            for link in nodes[1].stats().links {
+                payloads = payloads.max(link.payload_bytes);
+                unread = unread.max(link.stream_bytes);
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         while let Some(done) = callers.join_next().await {
@@ -178,6 +183,12 @@ async fn a_member_that_stalls_costs_bounded_memory_and_slows_nobody_else() {
             took.len(),
         );
         assert!(grown <= bound, "grown by {grown} bytes of {bound}");
+        // What is shown is what there is.
+        if kind == Call::Stream {
+            assert!(unread > 0);
+        } else {
+            assert!((1..=2 * PAYLOAD_MAX).contains(&payloads), "{payloads}");
+        }
         assert!(p99 <= P99_MAX, "{p99:?}");
         // A message is sent when it has been taken; the stack may be told first that it will not be.
         let others: &[&str] = match kind {

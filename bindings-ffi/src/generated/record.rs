@@ -347,8 +347,8 @@ pub struct peerage_stats {
     pub expired: u64,
     /// Peers that dialed us and belong to another cluster.
     pub wrong_cluster: u64,
-    /// Peers that dialed us with a certificate for another node id than they claim, or in search of
-    /// another node.
+    /// Peers with a certificate for another node id than they claim, and those that dialed us in search
+    /// of another node.
     pub wrong_node: u64,
     /// Gauge: handshakes that are not complete, in both directions.
     pub handshakes_unfinished: u64,

@@ -493,8 +493,8 @@ export interface Stats {
   /** Peers that dialed us and belong to another cluster. */
   readonly wrongCluster: number;
   /**
-   * Peers that dialed us with a certificate for another node id than they claim, or in search of
-   * another node.
+   * Peers with a certificate for another node id than they claim, and those that dialed us in
+   * search of another node.
    */
   readonly wrongNode: number;
   /** Gauge: handshakes that are not complete, in both directions. */

@@ -161,10 +161,11 @@ class Cluster:
         """Changes the secrets while the node runs.
 
         From now on it proves itself by the first, and believes whoever holds any of them (1 to 8).
-        Links made with another first secret are made anew at once, without anything being lost; a
-        peer that holds none of these loses its link within 5 s. So a secret is replaced without an
-        interruption in three steps, each on all nodes before the next: `[old, new]`,
-        `[new, old]`, `[new]`.
+        Links made with another first secret are made anew at once, for all requests, messages and
+        streams to come. A link made with a secret that is not among these is closed within 5 s:
+        what is still under way on it, such as a stream opened before, ends with `LinkLost`. So a
+        secret is replaced without an interruption in three steps, each on all nodes before the
+        next: `[old, new]`, `[new, old]`, `[new]`.
         """
         self._node.set_secrets(secrets)
 

@@ -634,8 +634,8 @@ class Stats:
         """Peers that dialed us and belong to another cluster."""
     @property
     def wrong_node(self) -> int:
-        """Peers that dialed us with a certificate for another node id than they claim, or in
-        search of another node.
+        """Peers with a certificate for another node id than they claim, and those that dialed us
+        in search of another node.
         """
     @property
     def handshakes_unfinished(self) -> int:

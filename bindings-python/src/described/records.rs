@@ -906,8 +906,8 @@ impl Stats {
         self.0.transport.wrong_cluster as u64
     }
 
-    /// Peers that dialed us with a certificate for another node id than they claim, or in search of
-    /// another node.
+    /// Peers with a certificate for another node id than they claim, and those that dialed us in search
+    /// of another node.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn wrong_node(&self) -> u64 {

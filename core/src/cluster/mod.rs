@@ -11,13 +11,7 @@ mod stats;
 mod streams;
 mod topics;
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -318,10 +312,10 @@ impl Cluster {
         if member.instance == self.0.shared.me.instance {
             return self.0.shared.request_ourselves(topic, payload, deadline).await;
         }
-        let began = Instant::now();
+        let asking = self.0.shared.measured.request();
         let answer =
             self.0.transport.request(&member.peer(), member.addr, topic, payload, deadline).await;
-        self.0.shared.measured.request(began.elapsed(), answer.as_ref().err());
+        asking.over(answer.as_ref().err());
         answer
     }
 
@@ -346,10 +340,10 @@ impl Cluster {
         if member.instance == self.0.shared.me.instance {
             return self.0.shared.request_ourselves(topic, payload, within).await.map(drop);
         }
-        let began = Instant::now();
+        let asking = self.0.shared.measured.request();
         let sent =
             self.0.transport.message(&member.peer(), member.addr, topic, payload, within).await;
-        self.0.shared.measured.request(began.elapsed(), sent.as_ref().err());
+        asking.over(sent.as_ref().err());
         sent
     }
 
@@ -379,10 +373,11 @@ impl Cluster {
 
     /// Changes the secrets while the node runs: from now on it proves itself by the first, and
     /// believes whoever holds any of them (1 to 8). Links made with another first secret are made
-    /// anew at once, without anything being lost; a peer that holds none of these loses its link
-    /// within 5 s. So a secret is replaced without an interruption in three steps, each on all
-    /// nodes before the next: `[old, new]`, `[new, old]`, `[new]`. Refused on a node that was not
-    /// started with a secret. What the configuration says is not changed.
+    /// anew at once, for all requests, messages and streams to come. A link made with a secret that is
+    /// not among these is closed within 5 s: what is still under way on it, such as a stream opened
+    /// before, ends with [`Error::LinkLost`]. So a secret is replaced without an interruption in
+    /// three steps, each on all nodes before the next: `[old, new]`, `[new, old]`, `[new]`. Refused on
+    /// a node that was not started with a secret. What the configuration says is not changed.
     pub fn set_secrets(&self, secrets: &[Secret]) -> Result<()> {
         self.0.shared.check_open()?;
         self.0.transport.set_secrets(secrets)

@@ -1,6 +1,6 @@
 //! What only the inside can provoke.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{

@@ -9,7 +9,7 @@ mod stats;
 
 use std::{
     sync::{Arc, Once},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -17,7 +17,11 @@ use metrics::{
     Histogram, Label, SharedString, Unit, counter, describe_counter, describe_histogram, histogram,
 };
 
-use crate::{cluster::Stats, error::Error, event::EventKind};
+use crate::{
+    cluster::Stats,
+    error::{Code, Error},
+    event::EventKind,
+};
 
 /// How often the statistics are published.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +37,36 @@ pub(crate) struct Measured {
     /// Of requests that were answered. To ask for it costs more than to use it; asked for again
     /// each time that the rest is published, since a recorder may be installed at any time.
     answered: ArcSwap<Histogram>,
+}
+
+/// A request or a message under way. Dropped before it is over, it was cancelled.
+pub(crate) struct Asking<'a> {
+    measured: &'a Measured,
+    began: Instant,
+    over: bool,
+}
+
+impl Asking<'_> {
+    pub(crate) fn over(mut self, failed: Option<&Error>) {
+        self.over = true;
+        match failed {
+            None => self.measured.answered.load().record(self.began.elapsed()),
+            Some(error) => self.failed(error.code()),
+        }
+    }
+
+    fn failed(&self, code: Code) {
+        let outcome = self.measured.with("outcome", code.name());
+        histogram!(REQUESTS, outcome).record(self.began.elapsed());
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.failed(Code::Cancelled);
+        }
+    }
 }
 
 impl Measured {
@@ -67,15 +101,9 @@ impl Measured {
         stats::publish(stats, &self.labels);
     }
 
-    /// A request of ours, or a message, is over.
-    pub(crate) fn request(&self, took: Duration, failed: Option<&Error>) {
-        match failed {
-            None => self.answered.load().record(took),
-            Some(error) => {
-                let outcome = self.with("outcome", error.code().name());
-                histogram!(REQUESTS, outcome).record(took);
-            }
-        }
+    /// A request of ours begins, or a message.
+    pub(crate) fn request(&self) -> Asking<'_> {
+        Asking { measured: self, began: Instant::now(), over: false }
     }
 
     /// A dial of ours is over.

@@ -94,7 +94,7 @@ pub(super) fn describe() {
     );
     describe_counter!(
         "peerage_wrong_node_total",
-        "Peers that dialed us with a certificate for another node id than they claim, or in search of another node."
+        "Peers with a certificate for another node id than they claim, and those that dialed us in search of another node."
     );
     describe_gauge!(
         "peerage_handshakes_unfinished",

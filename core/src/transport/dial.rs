@@ -130,7 +130,7 @@ impl Node {
         };
         let mut fresh = Fresh::new(connection).ok_or_else(gone)?;
         self.note_handshake(&fresh, true);
-        let refuse = RefuseOnDrop(Some(fresh.handle.clone()));
+        let mut refuse = RefuseOnDrop::new(&fresh);
         let answer: Answer = async {
             let stream =
                 fresh.handle.open_bidirectional_stream().await.map_err(stream::Error::from)?;
@@ -143,6 +143,12 @@ impl Node {
         if let (Answer::Full(_, others), 0) = (&answer, slot) {
             let others = others.iter().take(hello::OTHERS_MAX).copied().collect();
             self.emit(TransportEvent::Full { addr, others });
+        }
+        if let Answer::Welcome(theirs) = &answer
+            && !fresh.ids.contains(&theirs.id)
+        {
+            self.stats.wrong_node.up();
+            refuse.code = Code::NotProven;
         }
         let theirs = hello::accept(&ours, addr, answer, &fresh.ids)?;
         refuse.keep();
@@ -201,7 +207,7 @@ impl Node {
 
     /// Hears a dialer's hello and answers it. `None` when it was refused.
     async fn welcome(self: &Arc<Self>, mut fresh: Fresh) -> Option<(Fresh, Hello, Admitted)> {
-        let refuse = RefuseOnDrop(Some(fresh.handle.clone()));
+        let refuse = RefuseOnDrop::new(&fresh);
         let stream = fresh.acceptor.accept_bidirectional_stream().await.ok()??;
         let (mut receive, mut send) = stream.split();
         let (answer, admitted) = match hello::receive::<Hello>(&mut receive).await {
@@ -332,18 +338,25 @@ impl Node {
 }
 
 /// Closes a connection that does not become a link.
-struct RefuseOnDrop(Option<connection::Handle>);
+struct RefuseOnDrop {
+    handle: Option<connection::Handle>,
+    code: Code,
+}
 
 impl RefuseOnDrop {
+    fn new(fresh: &Fresh) -> Self {
+        Self { handle: Some(fresh.handle.clone()), code: Code::Refused }
+    }
+
     fn keep(mut self) {
-        self.0 = None;
+        self.handle = None;
     }
 }
 
 impl Drop for RefuseOnDrop {
     fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
-            handle.close(Code::Refused.into());
+        if let Some(handle) = &self.handle {
+            handle.close(self.code.into());
         }
     }
 }

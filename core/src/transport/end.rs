@@ -23,6 +23,8 @@ pub(super) enum Code {
     Untrusted = 6,
     /// The peer did not answer a ping.
     Unanswered = 7,
+    /// The peer's certificate is not for the id that it claims.
+    NotProven = 8,
 }
 
 impl From<Code> for application::Error {
@@ -197,6 +199,7 @@ pub(super) fn describe(error: &connection::Error) -> String {
     const CLOSED: u64 = Code::Closed as u64;
     const UNTRUSTED: u64 = Code::Untrusted as u64;
     const UNANSWERED: u64 = Code::Unanswered as u64;
+    const NOT_PROVEN: u64 = Code::NotProven as u64;
     match (remote_code(error), error) {
         (Some(SHUTDOWN), _) => "the peer shuts down".into(),
         (Some(DUPLICATE), _) => "the peer keeps another link".into(),
@@ -204,6 +207,9 @@ pub(super) fn describe(error: &connection::Error) -> String {
         (Some(REFUSED), _) => "the peer refused it".into(),
         (Some(CLOSED), _) => "the peer closed it".into(),
         (Some(UNTRUSTED), _) => "the peer accepts our secret or authority no more".into(),
+        (Some(NOT_PROVEN), _) => {
+            "the peer refused it: our certificate is not for our node id".into()
+        }
         (Some(UNANSWERED), _) => "our answers do not reach the peer".into(),
         (_, connection::Error::Closed { .. }) => "it was closed".into(),
         (_, connection::Error::Application { .. }) => "this node closed it".into(),

@@ -478,8 +478,8 @@ impl Transport {
     }
 
     /// Proves itself by the first of these secrets from now on, and believes whoever holds any of
-    /// them. Links are made anew where that is needed, with nothing lost; those of peers that hold
-    /// none of them are closed within 5 s.
+    /// them. Links are made anew where that is needed; those made with none of them are closed within
+    /// 5 s, with what is still under way on them.
     pub fn set_secrets(&self, secrets: &[secret::Secret]) -> Result<()> {
         self.node().set_secrets(secrets)
     }

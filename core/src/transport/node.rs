@@ -218,7 +218,7 @@ impl Node {
     }
 
     /// Reports links in trouble as soon as the stack notices, pings those on which a request waits,
-    /// keeps the quiet ones up, and closes unused ones.
+    /// keeps the quiet ones up, closes unused ones, and lets go of memory that nobody wants again.
     async fn watch(self: &Arc<Self>, trouble: &Notify, unused_max: Duration) {
         let period = (unused_max / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
         let mut sweep = interval(period);

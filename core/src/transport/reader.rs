@@ -9,8 +9,8 @@ use super::shelf::{self, Shelf};
 
 /// A new buffer never starts larger than this, whatever length a peer announces, ...
 const BUFFER_START: usize = 64 << 10;
-/// ... and grows by this factor, never beyond what was announced. What is reserved takes no memory before
-/// it is written to, where systems give it by the page.
+/// ... and grows by this factor. What is reserved takes no memory before it is written to, where systems
+/// give it by the page.
 const BUFFER_GROWTH: usize = 16;
 
 /// Why reading stopped.
@@ -78,6 +78,10 @@ impl Reader {
         if bytes < shelf::LARGE {
             return self.exact(bytes).await;
         }
+        // Nothing is taken for what was only announced.
+        if self.chunk.is_empty() && !self.more().await? {
+            return Err(ReadError::Ended);
+        }
         let mut whole = shelf.buffer(bytes);
         let size = whole.size;
         self.fill(&mut whole.bytes, bytes, size).await?;
@@ -104,7 +108,8 @@ impl Reader {
             let part = self.chunk.split_to((bytes - whole.len()).min(self.chunk.len()));
             let needed = whole.len() + part.len();
             if needed > whole.capacity() {
-                let room = needed.max(BUFFER_START).max(BUFFER_GROWTH * whole.capacity());
+                let room =
+                    needed.max(BUFFER_START).max(BUFFER_GROWTH.saturating_mul(whole.capacity()));
                 whole.reserve_exact(room.min(size) - whole.len());
             }
             whole.extend_from_slice(&part);

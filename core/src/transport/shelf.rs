@@ -27,6 +27,8 @@ struct Kept {
     /// The oldest first.
     buffers: Vec<(Instant, Vec<u8>)>,
     closed: bool,
+    #[cfg(test)]
+    reused: usize,
 }
 
 impl Shelf {
@@ -36,6 +38,10 @@ impl Shelf {
         let mut kept = self.0.lock();
         // The last one let go is the most likely to be in the processor's caches.
         let found = kept.buffers.iter().rposition(|(_, buffer)| buffer.capacity() == size);
+        #[cfg(test)]
+        {
+            kept.reused += usize::from(found.is_some());
+        }
         let bytes = found.map(|at| kept.buffers.remove(at).1).unwrap_or_default();
         Buffer { bytes, size, shelf: self.clone() }
     }
@@ -52,8 +58,16 @@ impl Shelf {
 
     /// Lets go of all, now and whatever comes back later.
     pub(super) fn close(&self) {
-        let kept = mem::replace(&mut *self.0.lock(), Kept { buffers: Vec::new(), closed: true });
+        let mut kept = self.0.lock();
+        kept.closed = true;
+        let all = mem::take(&mut kept.buffers);
         drop(kept);
+        drop(all);
+    }
+
+    #[cfg(test)]
+    pub(super) fn reused(&self) -> usize {
+        self.0.lock().reused
     }
 
     #[cfg(test)]
@@ -61,13 +75,24 @@ impl Shelf {
         self.0.lock().bytes()
     }
 
+    /// Takes one back, in the place of the oldest if need be.
     fn put(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut kept = self.0.lock();
-        if !kept.closed && kept.bytes() + buffer.capacity() <= BYTES_MAX {
-            kept.buffers.push((Instant::now(), mem::take(&mut buffer)));
+        if kept.closed || buffer.capacity() > BYTES_MAX {
+            drop(kept); // before the buffer
+            return;
         }
-        drop(kept); // before the buffer, which is freed here if it found no room
+        kept.buffers.push((Instant::now(), buffer));
+        let mut over = kept.bytes().saturating_sub(BYTES_MAX);
+        let mut out = 0;
+        while over > 0 {
+            over = over.saturating_sub(kept.buffers[out].1.capacity());
+            out += 1;
+        }
+        let out: Vec<_> = kept.buffers.drain(..out).collect();
+        drop(kept);
+        drop(out);
     }
 }
 
@@ -164,9 +189,13 @@ mod tests {
         assert_eq!(shelf.kept(), 30 * MIB);
         tokio::time::advance(KEPT_FOR / 2).await;
         drop(full(&shelf, 10 * MIB)); // used again
+        drop(full(&shelf, 4 * MIB));
+        assert_eq!(shelf.kept(), 24 * MIB, "the oldest makes room");
         tokio::time::advance(KEPT_FOR / 2).await;
         shelf.tidy();
-        assert_eq!(shelf.kept(), 10 * MIB);
+        assert_eq!(shelf.kept(), 14 * MIB);
+        drop(full(&shelf, 40 * MIB));
+        assert_eq!(shelf.kept(), 14 * MIB, "what is larger than all is not kept");
         let late = full(&shelf, MIB);
         shelf.close();
         drop(late);

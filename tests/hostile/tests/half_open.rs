@@ -59,6 +59,7 @@ async fn handshakes_that_nobody_finishes_keep_nobody_out() {
     assert!(outcome.attack.0 > HANDSHAKES / 2, "hardly any Retry");
     assert_eq!(stats(&honest).handshakes_refused, 0);
     assert!(stats(&honest).handshakes_unfinished <= 64);
+    assert!(outcome.grown_kib <= GROWTH_MAX_KIB);
 
     // One address that proves itself has a share, and others come in beside it.
     let outcome = honest.withstand(attack(to, vec![local(1)], true)).await;

@@ -260,10 +260,16 @@ async fn a_link_in_trouble_that_recovers_stays() {
     relay.cut(true, true);
     a.transport.send_frame(&b.peer, b.addr(), Class::Datagram, Bytes::from_static(b"there?"));
     let TransportEvent::LinkTrouble { .. } = a.event().await else { panic!() };
-    assert_eq!(a.transport.links()[0].path, Path::Silent);
+    let link = &a.transport.links()[0];
+    assert_eq!(link.path, Path::Silent);
+    assert!(link.timeouts >= 3, "{link:?}");
+    let lost = link.packets_lost;
     relay.cut(false, false);
     let answer = a.transport.request(&b.peer, relay.addr, "echo", "x".into(), PATIENCE).await;
     assert_eq!(answer.unwrap(), "x");
     until("it is sound again", || a.transport.links()[0].path == Path::Good).await;
+    let link = &a.transport.links()[0];
+    assert_eq!(link.timeouts, 0, "{link:?}");
+    assert!(link.packets_lost > lost, "{link:?}");
     assert_eq!(a.transport.stats().dials, 1);
 }

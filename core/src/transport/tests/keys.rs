@@ -67,6 +67,35 @@ async fn a_secret_is_replaced_in_three_steps_and_nothing_is_lost() {
     assert_eq!(error.code(), Code::Unauthenticated, "{error}");
 }
 
+/// No other link can take a stream over, so it ends with the one that it is on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_lasts_as_long_as_the_secret_that_its_link_was_made_with() {
+    let (old, new) = (Secret::generate(), Secret::generate());
+    let start = |id| TestNode::with(of_secrets(id, std::slice::from_ref(&old)));
+    let (a, b) = (start("a").await, start("b").await);
+    let set = |secrets: &[Secret]| {
+        for node in [&a, &b] {
+            node.transport.set_secrets(secrets).unwrap();
+        }
+    };
+    let open = || a.transport.open_stream(&b.peer, b.addr(), "echo", PATIENCE);
+    let mut stream = open().await.unwrap();
+    for step in [[old.clone(), new.clone()], [new.clone(), old.clone()]] {
+        set(&step);
+        until("links with these keys", || is_settled(&a, 1) && is_settled(&b, 1)).await;
+        stream.write("on", PATIENCE).await.unwrap();
+        assert_eq!(stream.read(PATIENCE).await.unwrap().unwrap(), "on");
+    }
+    let removed = Instant::now();
+    set(std::slice::from_ref(&new));
+    let error = stream.read(PATIENCE).await.unwrap_err();
+    assert!(removed.elapsed() <= Duration::from_secs(5), "{:?}", removed.elapsed());
+    assert_eq!(error.code(), Code::LinkLost, "{error}");
+    let mut another = open().await.unwrap();
+    another.write("on", PATIENCE).await.unwrap();
+    assert_eq!(another.read(PATIENCE).await.unwrap().unwrap(), "on");
+}
+
 #[tokio::test]
 async fn a_peer_with_a_removed_secret_only_is_let_go_within_five_seconds() {
     let (old, new) = (Secret::generate(), Secret::generate());

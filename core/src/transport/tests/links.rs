@@ -205,6 +205,31 @@ async fn a_pool_in_use_makes_callers_wait_until_their_deadline() {
 }
 
 #[tokio::test]
+async fn a_pool_in_use_leaves_room_for_probes_and_joining() {
+    let mut small = options("a");
+    small.links_max = 1;
+    let mut a = TestNode::with(small).await;
+    let (b, mut c) = (TestNode::start("b").await, TestNode::start("c").await);
+    let d = TestNode::start("d").await;
+    let asking = a.transport.clone();
+    let (to, addr) = (b.peer.clone(), b.addr());
+    let hanging =
+        tokio::spawn(
+            async move { asking.request(&to, addr, "hang", Bytes::new(), 2 * PATIENCE).await },
+        );
+    b.handler.arrived.acquire().await.unwrap().forget();
+    let short = Duration::from_millis(50);
+    let error =
+        a.transport.request(&c.peer, c.addr(), "echo", Bytes::new(), short).await.unwrap_err();
+    assert!(matches!(error, Error::PoolFull { current: 1, max: 1 }), "{error:?}");
+    a.transport.send_frame(&c.peer, c.addr(), Class::Datagram, Bytes::from_static(b"probe"));
+    while !matches!(c.event().await, TransportEvent::Frame { .. }) {}
+    assert_eq!(a.dial(d.addr(), None).await.unwrap(), d.peer);
+    assert!(a.transport.has_link(&b.peer), "and what is in use stays");
+    hanging.abort();
+}
+
+#[tokio::test]
 async fn unused_links_are_closed_and_used_ones_are_not() {
     let mut idle = options("a");
     idle.link_idle_timeout = Duration::from_millis(300);

@@ -110,7 +110,16 @@ async fn a_certificate_for_another_id_is_refused_at_start_and_by_peers() {
     let mut b = TestNode::with(pki.options("b", "b")).await;
     let error = b.dial(liar.local_addr(), None).await.unwrap_err();
     assert_eq!(error.code(), Code::WrongNode, "as dialer: {error}");
-    until("the refusal is heard", || liar.links().is_empty()).await;
+    assert_eq!(b.transport.stats().wrong_node, 1);
+    let why = loop {
+        match timeout(PATIENCE, events.recv()).await.unwrap().unwrap() {
+            TransportEvent::LinkDown { end, .. } => break end.to_string(),
+            TransportEvent::LinkUp { .. } => {}
+            event => panic!("{event:?}"),
+        }
+    };
+    assert!(why.contains("our certificate is not for our node id"), "{why}");
+    until("nothing is left of it", || liar.links().is_empty()).await;
     liar.dial(b.addr(), None);
     let error = loop {
         match timeout(PATIENCE, events.recv()).await.unwrap().unwrap() {
@@ -120,6 +129,8 @@ async fn a_certificate_for_another_id_is_refused_at_start_and_by_peers() {
         }
     };
     assert_eq!(error.code(), Code::WrongNode, "as acceptor: {error}");
+    assert!(error.to_string().contains("our certificate is not for that id"), "{error}");
+    assert_eq!(b.transport.stats().wrong_node, 2);
     b.assert_no_link();
 }
 
