@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use peerage::{
     member::{Instance, NodeId},
-    transport::Transport,
+    transport::{Transport, TransportEvent},
 };
 use peerage_bench::{
     median,
@@ -19,6 +19,7 @@ use peerage_bench::{
     rounded, usage,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use crate::run::{Other, Rounds, runtime, say, told};
 
@@ -74,13 +75,22 @@ pub(crate) fn command(rounds: &Rounds) -> Result<()> {
     Ok(())
 }
 
+/// Pins each link, or it would go after some seconds: nobody uses it.
+async fn pin_all(transport: Transport, mut events: mpsc::Receiver<TransportEvent>) {
+    // Nobody takes part in membership here; the events of links are all there are.
+    while let Some(event) = events.recv().await {
+        if let TransportEvent::LinkUp { peer, .. } = event {
+            transport.pin(&peer, true);
+        }
+    }
+}
+
 /// One measurement of one end.
 pub(crate) fn once(dials: bool, links: usize, seconds: u64) -> Result<Row> {
     let core = runtime()?;
-    let (hub, mut events) =
+    let (hub, events) =
         core.block_on(core.spawn(Transport::bind(options("hub"), Arc::new(Mute))))??;
-    // Nobody takes part in membership here; the events of links are all there are.
-    core.spawn(async move { while events.recv().await.is_some() {} });
+    core.spawn(pin_all(hub.clone(), events));
     let mut others = Other::start(&["idle-peers", &(WARM + links).to_string()])?;
     let addrs: Vec<SocketAddr> = others.hear()?;
     let time = Duration::from_secs(seconds);
@@ -130,9 +140,9 @@ pub(crate) fn peers(links: usize) -> Result<()> {
     for number in 0..links {
         let mut options = options(&format!("n{number}"));
         options.instance = Instance(number as u64);
-        let (transport, mut events) =
+        let (transport, events) =
             core.block_on(core.spawn(Transport::bind(options, Arc::new(Mute))))??;
-        core.spawn(async move { while events.recv().await.is_some() {} });
+        core.spawn(pin_all(transport.clone(), events));
         all.push(transport);
     }
     say(&all.iter().map(Transport::local_addr).collect::<Vec<_>>())?;
