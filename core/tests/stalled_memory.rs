@@ -37,8 +37,8 @@ const REQUESTS_MAX: u32 = 64;
 /// What one link holds at most at the end that receives: docs/ARCHITECTURE.md, "What a link may hold".
 const LINK_MAX: u64 =
     2 * PAYLOAD_MAX + (REQUESTS_MAX - REQUESTS_MAX / 4) as u64 * (64 << 10) + (4 << 20);
-/// What the allocator and the transport's shelf keep besides: some 30 GB go through them. Were what is refused or too late kept, it
-/// would be gigabytes.
+/// What the allocator and the transport's shelf keep besides: some 30 GB go through them. Were what is
+/// refused or too late kept, it would be gigabytes.
 const SLACK: u64 = 128 << 20;
 
 fn rss() -> u64 {
