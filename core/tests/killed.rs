@@ -1,4 +1,4 @@
-//! A process that is killed while it owes an answer.
+//! A process that is killed, or stopped for a moment, while it owes an answer.
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -7,17 +7,17 @@ mod support;
 use std::{
     env,
     io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use peerage::{Code, Secret};
+use peerage::{Cluster, Code, Path, Secret};
 use support::{PATIENCE, node, until};
 
 const SEED: &str = "PEERAGE_TEST_SEED";
 const SECRET: &str = "PEERAGE_TEST_SECRET";
-/// Of a link on which nothing is heard.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a link waits for a sign of life where nobody says that the process is gone.
+const PING_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The other process: the same program, told to run this alone. By itself it does nothing.
 #[tokio::test(flavor = "multi_thread")]
@@ -30,15 +30,14 @@ async fn the_process_that_is_killed() {
         std::future::pending().await
     })
     .unwrap();
+    node.handle("echo", |request| async move { Ok(request.payload) }).unwrap();
     node.join(PATIENCE).await.unwrap();
     tokio::time::sleep(4 * PATIENCE).await; // it is killed long before, or its parent has failed
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_to_a_process_that_is_killed_ends_with_its_link() {
-    let secret = Secret::generate();
-    let asker = node("asker", &secret).start().await.unwrap();
-    let mut child = Command::new(env::current_exe().unwrap())
+/// The other process as its child, once it is a member.
+async fn mortal_of(asker: &Cluster, secret: &Secret) -> Child {
+    let child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "the_process_that_is_killed", "--nocapture"])
         .env(SEED, asker.addr().to_string())
         .env(SECRET, secret.to_text())
@@ -46,8 +45,16 @@ async fn a_request_to_a_process_that_is_killed_ends_with_its_link() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut says = BufReader::new(child.stdout.take().unwrap()).lines();
     until("it is there", || asker.get("mortal").is_some_and(|m| m.state.is_live())).await;
+    child
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_a_process_that_is_killed_ends_with_its_link() {
+    let secret = Secret::generate();
+    let asker = node("asker", &secret).start().await.unwrap();
+    let mut child = mortal_of(&asker, &secret).await;
+    let mut says = BufReader::new(child.stdout.take().unwrap()).lines();
 
     let asking = tokio::spawn({
         let asker = asker.clone();
@@ -63,10 +70,40 @@ async fn a_request_to_a_process_that_is_killed_ends_with_its_link() {
 
     let error = answer.unwrap_err();
     assert_eq!(error.code(), Code::LinkLost, "{error}");
-    assert!(took < IDLE_TIMEOUT + Duration::from_secs(1), "{took:?}");
+    assert!(error.to_string().contains("nobody listens at the peer's address"), "{error}");
+    assert!(took < PING_DEADLINE, "{took:?}"); // mostly half a second
     eprintln!("the request ended {took:?} after the kill");
     let stats = asker.stats().transport;
     assert_eq!((stats.requests_out, stats.pool.links_total), (0, 0));
     let again = asker.request("mortal", "owe", "", Duration::from_millis(500)).await.unwrap_err();
     assert!(matches!(again.code(), Code::Unreachable | Code::UnknownMember), "{again}");
+}
+
+/// Its host keeps its port for it, so it is not taken for one that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_a_process_that_is_stopped_for_a_moment_is_answered() {
+    let secret = Secret::generate();
+    let asker = node("asker", &secret).start().await.unwrap();
+    let mut child = mortal_of(&asker, &secret).await;
+    let signal = |name: &str| {
+        let kill = format!("kill -{name} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    };
+    asker.request("mortal", "echo", "1", PATIENCE).await.unwrap();
+    let before = asker.stats().transport;
+
+    signal("STOP");
+    let asking = tokio::spawn({
+        let asker = asker.clone();
+        async move { asker.request("mortal", "echo", "2", PATIENCE).await }
+    });
+    until("its link is in trouble", || asker.stats().links.iter().any(|l| l.path != Path::Good))
+        .await;
+    tokio::time::sleep(Duration::from_millis(500)).await; // as long as it is stopped
+    signal("CONT");
+    assert_eq!(asking.await.unwrap().unwrap(), "2");
+    let after = asker.stats().transport;
+    assert_eq!((after.broken, after.dials), (before.broken, before.dials));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -68,6 +68,9 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
     nodes[1].handle("hang", |_| std::future::pending()).unwrap();
     let hanging = nodes[0].request("n1", "hang", "x", PATIENCE);
     tokio::time::timeout(Duration::from_millis(100), hanging).await.unwrap_err();
+    nodes[1].handle_streams("talk", |_| async { Ok(()) }).unwrap();
+    nodes[0].open_stream("n1", "talk", PATIENCE).await.unwrap();
+    nodes[0].open_stream("n1", "nothing", PATIENCE).await.unwrap_err();
     nodes[2].leave().await.unwrap();
     until("what happened since", || {
         published(&snapshotter, &mut seen);
@@ -77,6 +80,8 @@ async fn statistics_requests_and_events_are_published_under_stable_names() {
             && is("peerage_request_seconds outcome=Ok", 5.0)
             && is("peerage_request_seconds outcome=UnknownTopic", 1.0)
             && is("peerage_request_seconds outcome=Cancelled", 1.0)
+            && is("peerage_stream_open_seconds outcome=Ok", 1.0)
+            && is("peerage_stream_open_seconds outcome=UnknownTopic", 1.0)
             && is("peerage_events_by_kind_total kind=MemberLeft", 1.0)
             && seen.contains_key("lonely peerage_dial_seconds outcome=Unreachable")
     })

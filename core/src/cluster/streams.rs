@@ -22,7 +22,10 @@ impl Cluster {
         if member.instance == self.0.shared.me.instance {
             return self.0.transport.open_stream_here(topic);
         }
-        self.0.transport.open_stream(&member.peer(), member.addr, topic, within).await
+        let asking = self.0.shared.measured.stream();
+        let opened = self.0.transport.open_stream(&member.peer(), member.addr, topic, within).await;
+        asking.over(opened.as_ref().err());
+        opened
     }
 
     /// Handles the streams that others open for a topic (1 to 256 bytes), each in a task of its own

@@ -6,7 +6,10 @@ use super::*;
 use crate::{
     Secret,
     event::EventKind,
-    transport::{Class, tests::PANIC_FRAME},
+    transport::{
+        Class,
+        tests::{PANIC_FRAME, PANIC_LEASE},
+    },
 };
 
 async fn pair() -> (Cluster, Cluster) {
@@ -53,6 +56,22 @@ async fn a_panic_in_a_pump_ends_the_node_loudly_and_nobody_else() {
     assert_eq!(error.code(), Code::Internal);
     assert!(error.to_string().contains("the pump was asked to panic"), "{error}");
     std::net::UdpSocket::bind(addr).unwrap();
+    assert!(other.closed().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_pool_in_a_request_ends_the_node_loudly_and_not_the_caller() {
+    let (other, node) = pair().await;
+    let mut events = node.events();
+    let (transport, peer) = (&node.0.transport, other.local().peer());
+
+    let asked = transport.request(&peer, PANIC_LEASE, "t", Bytes::new(), Duration::from_secs(1));
+    let error = asked.await.unwrap_err();
+    assert_eq!(error.code(), Code::Internal, "{error}");
+    ended(&mut events).await;
+    let error = node.closed().unwrap();
+    assert_eq!(error.code(), Code::Internal);
+    assert!(error.to_string().contains("the pool was asked to panic"), "{error}");
     assert!(other.closed().is_none());
 }
 

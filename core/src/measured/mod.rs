@@ -27,6 +27,7 @@ use crate::{
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
 
 const REQUESTS: &str = "peerage_request_seconds";
+const STREAMS: &str = "peerage_stream_open_seconds";
 const DIALS: &str = "peerage_dial_seconds";
 const HANDSHAKES: &str = "peerage_handshake_seconds";
 const EVENTS: &str = "peerage_events_by_kind_total";
@@ -39,9 +40,11 @@ pub(crate) struct Measured {
     answered: ArcSwap<Histogram>,
 }
 
-/// A request or a message under way. Dropped before it is over, it was cancelled.
+/// A request or a message under way, or a stream being opened. Dropped before it is over, it was
+/// cancelled.
 pub(crate) struct Asking<'a> {
     measured: &'a Measured,
+    name: &'static str,
     began: Instant,
     over: bool,
 }
@@ -50,21 +53,23 @@ impl Asking<'_> {
     pub(crate) fn over(mut self, failed: Option<&Error>) {
         self.over = true;
         match failed {
-            None => self.measured.answered.load().record(self.began.elapsed()),
-            Some(error) => self.failed(error.code()),
+            None if self.name == REQUESTS => {
+                self.measured.answered.load().record(self.began.elapsed());
+            }
+            failed => self.record(failed.map_or("Ok", |error| error.code().name())),
         }
     }
 
-    fn failed(&self, code: Code) {
-        let outcome = self.measured.with("outcome", code.name());
-        histogram!(REQUESTS, outcome).record(self.began.elapsed());
+    fn record(&self, outcome: &'static str) {
+        let labels = self.measured.with("outcome", outcome);
+        histogram!(self.name, labels).record(self.began.elapsed());
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if !self.over {
-            self.failed(Code::Cancelled);
+            self.record(Code::Cancelled.name());
         }
     }
 }
@@ -78,6 +83,11 @@ impl Measured {
                 REQUESTS,
                 Unit::Seconds,
                 "How long our requests and messages took; `outcome` is `Ok` or the error's code."
+            );
+            describe_histogram!(
+                STREAMS,
+                Unit::Seconds,
+                "How long the peer took to take our streams; `outcome` is `Ok` or the error's code."
             );
             describe_histogram!(
                 DIALS,
@@ -103,7 +113,12 @@ impl Measured {
 
     /// A request of ours begins, or a message.
     pub(crate) fn request(&self) -> Asking<'_> {
-        Asking { measured: self, began: Instant::now(), over: false }
+        Asking { measured: self, name: REQUESTS, began: Instant::now(), over: false }
+    }
+
+    /// A stream of ours is being opened.
+    pub(crate) fn stream(&self) -> Asking<'_> {
+        Asking { measured: self, name: STREAMS, began: Instant::now(), over: false }
     }
 
     /// A dial of ours is over.

@@ -82,7 +82,8 @@ impl Membership {
         // Where nobody has been for as long as the dead are remembered, nobody is expected.
         let lately = step.now.since(self.started) < self.settings.dead_retention;
         let last_time = self.settings.known.iter().filter(|_| lately);
-        let seeds = self.settings.seeds.iter().chain(last_time);
+        // A newcomer tries them at its own pace.
+        let seeds = self.settings.seeds.iter().filter(|_| !self.join.pending()).chain(last_time);
         let lost: Vec<SocketAddr> =
             seeds.copied().filter(|s| !known(s) && *s != self.own.addr).collect();
         if let Some(seed) = lost.choose(&mut self.rng) {

@@ -11,10 +11,14 @@ use crate::{
     wire::{Frame, Record},
 };
 
-/// How often seeds are tried while nobody has admitted us, ...
+/// How soon seeds are tried again while nobody has admitted us, ...
 const RETRY: Duration = Duration::from_millis(500);
-/// ... by chance so much later: many who began together must not come back together.
+/// ... by chance up to so much later: many who began together must not come back together. Doubles
+/// with each time, ...
 const RETRY_LATER: Duration = Duration::from_millis(250);
+/// ... up to this: a seed that refuses us for good is asked seldom, and one that comes up late has
+/// us within five seconds.
+const RETRY_LATER_MAX: Duration = Duration::from_secs(4);
 /// To how many of those whom a full seed names a newcomer turns.
 const OTHERS_AT_ONCE: usize = 2;
 /// To how many of them until it tries the seeds again: those may be full as well, and name more.
@@ -47,6 +51,8 @@ pub(super) struct Join {
     /// Somebody has joined through us.
     admitted: bool,
     retry: Option<Time>,
+    /// How often the seeds were tried.
+    tries: u32,
     /// How many others were turned to since.
     turned: usize,
     /// When those that this node knew last time are tried again, and how often still.
@@ -61,6 +67,7 @@ impl Join {
             pending,
             admitted: false,
             retry: None,
+            tries: 0,
             turned: 0,
             known_at: None,
             known_tries: 0,
@@ -105,8 +112,10 @@ impl Membership {
     pub(super) fn tick_join(&mut self, step: &mut Step<'_>) {
         if self.join.retry.is_some_and(|at| at <= step.now) {
             self.join.turned = 0;
-            let later = self.rng.random_range(Duration::ZERO..RETRY_LATER);
+            let most = RETRY_LATER.saturating_mul(1 << self.join.tries.min(16));
+            let later = self.rng.random_range(Duration::ZERO..most.min(RETRY_LATER_MAX));
             self.join.retry = self.join.pending.then(|| step.now + RETRY + later);
+            self.join.tries += 1;
             if self.join.pending {
                 for seed in &self.settings.seeds {
                     step.out.push(Effect::Dial { addr: *seed, expect: None });

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    end::{Code, LinkEnd},
+    end::{Code, LinkEnd, NOBODY_THERE},
     link::Link,
     node::Node,
 };
@@ -31,7 +31,8 @@ use crate::{
 };
 
 /// How long a peer has to answer a ping of ours that decides over its link. A process that was
-/// stopped for a moment, or a path that was cut, finds its links where they were.
+/// stopped for a moment, or a path that was cut, finds its links where they were. One that is gone is known
+/// sooner where its host says so.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How often the peer is asked again meanwhile, by an empty datagram: the stack repeats a ping less and
@@ -169,7 +170,7 @@ impl Node {
         }
     }
 
-    /// Pings a link in trouble, and ends it if there is no answer.
+    /// Pings a link in trouble, and ends it if there is no answer, or if nobody listens there any more.
     pub(super) fn check(self: &Arc<Self>, link: &Arc<Link>) {
         if link.checking.swap(true, AcqRel) {
             return;
@@ -181,6 +182,9 @@ impl Node {
             let answer = tokio::select! {
                 () = node.stop.cancelled() => return,
                 answer = link.ping(PING_DEADLINE) => answer,
+                () = node.doors.nobody_at(link.listens_at()) => {
+                    return node.give_up(&link, NOBODY_THERE.into(), Code::Gone);
+                }
             };
             link.checking.store(false, Release);
             if let Err(Error::Timeout { .. }) = answer {
@@ -191,18 +195,22 @@ impl Node {
 
     /// Ends a link whose peer was asked for a sign of life and gave none.
     fn unanswered(&self, link: &Arc<Link>, asked: Instant) {
-        // One that was closed meanwhile owes no answer.
-        if link.has_ended() || link.given_up.swap(true, AcqRel) {
-            return;
-        }
         // Later than what was on its way to us when the silence began.
         let since = asked.elapsed().saturating_sub(link.health.patience());
         let heard = link.health.heard().is_some_and(|ago| ago < since);
         let although = if heard { " although the peer is heard: the path to it fails" } else { "" };
         let reason = format!("no answer to a ping within {PING_DEADLINE:?}{although}");
+        self.give_up(link, reason, Code::Unanswered);
+    }
+
+    /// Ends a link, once, unless it was closed meanwhile.
+    fn give_up(&self, link: &Arc<Link>, reason: String, code: Code) {
+        if link.has_ended() || link.given_up.swap(true, AcqRel) {
+            return;
+        }
         self.stats.unanswered.up();
         seldom!(INFO, 10, target: "peerage::link", peer = %link.peer.id, reason, "given up");
         self.drop_link(link, LinkEnd::Broken(reason));
-        link.close(Code::Unanswered);
+        link.close(code);
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Code {
     Unanswered = 7,
     /// The peer's certificate is not for the id that it claims.
     NotProven = 8,
+    /// Its host says that nobody listens there any more; no peer reads this.
+    Gone = 9,
 }
 
 impl From<Code> for application::Error {
@@ -178,6 +180,7 @@ impl close::Formatter for Farewells {
 }
 
 const UNUSED_BY_PEER: &str = "the peer closed it unused";
+pub(super) const NOBODY_THERE: &str = "nobody listens at the peer's address any more";
 pub(super) const MOVED: &str = "the peer took it to another address";
 
 /// The code with which the peer closed a connection.
@@ -200,6 +203,7 @@ pub(super) fn describe(error: &connection::Error) -> String {
     const UNTRUSTED: u64 = Code::Untrusted as u64;
     const UNANSWERED: u64 = Code::Unanswered as u64;
     const NOT_PROVEN: u64 = Code::NotProven as u64;
+    const GONE: u64 = Code::Gone as u64;
     match (remote_code(error), error) {
         (Some(SHUTDOWN), _) => "the peer shuts down".into(),
         (Some(DUPLICATE), _) => "the peer keeps another link".into(),
@@ -212,7 +216,13 @@ pub(super) fn describe(error: &connection::Error) -> String {
         }
         (Some(UNANSWERED), _) => "our answers do not reach the peer".into(),
         (_, connection::Error::Closed { .. }) => "it was closed".into(),
-        (_, connection::Error::Application { .. }) => "this node closed it".into(),
+        (_, connection::Error::Application { error, .. }) => match u64::from(*error) {
+            SHUTDOWN => "this node shuts down".into(),
+            UNTRUSTED => "this node accepts the peer's secret or authority no more".into(),
+            UNANSWERED => "the peer did not answer".into(),
+            GONE => NOBODY_THERE.into(),
+            _ => "this node closed it".into(),
+        },
         (_, connection::Error::StatelessReset { .. }) => {
             "the peer does not know it any more".into()
         }

@@ -44,6 +44,8 @@ pub(super) struct Setup<'a> {
     pub(super) keys: &'a Arc<Keys>,
     pub(super) resets: &'a ResetKey,
     pub(super) id: &'a NodeId,
+    #[cfg(test)]
+    pub(super) instance: u64,
     pub(super) connect_timeout: Duration,
     /// The most connections the accepting endpoint holds, refused and draining ones included.
     pub(super) connections_max: usize,
@@ -76,7 +78,15 @@ impl Setup<'_> {
         let listen = bound.addr;
         let admission = Admission::new(self.connections_max, self.stats.clone());
         let (io, driver) = bound.guarded(admission.clone());
-        let server = Server::builder()
+        let server = Server::builder();
+        #[cfg(test)]
+        let mut chance = super::chance::Chance::of(self.instance, Role::Accepts);
+        #[cfg(test)]
+        let server = server
+            .with_connection_id(chance.ids())
+            .and_then(|server| server.with_random(chance))
+            .map_err(|e| not_started(listen, e))?;
+        let server = server
             .with_tls(s2n_quic::provider::tls::rustls::Server::from(tls::server(self.keys)?))
             .map_err(|e| not_started(listen, e))?
             .with_io(io)
@@ -120,7 +130,15 @@ impl Setup<'_> {
         let local = bound.addr;
         let admission = Admission::new(self.connections_max, self.stats.clone());
         let (io, driver) = bound.guarded(admission.clone());
-        let client = Client::builder()
+        let client = Client::builder();
+        #[cfg(test)]
+        let mut chance = super::chance::Chance::of(self.instance, Role::Dials);
+        #[cfg(test)]
+        let client = client
+            .with_connection_id(chance.ids())
+            .and_then(|client| client.with_random(chance))
+            .map_err(|e| not_started(local, e))?;
+        let client = client
             .with_tls(s2n_quic::provider::tls::rustls::Client::from(tls::client(self.keys)?))
             .map_err(|e| not_started(local, e))?
             .with_io(io)

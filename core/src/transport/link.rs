@@ -228,6 +228,13 @@ impl Link {
         self.outgoing.waiting() + self.incoming.waiting()
     }
 
+    /// Where new packets reach the peer: where we dialed it, or where it says that it listens; what it
+    /// dialed from may take ours on this connection only.
+    pub(super) fn listens_at(&self) -> SocketAddr {
+        let dialed = self.dialed.then(|| self.handle.remote_addr().ok()).flatten();
+        dialed.unwrap_or(self.addr)
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_cancelled()
     }

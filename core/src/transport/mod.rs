@@ -10,7 +10,7 @@
 //! * `endpoint`, `socket`, `admission`, `gather`, `datagram`, `health`: what we plug into the QUIC stack;
 //! * `hello`, `dial`, `end`: how a connection becomes a link, and why it ceases to be one;
 //! * `link`, `pool`, `backoff`: links, their table, leases and eviction, and when to dial again;
-//! * `check`: whether links are alive;
+//! * `check`, `knock`: whether links are alive;
 //! * `places`, `share`: what one peer may take of what all share;
 //! * `request`, `reader`, `shelf`: requests and messages on QUIC streams, and the memory they come to;
 //! * `stream`: the streams that programs open to one another;
@@ -18,6 +18,8 @@
 
 mod admission;
 mod backoff;
+#[cfg(test)]
+mod chance;
 mod check;
 mod datagram;
 mod dial;
@@ -30,6 +32,7 @@ mod health;
 mod hello;
 mod identity;
 mod keys;
+mod knock;
 mod link;
 mod node;
 mod options;

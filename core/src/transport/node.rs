@@ -26,6 +26,7 @@ use super::{
     hello::Hello,
     identity::Identity,
     keys::Keys,
+    knock::Doors,
     places::Places,
     pool::{Limits, Pool, RESERVE},
     shelf::Shelf,
@@ -92,6 +93,8 @@ pub(super) struct Node {
     pub(super) security: Mutex<Security>,
     /// Links in the place of which there are others.
     pub(super) retired: Arc<Places>,
+    /// Whether anybody is behind a link in trouble.
+    pub(super) doors: Doors,
     draining: AtomicBool,
     settled: Notify,
     serial: AtomicU64,
@@ -115,6 +118,8 @@ impl Node {
             keys: &keys,
             resets: &resets,
             id: &options.node_id,
+            #[cfg(test)]
+            instance: options.instance.0,
             connect_timeout: options.connect_timeout,
             connections_max: options.links_max + RESERVE,
             stats: &stats,
@@ -140,7 +145,10 @@ impl Node {
             payload_max: options.payload_max,
             requests_max: options.requests_max,
             streams_max: options.streams_max,
-            pool: Pool::new(Limits { total: options.links_max, per_peer: options.links_per_peer }),
+            pool: Pool::new(
+                Limits { total: options.links_max, per_peer: options.links_per_peer },
+                options.instance.0,
+            ),
             stats,
             shelf: Arc::default(),
             events,
@@ -155,6 +163,7 @@ impl Node {
             keys_changed: Notify::new(),
             security: Mutex::new(options.security),
             retired: Places::new(RETIRED_MAX.0, RETIRED_MAX.1),
+            doors: Doors::from(local.ip()),
             draining: AtomicBool::new(false),
             settled: Notify::new(),
             serial: AtomicU64::new(0),

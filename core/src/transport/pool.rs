@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rand::seq::IteratorRandom;
+use rand::{SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout_at},
@@ -37,6 +37,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     member::Peer,
+    panics::caught_here,
     seldom::seldom,
 };
 
@@ -54,6 +55,8 @@ pub(super) struct Pool {
 struct Inner {
     table: Table<Arc<Link>, Dial>,
     backoff: Backoff,
+    /// For jitter and choices; each process draws others.
+    rng: StdRng,
     /// Leases for which there was a link, ...
     hits: u64,
     /// ... and those that had to wait for one.
@@ -91,9 +94,14 @@ impl Drop for Admitted {
 }
 
 impl Pool {
-    pub(super) fn new(limits: Limits) -> Self {
-        let inner =
-            Inner { table: Table::new(limits), backoff: Backoff::default(), hits: 0, misses: 0 };
+    pub(super) fn new(limits: Limits, seed: u64) -> Self {
+        let inner = Inner {
+            table: Table::new(limits),
+            backoff: Backoff::default(),
+            rng: StdRng::seed_from_u64(seed),
+            hits: 0,
+            misses: 0,
+        };
         Self { inner: Mutex::new(inner), room: Notify::new(), limits }
     }
 
@@ -133,8 +141,8 @@ impl Pool {
 
     /// Where some of those listen that there are links to.
     pub(super) fn some(&self, count: usize) -> Vec<SocketAddr> {
-        let inner = self.inner.lock();
-        inner.table.links().map(|link| link.addr).choose_multiple(&mut rand::rng(), count)
+        let inner = &mut *self.inner.lock();
+        inner.table.links().map(|link| link.addr).choose_multiple(&mut inner.rng, count)
     }
 
     pub(super) fn stats(&self) -> PoolStats {
@@ -179,7 +187,7 @@ impl Node {
         addr: SocketAddr,
         until: Instant,
     ) -> Result<Lease> {
-        let step = self.try_lease(peer, addr, true)?;
+        let step = self.guarded(|| self.try_lease(peer, addr, true))?;
         if let Step::Ready(lease) = step {
             return Ok(lease);
         }
@@ -189,12 +197,12 @@ impl Node {
             let mut room = std::pin::pin!(self.pool.room.notified());
             let step = match first.take() {
                 Some(step) => step,
-                None => self.try_lease(peer, addr, false)?,
+                None => self.guarded(|| self.try_lease(peer, addr, false))?,
             };
             let step = match step {
                 Step::Full(_) | Step::Later(..) => {
                     room.as_mut().enable(); // before the second look, so that no wake is missed
-                    self.try_lease(peer, addr, false)?
+                    self.guarded(|| self.try_lease(peer, addr, false))?
                 }
                 other => other,
             };
@@ -261,6 +269,16 @@ impl Node {
         }
     }
 
+    /// What a caller's own task does to the pool. A panic there is a defect of ours: it ends the node, as
+    /// one in a task of ours does, and not the caller.
+    fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        caught_here(work).unwrap_or_else(|message| {
+            let error = Error::Internal(format!("the pool panicked: {message}"));
+            self.emit(TransportEvent::Panic { what: "pool", message });
+            Err(error)
+        })
+    }
+
     /// `first` if nothing has been tried yet for this lease.
     fn try_lease(self: &Arc<Self>, peer: &Peer, addr: SocketAddr, first: bool) -> Result<Step> {
         let mut guard = self.pool.inner.lock();
@@ -268,6 +286,8 @@ impl Node {
         if inner.table.closed || self.is_draining() {
             return Err(self.closed());
         }
+        #[cfg(test)]
+        assert_ne!(addr, super::tests::PANIC_LEASE, "the pool was asked to panic");
         if let Some((link, another)) = inner.table.least_loaded(peer) {
             inner.hits += u64::from(first);
             // Under the lock: what has a lease is not evicted.

@@ -98,7 +98,8 @@ fn reference(description: &Description) -> String {
          languages the same numbers are in `stats`. Each has the labels `cluster` and `node`. The \
          statistics are published once a second. Besides them, as it happens: the histogram \
          `peerage_request_seconds`, how long our requests and messages to others took, with the \
-         label `outcome` (`Ok` or the error's code); `peerage_dial_seconds`, the same of our dials, \
+         label `outcome` (`Ok` or the error's code); `peerage_stream_open_seconds`, the same of \
+         streams until the other side has taken them; `peerage_dial_seconds`, the same of our dials, \
          the hello included; `peerage_handshake_seconds`, how long handshakes took that were \
          completed, with the label `side` (`dialed` or `accepted`); and the counter \
          `peerage_events_by_kind_total` with the label `kind`.",

@@ -32,6 +32,26 @@ fn a_newcomer_among_full_nodes_does_not_dial_ever_more_of_them() {
 }
 
 #[test]
+fn seeds_that_do_not_answer_are_tried_less_and_less_often() {
+    let mut node = newcomer();
+    let all = node.pass(600);
+    let tried: Vec<_> =
+        all.iter().filter(|(_, e)| !dialed(std::slice::from_ref(e)).is_empty()).collect();
+    let times: Vec<_> = std::iter::once(Time(0)).chain(tried.iter().map(|(at, _)| *at)).collect();
+    let waits: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    let most = [750, 1000, 1500, 2500, 4500];
+    for (nth, wait) in waits.iter().enumerate() {
+        let most = Duration::from_millis(most[nth.min(4)]);
+        assert!((Duration::from_millis(500)..=most).contains(wait), "{nth}: {wait:?}");
+    }
+    // By chance: spread over all of that, 2.5 s in the mean.
+    let later = &waits[4..];
+    assert!((180..300).contains(&later.len()), "{}", later.len());
+    assert!(later.iter().any(|wait| *wait < Duration::from_secs(1)));
+    assert!(later.iter().any(|wait| *wait > Duration::from_secs(4)));
+}
+
+#[test]
 fn a_newcomer_turns_to_two_of_those_whom_a_full_seed_names() {
     let mut node = newcomer();
     let others: Vec<_> = (5..13).map(addr).collect();

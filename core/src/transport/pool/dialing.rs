@@ -191,15 +191,16 @@ impl DialGuard<'_> {
         done: watch::Sender<Outcome>,
     ) -> Vec<(Peer, Class, Bytes)> {
         let key = self.key;
-        let mut inner = self.node.pool.inner.lock();
+        let mut guard = self.node.pool.inner.lock();
+        let inner = &mut *guard;
         self.ended = true;
         let dial = inner.table.end_dial(key);
         match result {
             Ok(_) => inner.backoff.made(key),
-            Err(error) => inner.backoff.failed(key, error, Instant::now(), &mut rand::rng()),
+            Err(error) => inner.backoff.failed(key, error, Instant::now(), &mut inner.rng),
         }
         let _ = done.send(Some(result.clone())); // nobody may be waiting
-        drop(inner);
+        drop(guard);
         match result {
             // Of no concern to the driver: there are other links to that peer.
             Err(error) if key.slot > 0 => {

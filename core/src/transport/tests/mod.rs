@@ -211,5 +211,9 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 pub(super) const PANIC_ADDR: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
+/// A lease of a link to this address panics, with the pool's lock held.
+pub(crate) const PANIC_LEASE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2);
+
 /// A pump that is handed this frame panics: what a defect of ours would do.
 pub(crate) const PANIC_FRAME: &[u8] = b"panic in the pump";

@@ -6,11 +6,19 @@
 #[cfg(test)]
 mod model;
 
-use hashbrown::HashMap;
+#[cfg(test)]
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
 use tokio::time::Instant;
 
 use super::DialKey;
 use crate::member::Peer;
+
+/// Ordered by chance, as a map should be of what peers can choose; in tests always alike.
+#[cfg(not(test))]
+type HashMap<K, V> = hashbrown::HashMap<K, V>;
+#[cfg(test)]
+type HashMap<K, V> = hashbrown::HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// How many dials may be under way at once.
 pub(super) const DIALS_MAX: usize = 64;
@@ -120,10 +128,10 @@ impl<L: Entry, D> Table<L, D> {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            peers: HashMap::new(),
+            peers: HashMap::default(),
             len: 0,
             retired: Vec::new(),
-            dials: HashMap::new(),
+            dials: HashMap::default(),
             admitted: 0,
             closed: false,
         }

@@ -2,10 +2,9 @@
 //! dials that cross, by the hundred and within seconds.
 //!
 //! All of it is the transport that runs in production, with its QUIC stack, TLS and pool; only the
-//! socket is another (`socket::simulated`). A seed fixes what the network does and when the
-//! scenario acts. It does not fix keys, connection ids, the jitter of back-offs or the order of
-//! hash tables, so two runs of one seed are alike but not the same packet for packet: the tests
-//! assert what must hold for every one of them.
+//! socket is another (`socket::simulated`). A seed fixes what the network does, when the scenario acts, and
+//! what pool and stack draw by chance (`chance`), so two runs of one seed are alike packet for packet.
+//! The keys of TLS are others each time, and their contents decide nothing.
 
 mod bounce;
 mod loss;
