@@ -697,7 +697,8 @@ typedef struct peerage_stats {
      */
     uint64_t broken;
     /**
-     * Links closed since the peer did not answer on them; `broken` counts them as well.
+     * Links closed since the peer did not answer on them, or its host said that nobody listens there;
+     * `broken` counts them as well.
      */
     uint64_t unanswered;
     /**

@@ -364,7 +364,8 @@ pub struct peerage_stats {
     pub idled: u64,
     /// Links lost: they broke, or the peer closed them for a reason.
     pub broken: u64,
-    /// Links closed since the peer did not answer on them; `broken` counts them as well.
+    /// Links closed since the peer did not answer on them, or its host said that nobody listens there;
+    /// `broken` counts them as well.
     pub unanswered: u64,
     /// Pings sent to see whether links are alive, one for each link and health check.
     pub pings: u64,

@@ -511,7 +511,10 @@ export interface Stats {
   readonly idled: number;
   /** Links lost: they broke, or the peer closed them for a reason. */
   readonly broken: number;
-  /** Links closed since the peer did not answer on them; `broken` counts them as well. */
+  /**
+   * Links closed since the peer did not answer on them, or its host said that nobody listens there;
+   * `broken` counts them as well.
+   */
   readonly unanswered: number;
   /** Pings sent to see whether links are alive, one for each link and health check. */
   readonly pings: number;

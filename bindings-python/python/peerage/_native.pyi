@@ -662,7 +662,9 @@ class Stats:
         """Links lost: they broke, or the peer closed them for a reason."""
     @property
     def unanswered(self) -> int:
-        """Links closed since the peer did not answer on them; `broken` counts them as well."""
+        """Links closed since the peer did not answer on them, or its host said that nobody
+        listens there; `broken` counts them as well.
+        """
     @property
     def pings(self) -> int:
         """Pings sent to see whether links are alive, one for each link and health check."""

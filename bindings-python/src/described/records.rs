@@ -963,7 +963,8 @@ impl Stats {
         self.0.transport.broken as u64
     }
 
-    /// Links closed since the peer did not answer on them; `broken` counts them as well.
+    /// Links closed since the peer did not answer on them, or its host said that nobody listens there;
+    /// `broken` counts them as well.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn unanswered(&self) -> u64 {

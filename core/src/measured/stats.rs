@@ -120,7 +120,7 @@ pub(super) fn describe() {
     );
     describe_counter!(
         "peerage_unanswered_total",
-        "Links closed since the peer did not answer on them; `broken` counts them as well."
+        "Links closed since the peer did not answer on them, or its host said that nobody listens there; `broken` counts them as well."
     );
     describe_counter!(
         "peerage_pings_total",

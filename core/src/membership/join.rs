@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// with each time, ...
 const RETRY_LATER: Duration = Duration::from_millis(250);
 /// ... that none of them so much as says it is full, up to this: a seed that refuses us for good is asked
-/// seldom, and one that comes up late has us within five seconds.
+/// seldom, and one that comes up late has us within some seven seconds, of which the last dial may take five.
 const RETRY_LATER_MAX: Duration = Duration::from_secs(4);
 /// To how many of those whom a full seed names a newcomer turns.
 const OTHERS_AT_ONCE: usize = 2;
@@ -134,7 +134,10 @@ impl Membership {
     /// A seed has no room: others, who were admitted before us, may have.
     pub(super) fn turn_to_others(&mut self, step: &mut Step<'_>, others: &[SocketAddr]) {
         if self.join.pending {
-            self.join.tries = 0; // it answers, and will have room soon
+            // It answers, and will have room soon.
+            self.join.tries = 0;
+            let soon = step.now + RETRY + self.rng.random_range(Duration::ZERO..RETRY_LATER);
+            self.join.retry = self.join.retry.map(|at| at.min(soon));
             let room = OTHERS_AT_ONCE.min(OTHERS_MAX - self.join.turned);
             self.join.turned += room;
             for addr in others.choose_multiple(&mut self.rng, room) {

@@ -8,6 +8,7 @@
 //! 9002, section 6.2.1), so that on a link in use it may not come for long.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::Ordering::{AcqRel, Relaxed, Release},
@@ -22,6 +23,7 @@ use tokio::{
 
 use super::{
     end::{Code, LinkEnd, NOBODY_THERE},
+    knock::Doors,
     link::Link,
     node::Node,
 };
@@ -85,6 +87,17 @@ impl Link {
         timeout(deadline, answer).await.unwrap_or_else(|_| {
             Err(Error::Timeout { target: self.peer.id.to_string(), after: deadline })
         })
+    }
+
+    /// Returns once the peer's host says that nobody listens there, and nothing of the peer's has come
+    /// meanwhile: a firewall that rejects says the same.
+    async fn deserted(&self, doors: &Doors) {
+        let Some(at) = self.door() else { return pending().await };
+        let since = Instant::now();
+        doors.nobody_at(at).await;
+        if self.health.heard().is_some_and(|ago| ago < since.elapsed()) {
+            pending().await
+        }
     }
 
     fn lost(&self, end: &LinkEnd) -> Error {
@@ -182,7 +195,7 @@ impl Node {
             let answer = tokio::select! {
                 () = node.stop.cancelled() => return,
                 answer = link.ping(PING_DEADLINE) => answer,
-                () = node.doors.nobody_at(link.listens_at()) => {
+                () = link.deserted(&node.doors) => {
                     return node.give_up(&link, NOBODY_THERE.into(), Code::Gone);
                 }
             };

@@ -25,8 +25,43 @@ pub(super) enum Code {
     Unanswered = 7,
     /// The peer's certificate is not for the id that it claims.
     NotProven = 8,
-    /// Its host says that nobody listens there any more; no peer reads this.
+    /// Its host, or a firewall, says that nobody listens there any more.
     Gone = 9,
+}
+
+/// How many of the peer's streams were taken on a link, those given up and frames included. Streams are
+/// taken in their order, so these say of each whether it was. As HTTP/3 has it (GOAWAY, RFC 9114, 5.2):
+/// whoever is under way when a link is closed must know whether to ask again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) bidirectional: u64,
+    pub(super) unidirectional: u64,
+}
+
+impl Taken {
+    const BITS: u32 = 27;
+    const MAX: u64 = (1 << Self::BITS) - 1;
+
+    /// The code with which a link is closed. Past a hundred million streams it says that all were taken.
+    pub(super) fn with(self, code: Code) -> application::Error {
+        let [bi, uni] = [self.bidirectional, self.unidirectional].map(|n| n.min(Self::MAX));
+        let code = u64::from(code as u8) | bi << 8 | uni << (8 + Self::BITS);
+        application::Error::new(code).unwrap_or(application::Error::UNKNOWN) // 62 bits fit
+    }
+
+    fn of(code: u64) -> Self {
+        let field = |shift: u32| match code >> shift & Self::MAX {
+            Self::MAX => u64::MAX,
+            n => n,
+        };
+        Self { bidirectional: field(8), unidirectional: field(8 + Self::BITS) }
+    }
+
+    /// Whether a stream of the one who reads this was among them.
+    fn has(self, stream: u64) -> bool {
+        let taken = if stream & 2 == 0 { self.bidirectional } else { self.unidirectional };
+        stream >> 2 < taken
+    }
 }
 
 impl From<Code> for application::Error {
@@ -187,10 +222,23 @@ pub(super) const MOVED: &str = "the peer took it to another address";
 pub(super) fn remote_code(error: &connection::Error) -> Option<u64> {
     match error {
         connection::Error::Application { error, initiator, .. } if initiator.is_remote() => {
-            Some(u64::from(*error))
+            Some(u64::from(*error) & 0xff)
         }
         _ => None,
     }
+}
+
+/// Whether the peer closed a link that was of no use to it before it took this stream, if there was one:
+/// nothing came of it, and another link may be tried.
+pub(super) fn is_unheard(error: &connection::Error, stream: Option<u64>) -> bool {
+    let closed = match error {
+        connection::Error::Application { error, initiator, .. } if initiator.is_remote() => {
+            u64::from(*error)
+        }
+        _ => return false,
+    };
+    let for_itself = [Code::Unused as u64, Code::Duplicate as u64].contains(&(closed & 0xff));
+    for_itself && stream.is_none_or(|stream| !Taken::of(closed).has(stream))
 }
 
 /// Why a connection ended, in words.
@@ -215,8 +263,10 @@ pub(super) fn describe(error: &connection::Error) -> String {
             "the peer refused it: our certificate is not for our node id".into()
         }
         (Some(UNANSWERED), _) => "our answers do not reach the peer".into(),
+        (Some(GONE), _) => "the peer was told that nobody listens at our address".into(),
+        (Some(_), _) => "the peer closed it for a reason that this version does not know".into(),
         (_, connection::Error::Closed { .. }) => "it was closed".into(),
-        (_, connection::Error::Application { error, .. }) => match u64::from(*error) {
+        (_, connection::Error::Application { error, .. }) => match u64::from(*error) & 0xff {
             SHUTDOWN => "this node shuts down".into(),
             UNTRUSTED => "this node accepts the peer's secret or authority no more".into(),
             UNANSWERED => "the peer did not answer".into(),
@@ -229,5 +279,27 @@ pub(super) fn describe(error: &connection::Error) -> String {
         (_, connection::Error::IdleTimerExpired { .. }) => "nothing was heard from the peer".into(),
         (_, connection::Error::MaxHandshakeDurationExceeded { .. }) => "no answer".into(),
         (_, other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_says_which_streams_were_taken() {
+        let none = Taken::default();
+        assert_eq!(none.with(Code::Unused), application::Error::from(Code::Unused));
+        let some = Taken { bidirectional: 3, unidirectional: Taken::MAX - 1 };
+        let code = u64::from(some.with(Code::Duplicate));
+        assert_eq!((code & 0xff, Taken::of(code)), (Code::Duplicate as u64, some));
+        for (id, taken) in [(0, true), (8, true), (12, false), (2, true), (4 * 1_000_000 + 2, true)]
+        {
+            assert_eq!((Taken::of(code).has(id), none.has(id)), (taken, false), "{id}");
+        }
+        // Where there is no room to say it, none is asked for again.
+        let many = Taken { bidirectional: u64::MAX, unidirectional: Taken::MAX };
+        let many = Taken::of(u64::from(many.with(Code::Unused)));
+        assert!(many.has(4 << 40) && many.has((4 << 40) + 2));
     }
 }

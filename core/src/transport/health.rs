@@ -40,8 +40,10 @@ const TROUBLE_PTO: u32 = 3;
 /// How long nothing may be acknowledged at least before that is trouble.
 const PATIENCE_MIN: Duration = Duration::from_millis(300);
 
-/// Lines about refusals, which anybody can cause.
+/// Lines about refusals, which anybody can cause; what strangers do hides no certificate of ours that
+/// has expired.
 static REFUSED: Seldom = Seldom::new(1);
+static EXPIRED: Seldom = Seldom::new(1);
 
 /// One connection's record. Only its endpoint's thread writes the counters, so they need no locked
 /// instructions.
@@ -364,7 +366,8 @@ impl Subscriber for Observer {
         }
         if self.accepts {
             self.stats.unauthenticated.up();
-            if let Some(kept_back) = REFUSED.now() {
+            let lines = if alert.is_expiry() { &EXPIRED } else { &REFUSED };
+            if let Some(kept_back) = lines.now() {
                 let reason = alert.reason();
                 tracing::warn!(target: "peerage::tls", reason, kept_back, "not authenticated");
             }

@@ -5,7 +5,10 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -28,7 +31,7 @@ use super::{
     Class, TransportEvent,
     check::Awaited,
     datagram::{Incoming, Outgoing},
-    end::{Code, LinkEnd, MOVED},
+    end::{Code, LinkEnd, MOVED, Taken},
     health::Health,
     node::Node,
     panics::caught,
@@ -94,6 +97,10 @@ pub(super) struct Link {
     pub(super) distrusted: AtomicBool,
     /// A ping decides over it.
     pub(super) checking: AtomicBool,
+    /// It is being closed: no further stream of the peer's is taken.
+    pub(super) closing: AtomicBool,
+    /// How many of the peer's were, in both directions and in one.
+    taken: [AtomicU64; 2],
     /// Its peer did not answer that.
     pub(super) given_up: AtomicBool,
     /// What the peer has yet to acknowledge, where something of ours waits for it.
@@ -131,6 +138,8 @@ impl Link {
             beginning,
             leases: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            taken: Default::default(),
             streaming: AtomicUsize::new(0),
             renewing: AtomicBool::new(false),
             distrusted: AtomicBool::new(false),
@@ -228,11 +237,13 @@ impl Link {
         self.outgoing.waiting() + self.incoming.waiting()
     }
 
-    /// Where new packets reach the peer: where we dialed it, or where it says that it listens; what it
-    /// dialed from may take ours on this connection only.
-    pub(super) fn listens_at(&self) -> SocketAddr {
-        let dialed = self.dialed.then(|| self.handle.remote_addr().ok()).flatten();
-        dialed.unwrap_or(self.addr)
+    /// Where new packets reach the peer, if that is known: where we dialed it, or where it says that it
+    /// listens if that is the host that its packets come from. What it dialed from may take ours on
+    /// this connection only, and another host's word says nothing about it.
+    pub(super) fn door(&self) -> Option<SocketAddr> {
+        let remote = self.handle.remote_addr().ok()?;
+        let same_host = remote.ip().to_canonical() == self.addr.ip().to_canonical();
+        if self.dialed { Some(remote) } else { same_host.then_some(self.addr) }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -245,8 +256,23 @@ impl Link {
     }
 
     /// Closes the connection; whoever uses it gets an error at once.
+    ///
+    /// The peer is told which of its streams were taken, so that it asks again for no request that may have
+    /// been handled. Either this sees a stream in the count, or whoever takes it sees that it came too late.
     pub(super) fn close(&self, code: Code) {
-        self.handle.close(code.into());
+        self.closing.store(true, SeqCst);
+        let [bidirectional, unidirectional] = [0, 1].map(|kind| self.taken[kind].load(SeqCst));
+        self.handle.close(Taken { bidirectional, unidirectional }.with(code));
+    }
+
+    /// Takes a stream of the peer's, unless the link is being closed.
+    fn take(&self, stream: u64) -> bool {
+        if self.closing.load(SeqCst) {
+            return false;
+        }
+        let kind = usize::from(stream & 2 != 0);
+        self.taken[kind].fetch_max((stream >> 2) + 1, SeqCst);
+        !self.closing.load(SeqCst)
     }
 
     /// Sends a membership frame, best effort. Datagrams are no use of the link: probes and gossip
@@ -295,6 +321,7 @@ async fn serve(node: &Arc<Node>, link: &Arc<Link>, mut acceptor: StreamAcceptor)
         return LinkEnd::Broken(MOVED.into()); // before it was in the pool, where that is looked for
     }
     let mut stopped = std::pin::pin!(node.stop.cancelled());
+    let mut late = Vec::new(); // no more than the stack lets the peer open
     loop {
         tokio::select! {
             () = &mut stopped => return LinkEnd::Closed("this node shuts down".into()),
@@ -302,6 +329,10 @@ async fn serve(node: &Arc<Node>, link: &Arc<Link>, mut acceptor: StreamAcceptor)
                 node.frame(link, bytes);
             }
             stream = acceptor.accept() => match stream {
+                // Dropped after the link has ended: until then the peer would take that for an answer.
+                Ok(Some(stream)) if !link.take(stream.id()) => {
+                    late.push(stream);
+                }
                 Ok(Some(PeerStream::Bidirectional(stream))) => request::serve(node, link, stream),
                 Ok(Some(PeerStream::Receive(stream))) => receive(node, link, stream),
                 // A clean close ends this way, and so does silence: the connection knows which.

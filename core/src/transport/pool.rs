@@ -254,8 +254,15 @@ impl Node {
         loop {
             let mut room = std::pin::pin!(self.pool.room.notified());
             room.as_mut().enable(); // before the look, so that no wake is missed
-            if let Some((link, _)) = self.pool.inner.lock().table.least_loaded(peer) {
-                return Dialed::Here(Lease::of(link.clone(), self));
+            let here = self.guarded(|| {
+                let inner = self.pool.inner.lock();
+                let link = inner.table.least_loaded(peer).map(|(link, _)| link.clone());
+                Ok(link.map(|link| Lease::of(link, self))) // under the lock
+            });
+            match here {
+                Ok(Some(lease)) => return Dialed::Here(lease),
+                Ok(None) => {}
+                Err(error) => return Dialed::Ended(Err(error)),
             }
             tokio::select! {
                 biased; // whoever makes a dial's end known wakes all who wait for room as well

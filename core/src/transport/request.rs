@@ -30,7 +30,7 @@ use serving::Serving;
 
 use super::{
     Refusal,
-    end::{Code, LinkEnd, describe, remote_code},
+    end::{LinkEnd, describe, is_unheard},
     give_up::give_up,
     link::Link,
     node::Node,
@@ -95,9 +95,6 @@ pub(super) mod gave_up {
     pub(in crate::transport) const ANSWERED: u8 = 21;
 }
 
-/// The codes with which a link is closed on which nothing was under way.
-const UNHEARD: [u64; 2] = [Code::Unused as u64, Code::Duplicate as u64];
-
 /// What the caller of a request or message wants.
 pub(super) struct Call<'a> {
     pub(super) peer: &'a Peer,
@@ -109,7 +106,7 @@ pub(super) struct Call<'a> {
 
 /// Why an exchange on a link failed.
 pub(super) enum Failed {
-    /// The link was closed as unused before the peer heard of it: another link may be tried.
+    /// The link was closed, of no use to the peer, before it took this: another link may be tried.
     Unheard(stream::Error),
     /// The peer reset the stream, with this code.
     GivenUp(application::Error),
@@ -156,14 +153,14 @@ impl Call<'_> {
         Error::Timeout { target: self.target(), after: self.deadline }
     }
 
-    pub(super) fn failed(&self, error: stream::Error) -> Failed {
+    /// What the end of a stream means; none, if there was no stream yet.
+    pub(super) fn failed(&self, error: stream::Error, stream: Option<u64>) -> Failed {
         let reason = match &error {
             stream::Error::ConnectionError { error: connection, .. } => {
-                match remote_code(connection) {
-                    // Nothing was under way on it in the peer's eyes.
-                    Some(code) if UNHEARD.contains(&code) => return Failed::Unheard(error),
-                    _ => describe(connection),
+                if is_unheard(connection, stream) {
+                    return Failed::Unheard(error);
                 }
+                describe(connection)
             }
             stream::Error::StreamReset { error, .. } => return Failed::GivenUp(*error),
             other => other.to_string(),
@@ -254,8 +251,11 @@ impl Drop for Exchange {
 
 async fn exchange(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Bytes, Failed> {
     let mut handle = lease.link.handle.clone();
-    let stream =
-        handle.open_bidirectional_stream().await.map_err(|error| call.failed(error.into()))?;
+    let stream = handle
+        .open_bidirectional_stream()
+        .await
+        .map_err(|error| call.failed(error.into(), None))?;
+    let id = stream.id();
     let (receive, send) = stream.split();
     let mut exchange = Exchange { send, reader: Reader::new(receive), done: false };
     let mut parts = call.encode(None);
@@ -263,7 +263,7 @@ async fn exchange(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Bytes, 
     match exchange.send.send_vectored(parts).await.and_then(|()| exchange.send.finish()) {
         // A peer that refuses does not read on, and says why in its answer.
         Ok(()) | Err(stream::Error::StreamReset { .. }) => {}
-        Err(error) => return Err(call.failed(error)),
+        Err(error) => return Err(call.failed(error, Some(id))),
     }
     let answer = read_answer(node, &mut exchange.reader, call, node.payload_max).await?;
     exchange.reader.end().await;
@@ -278,8 +278,9 @@ pub(super) async fn read_answer(
     call: &Call<'_>,
     payload_max: u64,
 ) -> Result<Result<Bytes>, Failed> {
+    let id = reader.stream.id();
     let lost = |error| match error {
-        ReadError::Stream(error) => call.failed(error),
+        ReadError::Stream(error) => call.failed(error, Some(id)),
         ReadError::Ended | ReadError::TooLong => Failed::Error(call.lost("the answer ends early")),
     };
     let mut head = reader.exact(ANSWER_HEAD).await.map_err(lost)?;
@@ -311,6 +312,10 @@ fn shutting_down(call: &Call<'_>) -> Error {
 }
 
 async fn hand_over(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<(), Failed> {
+    let mut handle = lease.link.handle.clone();
+    let stream =
+        handle.open_send_stream().await.map_err(|error| call.failed(error.into(), None))?;
+    let id = stream.id();
     let refused = |error| match error {
         stream::Error::StreamReset { error: code, .. } => {
             Failed::Error(match u64::from(code) as u8 {
@@ -324,10 +329,8 @@ async fn hand_over(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<(
                 _ => call.lost("the peer gave the message up"),
             })
         }
-        other => call.failed(other),
+        other => call.failed(other, Some(id)),
     };
-    let mut handle = lease.link.handle.clone();
-    let stream = handle.open_send_stream().await.map_err(|error| call.failed(error.into()))?;
     let mut cancel = CancelSend(stream, false);
     let mut parts = call.encode(Some(KIND_MESSAGE));
     let parts = if parts[1].is_empty() { &mut parts[..1] } else { &mut parts[..] };

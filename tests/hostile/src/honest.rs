@@ -195,6 +195,10 @@ fn listen(node: &Cluster, accusations: Arc<Mutex<Vec<String>>>) -> JoinHandle<()
                     | EventKind::HealthCheckFailed { .. }
             );
             let about = event.kind.member().map(|member| member.id.as_str().to_owned());
+            // One of those may have been an accusation.
+            if matches!(event.kind, EventKind::EventsDropped { .. }) {
+                accusations.lock().push(format!("{me}: {event:?}"));
+            }
             if accuses && about.is_some_and(|id| id.starts_with('n') && id.len() == 2) {
                 accusations.lock().push(format!("{me}: {event:?}"));
             }

@@ -19,7 +19,12 @@ use tokio::sync::Notify;
 use super::flow::Flow;
 use crate::{
     error::Error,
-    transport::{link::Link, node::Node, reader::Reader},
+    transport::{
+        end::{Code, LinkEnd},
+        link::Link,
+        node::Node,
+        reader::Reader,
+    },
 };
 
 /// The kind byte that it begins with, see `request`.
@@ -37,6 +42,9 @@ const HEAD: usize = 1 + 8;
 /// A record is no longer than this; a message is cut.
 const RECORD_MAX: usize = 2048;
 const MESSAGE_MAX: usize = 1024;
+/// So much of that waits for a peer that does not read it, which a peer that lives does at once. One that
+/// has more to hear is not kept.
+const NOTES_MAX: usize = 1 << 20;
 /// So much is sent at once.
 const BATCH: usize = 16 << 10;
 
@@ -52,8 +60,10 @@ struct Open {
     flows: HashMap<u64, Known>,
     /// Grants to tell; a later one takes the place of an earlier one.
     grants: HashMap<u64, u64>,
-    /// Other records: at most two a stream, and the stack bounds the streams.
+    /// Other records, ...
     notes: VecDeque<Bytes>,
+    /// ... and how many bytes that is.
+    notes_bytes: usize,
     writing: bool,
     /// Why the link ended, once it has.
     ended: Option<String>,
@@ -114,16 +124,22 @@ impl Streams {
         self.wake.notify_one();
     }
 
+    /// How many bytes wait that the peer does not read.
+    #[cfg(test)]
+    pub(in crate::transport) fn notes(&self) -> usize {
+        self.state.lock().notes_bytes
+    }
+
     fn known(&self, id: u64) -> Option<Known> {
         self.state.lock().flows.get(&id).cloned()
     }
 }
 
 /// What this end has to tell about one of its streams.
-pub(super) struct Teller {
-    pub(super) node: Arc<Node>,
-    pub(super) link: Arc<Link>,
-    pub(super) id: u64,
+pub(in crate::transport) struct Teller {
+    pub(in crate::transport) node: Arc<Node>,
+    pub(in crate::transport) link: Arc<Link>,
+    pub(in crate::transport) id: u64,
 }
 
 impl Teller {
@@ -137,12 +153,29 @@ impl Teller {
     }
 
     pub(super) fn stop(&self, code: u32) {
-        self.tell(|open| open.notes.push_back(record(STOP, self.id, &code.to_be_bytes())));
+        self.note(record(STOP, self.id, &code.to_be_bytes()));
     }
 
-    pub(super) fn failed(&self, message: &str) {
+    pub(in crate::transport) fn failed(&self, message: &str) {
         let cut = &message[..message.floor_char_boundary(MESSAGE_MAX)];
-        self.tell(|open| open.notes.push_back(record(FAILED, self.id, cut.as_bytes())));
+        self.note(record(FAILED, self.id, cut.as_bytes()));
+    }
+
+    fn note(&self, record: Bytes) {
+        let mut full = false;
+        self.tell(|open| {
+            full = open.notes_bytes + record.len() > NOTES_MAX;
+            if !full {
+                open.notes_bytes += record.len();
+                open.notes.push_back(record);
+            }
+        });
+        if full {
+            self.node.stats.stalled.up();
+            let end = LinkEnd::Broken("the peer does not hear what became of its streams".into());
+            self.node.drop_link(&self.link, end);
+            self.link.close(Code::Closed);
+        }
     }
 
     fn tell(&self, note: impl FnOnce(&mut Open)) {
@@ -188,6 +221,7 @@ async fn write(link: &Link) -> stream::Result<()> {
             while batch.len() < BATCH
                 && let Some(note) = state.notes.pop_front()
             {
+                state.notes_bytes -= note.len();
                 batch.put_slice(&note);
             }
             for (id, limit) in state.grants.drain() {

@@ -29,6 +29,8 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+#[cfg(test)]
+pub(super) use self::control::Teller;
 pub(crate) use self::half::check_code;
 pub use self::half::{ReceiveHalf, SendHalf};
 pub(super) use self::{

@@ -85,8 +85,10 @@ impl Drop for Opening {
 async fn ask(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Opening, Failed> {
     let link = lease.link.clone();
     let mut handle = link.handle.clone();
-    let stream =
-        handle.open_bidirectional_stream().await.map_err(|error| call.failed(error.into()))?;
+    let stream = handle
+        .open_bidirectional_stream()
+        .await
+        .map_err(|error| call.failed(error.into(), None))?;
     let id = stream.id();
     let (receive, send) = stream.split();
     let flow = Arc::new(Flow::new());
@@ -104,7 +106,7 @@ async fn ask(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Opening, Fai
     match send.send(head.freeze()).await {
         // A peer that refuses says why in its answer.
         Ok(()) | Err(stream::Error::StreamReset { .. }) => {}
-        Err(error) => return Err(call.failed(error)),
+        Err(error) => return Err(call.failed(error, Some(id))),
     }
     match request::read_answer(node, reader, call, request::REFUSAL_MAX).await {
         Ok(Ok(credit)) if credit.len() == CREDIT => {

@@ -37,7 +37,9 @@ impl Relay {
             let (mut forth, mut back) = (VecDeque::new(), VecDeque::new());
             while !says.end.load(Relaxed) {
                 while let Ok((n, from)) = near.recv_from(&mut bytes) {
-                    client = Some(from);
+                    if n > 1 {
+                        client = Some(from); // and not who looks whether anybody is here
+                    }
                     if !says.forth.load(Relaxed) {
                         forth.push_back((Instant::now() + delay, bytes[..n].to_vec()));
                     }
@@ -268,13 +270,39 @@ async fn frames_that_nobody_takes_and_datagrams_that_cannot_go_are_shown() {
     let waiting = || a.transport.links()[0].datagrams_waiting;
     assert_eq!(waiting(), 0);
     relay.cut(true, true);
-    for _ in 0..200 {
-        let frame = Bytes::from(vec![1; 1000]); // more in all than may be under way at first
+    for _ in 0..250 {
+        let frame = Bytes::from(vec![1; 1000]); // more in all than may be under way
         a.transport.send_frame(&b.peer, relay.addr, Class::Datagram, frame);
     }
-    until("some wait", || waiting() >= 100).await;
+    until("some wait", || waiting() > 0).await;
     relay.cut(false, false);
     until("all have gone", || waiting() == 0).await;
+}
+
+/// Each stream that is given up or fails leaves a line to tell, also where the peer reads none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_hear_what_became_of_its_streams_is_not_kept() {
+    let (a, mut b, relay) = over_relay(RARELY, Duration::ZERO).await;
+    let TransportEvent::LinkUp { .. } = b.event().await else { panic!() };
+    relay.cut(true, true);
+    let (node, link) = (b.transport.node().clone(), b.transport.node().pool.links()[0].clone());
+    let message = "x".repeat(1000);
+    for id in 0..2000 {
+        let teller =
+            crate::transport::stream::Teller { node: node.clone(), link: link.clone(), id };
+        teller.failed(&message);
+        assert!(link.streams.notes() <= 1 << 20);
+    }
+    assert!(b.transport.links().is_empty());
+    let end = loop {
+        match b.event().await {
+            TransportEvent::LinkDown { end, .. } => break end,
+            TransportEvent::LinkTrouble { .. } => {}
+            event => panic!("{event:?}"),
+        }
+    };
+    assert_eq!(end.to_string(), "the peer does not hear what became of its streams");
+    drop(a);
 }
 
 /// A pause that is shorter than the deadline costs nothing.

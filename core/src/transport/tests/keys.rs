@@ -54,6 +54,7 @@ async fn a_secret_is_replaced_in_three_steps_and_nothing_is_lost() {
     }
     nodes[1].handler.release.add_permits(1);
     assert_eq!(held.await.unwrap().unwrap(), "released");
+    assert_eq!(nodes[1].handler.arrived.available_permits(), 0, "it was asked once");
     stop.store(true, Relaxed);
     for task in asking {
         assert!(task.await.unwrap() > 0);

@@ -248,6 +248,32 @@ async fn unused_links_are_closed_and_used_ones_are_not() {
     assert!(b.request(&a, "echo", "").await.is_ok(), "a link is made anew when needed");
 }
 
+#[tokio::test]
+async fn a_link_on_which_we_serve_is_neither_idle_nor_evicted() {
+    let small = Options {
+        links_max: 1,
+        link_idle_timeout: Duration::from_millis(200),
+        ..options("server")
+    };
+    let server = TestNode::with(small).await;
+    let (asker, other) = (TestNode::start("asker").await, TestNode::start("other").await);
+    let held = asker.request(&server, "held", "");
+    let meanwhile = async {
+        server.handler.arrived.acquire().await.unwrap().forget();
+        let within = Duration::from_secs(1);
+        let error = server.transport.request(&other.peer, other.addr(), "echo", "".into(), within);
+        assert_eq!(error.await.unwrap_err().code(), Code::PoolFull);
+        let stats = server.transport.stats();
+        assert_eq!((stats.idled, stats.evicted, stats.pool.links_total), (0, 0, 1));
+        server.handler.release.add_permits(1);
+    };
+    assert_eq!(tokio::join!(held, meanwhile).0.unwrap(), "released");
+    // Nobody needs it now.
+    assert_eq!(server.request(&other, "echo", "").await.unwrap(), "");
+    let stats = server.transport.stats();
+    assert_eq!(stats.idled + stats.evicted, 1);
+}
+
 /// Probes and gossip go over whatever links there are: they must not be what keeps them, or a
 /// node would hold as many as it may for ever.
 #[tokio::test]

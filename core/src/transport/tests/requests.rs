@@ -1,6 +1,8 @@
 //! Requests and messages.
 
-use super::*;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::{super::end::Code as Closing, *};
 use crate::error::Code;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -235,5 +237,38 @@ async fn messages_arrive_with_their_sender() {
         a.transport.message(&b.peer, b.addr(), "m", payload.clone(), PATIENCE).await.unwrap();
         let got = timeout(PATIENCE, messages.recv()).await.unwrap().unwrap();
         assert_eq!(got, (a.peer.clone(), "m".to_owned(), payload));
+    }
+}
+
+/// A peer closes links for reasons of its own. What it had taken by then may have been handled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_asked_again_only_where_the_peer_had_not_taken_it() {
+    for code in [Closing::Unused, Closing::Duplicate] {
+        let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+        let arrived = &b.handler.arrived;
+        let link = || b.transport.node().pool.of(&a.peer)[0].clone();
+        let close = async {
+            arrived.acquire().await.unwrap().forget();
+            link().close(code);
+        };
+        let (held, ()) = tokio::join!(a.request(&b, "held", ""), close);
+        assert_eq!(held.unwrap_err().code(), Code::LinkLost);
+        assert_eq!(arrived.available_permits(), 0, "it was asked once");
+
+        // On its way when the link was given up.
+        assert_eq!(a.request(&b, "echo", "").await.unwrap(), "");
+        let old = link();
+        old.closing.store(true, SeqCst);
+        let close = async {
+            until("it is under way", || a.transport.links()[0].in_flight == 1).await;
+            a.transport.ping(&b.peer, PATIENCE).await.unwrap(); // it is there
+            assert_eq!(arrived.available_permits(), 0);
+            old.close(code);
+            arrived.acquire().await.unwrap().forget(); // on another link
+            b.handler.release.add_permits(1);
+        };
+        let (late, ()) = tokio::join!(a.request(&b, "held", ""), close);
+        assert_eq!(late.unwrap(), "released");
+        assert_eq!(arrived.available_permits(), 0, "it was handled once");
     }
 }
