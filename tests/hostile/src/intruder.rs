@@ -150,6 +150,18 @@ impl Intruder {
     }
 }
 
+/// How a stream of programs begins, with room for an answer.
+pub fn stream_head(topic: &str) -> Bytes {
+    const MARK: u16 = 0x5354;
+    let mut head = BytesMut::new();
+    head.put_u16(MARK);
+    head.put_u16(topic.len() as u16);
+    head.put_u32(10_000);
+    head.put_u64(64 << 10);
+    head.put_slice(topic.as_bytes());
+    head.freeze()
+}
+
 /// The head of a request that announces so many bytes.
 fn request_head(topic: &str, deadline: Duration, bytes: u64) -> Bytes {
     let mut head = BytesMut::new();

@@ -17,4 +17,4 @@ mod intruder;
 
 pub use honest::{Honest, PATIENCE, node, rss_kib, until};
 pub use initial::HalfOpen;
-pub use intruder::{Held, Intruder, KIND_FRAME, KIND_MESSAGE};
+pub use intruder::{Held, Intruder, KIND_FRAME, KIND_MESSAGE, stream_head};
