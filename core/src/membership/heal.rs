@@ -91,7 +91,7 @@ impl Membership {
         }
     }
 
-    fn forget_the_long_dead(&mut self, now: Time) {
+    pub(super) fn forget_the_long_dead(&mut self, now: Time) {
         let retention: Duration = self.settings.dead_retention;
         let expired = |since: Option<Time>| since.is_some_and(|at| now.since(at) >= retention);
         let ids: Vec<NodeId> = self

@@ -401,6 +401,12 @@ impl Membership {
         self.probes.len()
     }
 
+    /// Our own probes: their numbers, and whom they are for.
+    #[cfg(feature = "simulator")]
+    pub fn own_probes(&self) -> impl Iterator<Item = (u64, &Peer)> {
+        self.probes.own()
+    }
+
     /// The score of our own health, 0 to 8.
     pub fn health_score(&self) -> u32 {
         self.health.score()

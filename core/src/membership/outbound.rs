@@ -130,6 +130,12 @@ impl Membership {
         while bytes.len() > STREAM_BYTES_MAX && shorter.to_mut().observers.pop().is_some() {
             bytes = wire::update(&shorter);
         }
+        if self.planted(super::planted::Bug::QueueUnbounded) {
+            for n in 0..self.table.live_len() as u32 {
+                let copy = Slot(1 << 30 | (slot.0 & 0xfff) << 12 | n & 0xfff);
+                self.gossip.push(copy, Priority::Low, bytes.clone());
+            }
+        }
         self.gossip.push(slot, priority, bytes);
         if self.gossip_at.is_none() {
             self.gossip_at = Some(step.now.max(self.gossip_last + self.settings.gossip_interval));

@@ -36,6 +36,10 @@ pub enum Bug {
     SilenceAccuses,
     /// A death that others declared is believed at once.
     DeathsBelieved,
+    /// An answer counts for whichever probe is under way.
+    AckUnmatched,
+    /// An update is queued once for each member that it is for.
+    QueueUnbounded,
 }
 
 #[cfg(feature = "simulator")]

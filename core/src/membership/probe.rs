@@ -5,11 +5,15 @@
 //! A heartbeat that says that ours was seen is as good as an answer, so while all is well nothing is
 //! sent to one who has its turn and is heard in each interval anyway.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use rand::{Rng, seq::SliceRandom};
 
-use super::{Class, Membership, Step, Time, account::Check};
+use super::{Class, Membership, Step, Time, account::Check, planted::Bug};
 use crate::{
     event::EventKind,
     member::{Member, NodeId, Peer, State},
@@ -43,7 +47,8 @@ struct Probe {
     indirect: bool,
     /// When it is pinged again, once others were asked.
     again: Time,
-    nacks: u32,
+    /// Who of them is well but had no answer either.
+    nacks: BTreeSet<Peer>,
 }
 
 impl Probe {
@@ -85,6 +90,12 @@ impl Probes {
         own.chain(self.relayed.values().map(|r| r.nack_at)).chain(self.next).min()
     }
 
+    /// Our own: their numbers, and whom they are for.
+    #[cfg(feature = "simulator")]
+    pub(super) fn own(&self) -> impl Iterator<Item = (u64, &Peer)> {
+        self.own.iter().map(|(seq, probe)| (*seq, &probe.target))
+    }
+
     /// Gives everything under way more time.
     pub(super) fn grant(&mut self, late: Duration) {
         for probe in self.own.values_mut() {
@@ -97,7 +108,7 @@ impl Probes {
         if let Some(probe) = self.own.get_mut(&seq)
             && probe.helpers.contains(from)
         {
-            probe.nacks += 1;
+            probe.nacks.insert(from.clone());
         }
     }
 
@@ -182,7 +193,7 @@ impl Membership {
             helpers: Vec::new(),
             indirect: false,
             again: deadline,
-            nacks: 0,
+            nacks: BTreeSet::new(),
         };
         self.probes.own.insert(seq, probe);
         self.counters.probes += 1;
@@ -284,7 +295,7 @@ impl Membership {
         self.counters.probes_failed += 1;
         // Helpers that said nothing at all make us doubt ourselves rather than the target; with
         // nobody to ask there is no such doubt to take from others, so a little is our own.
-        let silent = (probe.helpers.len() as u32).saturating_sub(probe.nacks);
+        let silent = probe.helpers.len().saturating_sub(probe.nacks.len()) as u32;
         let doubt = if probe.helpers.is_empty() { 1 } else { silent };
         self.change_health(step, |h| h.worse(doubt));
         // Who refuted something meanwhile has answered: its probes that others' suspicion prompted
@@ -330,9 +341,11 @@ impl Membership {
 
     /// Counts only from the target itself, or from a helper that was asked.
     pub(super) fn on_ack(&mut self, step: &mut Step<'_>, from: &Peer, seq: u64) {
+        let any = self.planted(Bug::AckUnmatched);
+        let seq = self.probes.own.keys().next().copied().filter(|_| any).unwrap_or(seq);
         if let Some(probe) = self.probes.own.get(&seq) {
             let direct = probe.target == *from;
-            if !direct && !probe.helpers.contains(from) {
+            if !direct && !any && !probe.helpers.contains(from) {
                 return;
             }
             if direct && !probe.indirect {

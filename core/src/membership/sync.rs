@@ -245,7 +245,7 @@ impl Membership {
         }
     }
 
-    fn own_summary(&self) -> Summary {
+    pub(super) fn own_summary(&self) -> Summary {
         Summary {
             id: self.own.peer.id.clone(),
             instance: self.own.peer.instance,

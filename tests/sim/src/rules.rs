@@ -27,6 +27,8 @@ pub struct Observed<'a> {
     pub peer: &'a Peer,
     /// Whose records changed in its table.
     pub touched: &'a [NodeId],
+    /// The frame that the step was about, if it was one, and whose.
+    pub frame: Option<(&'a Peer, &'a [u8])>,
     /// What the step gave.
     pub effects: &'a [Effect],
     /// When it was, in microseconds.
@@ -70,6 +72,11 @@ struct View {
     left: BTreeSet<Peer>,
     skipped: u32,
     pinned: BTreeSet<Peer>,
+    /// Its probes under way, and who was asked in each.
+    probes: BTreeMap<u64, BTreeSet<Peer>>,
+    /// How many probes failed, and went through others.
+    failed: u64,
+    indirect: u64,
 }
 
 /// All checkers, with what they remember.
@@ -117,9 +124,54 @@ impl Rules {
             }
         }
         self.edges(observer, seen, found);
+        self.probes(observer, seen, found);
         if seen.machine.probes_len() > PROBES_MAX {
             found.push(format!("rule 5: {} probes under way", seen.machine.probes_len()));
         }
+    }
+
+    /// A probe ends well by an answer of one who was asked, to that question, and else it fails.
+    fn probes(&mut self, observer: usize, seen: &Observed<'_>, found: &mut Vec<String>) {
+        let view = self.views.entry(observer).or_default();
+        for (seq, target) in seen.machine.own_probes() {
+            view.probes.entry(seq).or_insert_with(|| [target.clone()].into());
+        }
+        if view.probes.is_empty() {
+            return;
+        }
+        let counters = seen.machine.counters();
+        let through_others = counters.probes_indirect != view.indirect;
+        view.indirect = counters.probes_indirect;
+        if through_others {
+            for effect in seen.effects {
+                if let Effect::Send { to, bytes, .. } = effect
+                    && let Ok(Frame::PingReq { seq, .. }) = wire::decode(bytes).map(|m| m.frame)
+                    && let Some(asked) = view.probes.get_mut(&seq)
+                {
+                    asked.insert(to.clone());
+                }
+            }
+        }
+        let mut failed = counters.probes_failed - view.failed;
+        view.failed = counters.probes_failed;
+        let under_way: BTreeSet<u64> = seen.machine.own_probes().map(|(seq, _)| seq).collect();
+        if under_way.len() == view.probes.len() {
+            return;
+        }
+        let answer = seen.frame.and_then(|(from, bytes)| match wire::decode(bytes).ok()?.frame {
+            Frame::Ack { seq } => Some((seq, from)),
+            _ => None,
+        });
+        view.probes.retain(|seq, asked| {
+            let answered = answer.is_some_and(|(to, from)| to == *seq && asked.contains(from));
+            if !under_way.contains(seq) && !answered {
+                match failed.checked_sub(1) {
+                    Some(left) => failed = left,
+                    None => found.push(format!("probe {seq} ended without an answer to it")),
+                }
+            }
+            under_way.contains(seq)
+        });
     }
 
     /// Rule 5 for watch edges, and that the links held are those of edges.

@@ -1,7 +1,14 @@
 //! Every scenario file, small; and that files which mean nothing are refused with what is wrong.
 #![allow(clippy::unwrap_used)] // a test may
 
-use peerage_sim::file::{self, File, Starts};
+use peerage::{
+    NodeId,
+    membership::{place_seed, watchers_of},
+};
+use peerage_sim::{
+    file::{self, File, Starts},
+    scenario::config,
+};
 
 #[test]
 fn every_scenario_holds_at_its_small_size() {
@@ -93,4 +100,19 @@ fn what_means_nothing_is_refused_with_what_would() {
     assert!(error.contains("nodes is 1"), "{error}");
     let error = file::find("no-such-scenario").unwrap_err();
     assert!(error.contains("crash-1-percent"), "{error}");
+}
+
+/// Else the two have no heartbeats to miss, and the scenario shows nothing.
+#[test]
+fn the_pair_that_is_blackholed_watches_each_other() {
+    let text = std::fs::read_to_string(file::directory().join("blackholed-pair.toml")).unwrap();
+    assert!(text.contains("hosts = \"17\"\nwith = \"30\""), "{text}");
+    let file = file::find("blackholed-pair").unwrap();
+    for nodes in [file.nodes, file.small.unwrap()] {
+        let ids: Vec<_> = (0..nodes).map(|n| NodeId::new(format!("n{n:04}")).unwrap()).collect();
+        let rings = config().watch_rings as usize;
+        let others = ids.iter().map(|id| (place_seed(id), id));
+        let watchers = watchers_of(rings, &ids[17], others);
+        assert!(watchers.contains(&ids[30]), "of {nodes}: {watchers:?}");
+    }
 }

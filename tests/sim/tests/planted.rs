@@ -73,6 +73,16 @@ fn messages_without_a_limit() {
 }
 
 #[test]
+fn a_queue_without_a_bound() {
+    caught(Bug::QueueUnbounded, &[], "updates queued about");
+}
+
+#[test]
+fn an_answer_that_counts_for_another_probe() {
+    caught(Bug::AckUnmatched, &[], "ended without an answer to it");
+}
+
+#[test]
 fn an_alarm_about_one_who_left() {
     caught(Bug::AlarmAboutLeave, &[], "rule 6");
 }

@@ -136,3 +136,21 @@ fn after_a_join_tables_are_compared_again_though_one_other_had_the_same() {
     // After some 0.5, 1.2, 2.4 and 4.8 s: who has the same may lack the same.
     assert_eq!(comparisons(&node.pass(12)), 4);
 }
+
+#[test]
+fn equal_tables_cost_one_message_and_differing_ones_so_many_a_second() {
+    let mut node = Node::new(3);
+    let hash = node.machine.table.hash(&node.machine.own_summary());
+    let asked = |node: &mut Node, hash| {
+        let out = node.frame(1, Frame::Digest { hash }, &[]);
+        sent(&out).iter().filter(|(_, m)| matches!(m.frame, Frame::Summaries { .. })).count()
+    };
+    assert_eq!(asked(&mut node, hash), 0, "nothing to say");
+    let before = node.machine.counters();
+    let answers: usize = (0..20).map(|_| asked(&mut node, hash ^ 1)).sum();
+    let after = node.machine.counters();
+    assert_eq!((after.syncs - before.syncs, after.syncs_refused - before.syncs_refused), (16, 4));
+    assert_eq!(answers, 16);
+    node.now = node.now + Duration::from_secs(1);
+    assert_eq!(asked(&mut node, hash ^ 1), 1, "another second");
+}

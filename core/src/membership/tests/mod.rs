@@ -311,6 +311,46 @@ fn a_process_under_a_known_id_is_told_what_its_predecessor_left_behind() {
 }
 
 #[test]
+fn who_died_too_long_ago_is_not_remembered_and_who_is_remembered_does_not_come_back() {
+    for (n, frame) in [(8, Frame::Gossip), (9, Frame::Records { want: Vec::new() })] {
+        let mut node = Node::new(3);
+        let retention: u64 = 20_000;
+        node.machine.settings.dead_retention = Duration::from_millis(retention);
+        node.pass(30); // a node knows of nothing before its start
+        let dead = |dead_for_ms| Record { dead_for_ms, ..record(n, 5, State::Failed) };
+        let out = node.frame(1, frame.clone(), &[dead(retention)]);
+        assert!(node.machine.entry(&id(n)).is_none(), "others have forgotten it");
+        assert_eq!(events(&out), [""; 0]);
+        let out = node.frame(1, frame.clone(), &[dead(retention / 2)]);
+        assert_eq!((node.state(n), events(&out)), (State::Failed, vec![]));
+        // What was said of it while it lived, and by it.
+        for incarnation in [4, 5] {
+            let old = record(n, incarnation, State::Alive);
+            let out = node.frame(1, frame.clone(), &[old]);
+            assert_eq!((node.state(n), events(&out)), (State::Failed, vec![]));
+        }
+        // Until it is forgotten here too, half of the time later.
+        node.now = node.now + Duration::from_millis(retention / 2) - Duration::from_secs(1);
+        node.machine.forget_the_long_dead(node.now);
+        assert!(node.machine.entry(&id(n)).is_some());
+        node.machine.forget_the_long_dead(node.now + Duration::from_secs(1));
+        assert!(node.machine.entry(&id(n)).is_none());
+    }
+}
+
+#[test]
+fn who_stood_still_for_longer_than_the_dead_are_remembered_begins_anew() {
+    let mut node = Node::new(5);
+    node.pass(3);
+    let retention = node.machine.settings.dead_retention;
+    node.now = node.machine.deadline().unwrap() + retention;
+    let out = node.input(Input::Tick);
+    assert_eq!(node.machine.entries().count(), 0);
+    assert_eq!(events(&out), [""; 0], "it accuses nobody");
+    assert!(out.iter().any(|e| matches!(e, Effect::Joined)), "there is no seed to ask");
+}
+
+#[test]
 fn of_two_with_one_id_the_older_stays() {
     let mut node = Node::new(3);
     node.now = Time(10_000_000);

@@ -135,3 +135,71 @@ fn who_stood_still_while_it_probed_asks_again_before_it_judges() {
         assert_eq!((asked, accused), (answers, !answers));
     }
 }
+
+/// Lifeguard's three: what makes us doubt ourselves, and what gives us trust again.
+#[test]
+fn silent_helpers_and_refutations_cost_trust_and_answers_give_it_back() {
+    // Of three helpers so many say that they had no answer, one of them twice.
+    for (say_so, score) in [(0, 3), (1, 2), (3, 0)] {
+        let mut node = Node::new(6);
+        node.input(Input::LinkTrouble { peer: peer(1) });
+        let mut helpers = Vec::new();
+        let failed = node.machine.counters().probes_failed;
+        while node.machine.counters().probes_failed == failed {
+            node.now = node.machine.deadline().unwrap().max(node.now);
+            let out = node.input(Input::Tick);
+            for (to, message) in sent(&out) {
+                match message.frame {
+                    Frame::PingReq { seq, target, .. } if target == peer(1) => {
+                        helpers.push((to, seq));
+                    }
+                    Frame::Ping { seq, .. } if to != peer(1) => {
+                        node.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]);
+                    }
+                    _ => {}
+                }
+            }
+            for (to, seq) in helpers.iter().take(say_so).chain(helpers.first()).take(say_so + 1) {
+                if say_so > 0 {
+                    node.frame(to.instance.0 as u16, Frame::Nack { seq: *seq }, &[]);
+                }
+            }
+        }
+        assert_eq!(helpers.len(), 3);
+        assert_eq!(node.machine.health_score(), score, "{say_so} say so");
+    }
+
+    let mut node = Node::new(3);
+    node.gossip(1, record(0, 1, State::Suspect));
+    assert_eq!(node.machine.health_score(), 1, "it had to refute something");
+    node.machine.health.worse(1);
+    node.input(Input::LinkTrouble { peer: peer(1) });
+    let out = node.input(Input::LinkTrouble { peer: peer(2) });
+    assert!(!sent(&out).is_empty());
+    let ping = |out: &[Effect]| {
+        sent(out).into_iter().find_map(|(_, m)| match m.frame {
+            Frame::Ping { seq, .. } => Some(seq),
+            _ => None,
+        })
+    };
+    node.frame(2, Frame::Ack { seq: ping(&out).unwrap() }, &[]);
+    assert_eq!(node.machine.health_score(), 1, "one was answered");
+}
+
+#[test]
+fn a_link_that_broke_is_a_question_and_no_accusation() {
+    for broken in [true, false] {
+        let mut node = Node::new(3);
+        node.pass(5);
+        let out = node.input(Input::LinkDown { peer: peer(1), broken });
+        let asked = sent(&out).iter().any(|(to, m)| {
+            *to == peer(1) && matches!(&m.frame, Frame::Ping { target, .. } if *target == peer(1))
+        });
+        assert_eq!((asked, node.state(1)), (broken, State::Alive));
+        assert!(!events(&out).contains(&"MemberSuspected"));
+        // It answers, so nothing comes of it.
+        let all = node.pass(2);
+        let out: Vec<_> = all.into_iter().map(|(_, effect)| effect).collect();
+        assert!(!events(&out).contains(&"MemberSuspected"), "{:?}", events(&out));
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use peerage::{
     NodeId, State,
     member::{Peer, Tags},
@@ -13,7 +14,7 @@ use super::{Process, VIOLATIONS_MAX, World};
 use crate::{S, rules::Observed};
 
 impl World {
-    pub(super) fn check(&mut self, p: usize, effects: &[Effect]) {
+    pub(super) fn check(&mut self, p: usize, frame: Option<(Peer, Bytes)>, effects: &[Effect]) {
         let Some(mut rules) = self.rules.take() else { return };
         let touched = self.processes[p].machine.take_touched();
         let process = &self.processes[p];
@@ -26,6 +27,7 @@ impl World {
             machine: &process.machine,
             peer: &process.peer,
             touched: &touched,
+            frame: frame.as_ref().map(|(from, bytes)| (from, &bytes[..])),
             effects,
             now: self.now,
             jumped: self.jumped,

@@ -386,9 +386,15 @@ impl World {
         }
         let mut effects = std::mem::take(&mut self.effects);
         let now = self.processes[p].pace.time(self.now);
+        let frame = match &input {
+            Input::Frame { from, bytes } if self.rules.is_some() => {
+                Some((from.clone(), bytes.clone()))
+            }
+            _ => None,
+        };
         self.processes[p].machine.handle(now, input, &mut effects);
         self.note(p, &effects);
-        self.check(p, &effects);
+        self.check(p, frame, &effects);
         for effect in effects.drain(..) {
             self.perform(p, effect);
         }
