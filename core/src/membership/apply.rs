@@ -9,6 +9,7 @@ use super::{
     planted::Bug,
     suspicion::{JURY_MIN, Jury, REFUTE_MIN},
     table::Slot,
+    time::Before,
 };
 use crate::{
     event::EventKind,
@@ -300,7 +301,8 @@ impl Membership {
             Box::new(suspicion)
         });
         let dead = !record.state.is_live();
-        let dead_since = dead.then(|| step.now - Duration::from_millis(record.dead_for_ms));
+        let dead_since =
+            dead.then(|| Before::new(step.now, Duration::from_millis(record.dead_for_ms)));
         let observers = match record.observers.as_slice() {
             [] => Arc::default(), // of which there is only one in the process
             some => some.into(),
@@ -343,6 +345,9 @@ impl Membership {
             live: self.table.live_len() + 1,
             min: self.settings.suspicion_min,
             factor: self.settings.suspicion_max_factor,
+            // Others must not have forgotten a death before we declare it: our own word that it
+            // lives would bring it back.
+            longest: self.settings.dead_retention / 2,
         };
         let alive = |e: &super::Entry| e.member.state == State::Alive;
         suspicion

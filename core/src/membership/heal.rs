@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use rand::{Rng, seq::IndexedRandom};
 
-use super::{Effect, Membership, Step, Time};
+use super::{Effect, Membership, Step, Time, time::Before};
 use crate::member::{NodeId, Peer, State};
 
 /// The pause between attempts grows to this many times the configured one, ...
@@ -93,7 +93,7 @@ impl Membership {
 
     pub(super) fn forget_the_long_dead(&mut self, now: Time) {
         let retention: Duration = self.settings.dead_retention;
-        let expired = |since: Option<Time>| since.is_some_and(|at| now.since(at) >= retention);
+        let expired = |died: Option<Before>| died.is_some_and(|died| died.ago(now) >= retention);
         let ids: Vec<NodeId> = self
             .table
             .iter()

@@ -3,17 +3,23 @@
 //! When we hear nobody at all: that so many died at once is less likely than that we are the one
 //! who is cut off. Judgement waits, for a while, and others are forgiven once we hear them again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Membership, Step, Time, planted::Bug};
+use super::{Effect, Membership, Step, Time, planted::Bug};
+use crate::{
+    event::EventKind,
+    member::{Member, Peer, State},
+};
 
 /// How long nobody was heard, as a share of the heartbeat interval, before it means that. Every
 /// edge brings one in each interval, so then all are late at once.
 const SILENT_FROM: f64 = 1.25;
 /// With fewer others than this their silence is evidence about them, and the only one there is.
 const OTHERS_MIN: usize = 3;
-/// How long judgement waits. Whoever hears nobody for longer must take it that they are gone.
+/// How long judgement waits. Whoever hears nobody for longer must take it that they are gone, ...
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// ... and must have said so before others forget them: after this part of that time at the latest.
+const WAIT_OF_RETENTION: u32 = 4;
 
 /// A tick this much later than asked for is a pause of ours: others had no chance to be heard.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -45,10 +51,14 @@ impl Membership {
         }
         let waits = self.table.live_len() >= OTHERS_MIN
             && silent >= self.silent_from()
-            && silent < WAIT_MAX
+            && silent < self.wait_max()
             && !self.planted(Bug::SilenceAccuses)
             && !self.planted(Bug::PausesUnnoticed);
-        waits.then(|| heard + WAIT_MAX)
+        waits.then(|| heard + self.wait_max())
+    }
+
+    fn wait_max(&self) -> Duration {
+        WAIT_MAX.min(self.settings.dead_retention / WAIT_OF_RETENTION)
     }
 
     fn silent_from(&self) -> Duration {
@@ -74,19 +84,39 @@ impl Membership {
             return;
         }
         if late >= self.settings.dead_retention {
-            // Others have forgotten who died meanwhile, so what we remember may be of the dead.
-            let ids: Vec<_> = self.table.iter().map(|e| e.member.id.clone()).collect();
-            for id in ids {
-                self.forget(&id);
-            }
-            self.start_joining(step);
-            return;
+            return self.begin_anew(step);
         }
         self.forgive(step.now, late);
         self.join.grant(late);
         if let Some(conflict) = &mut self.conflict {
             conflict.deadline = conflict.deadline + late;
         }
+    }
+
+    /// Others have forgotten who died meanwhile, so what we remember may be of the dead, and our word
+    /// would bring them back. What waits on the links there are is as old, so they go as well. Whoever
+    /// listens to events is told that all are gone: who is there joins anew.
+    fn begin_anew(&mut self, step: &mut Step<'_>) {
+        let all: Vec<Arc<Member>> = self.table.iter().map(|e| e.member.clone()).collect();
+        for member in all {
+            if self.table.is_linked(&member.id) {
+                self.outdated.insert(member.peer());
+                step.out.push(Effect::Close { peer: member.peer(), reason: "begins anew" });
+            }
+            self.take_up(step, &member.id);
+            self.forget(&member.id);
+            if member.state.is_live() {
+                let member = Arc::new(Member { state: State::Failed, ..Member::clone(&member) });
+                let observers = Arc::from([]);
+                step.event(EventKind::MemberFailed { member, observers, replaced: false });
+            }
+        }
+        self.start_joining(step);
+    }
+
+    /// Whether what a peer says may be older than our table.
+    pub(super) fn is_outdated(&self, from: &Peer) -> bool {
+        !self.outdated.is_empty() && self.outdated.contains(from)
     }
 
     /// For so long nobody could be heard, for reasons of our own: what others had to do in time

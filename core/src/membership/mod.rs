@@ -39,7 +39,7 @@ mod time;
 mod warm;
 mod watch;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -245,6 +245,8 @@ pub struct Membership {
     #[cfg(feature = "simulator")]
     bug: Option<planted::Bug>,
     conflict: Option<identity::Conflict>,
+    /// Whose links are older than our table, see `isolation`.
+    outdated: BTreeSet<Peer>,
     sync: sync::Sync,
     heal: heal::Heal,
     join: join::Join,
@@ -284,6 +286,7 @@ impl Membership {
             probes: probe::Probes::default(),
             join: join::Join::new(!settings.seeds.is_empty()),
             conflict: None,
+            outdated: BTreeSet::new(),
             sync: sync::Sync::default(),
             heal: heal::Heal::default(),
             watch,
@@ -454,6 +457,9 @@ impl Membership {
     }
 
     fn frame(&mut self, step: &mut Step<'_>, from: Peer, bytes: &[u8]) {
+        if self.is_outdated(&from) {
+            return;
+        }
         let (frame, updates) = match wire::skim(bytes) {
             Ok(message) => message,
             Err(DecodeError::UnknownKind(_)) => return self.counters.frames_unknown += 1,
@@ -512,6 +518,7 @@ impl Membership {
         if peer == self.own.peer {
             return; // a seed that was ourselves under another address
         }
+        self.outdated.remove(&peer);
         let live = match self.table.get(&peer.id) {
             Some(e) if e.member.instance == peer.instance => {
                 let live = e.member.state.is_live();
@@ -531,6 +538,7 @@ impl Membership {
     }
 
     fn link_down(&mut self, step: &mut Step<'_>, peer: &Peer, broken: bool) {
+        self.outdated.remove(peer);
         if self.table.get(&peer.id).is_some_and(|e| e.member.instance == peer.instance) {
             self.table.set_linked(&peer.id, false);
             self.edge_unlinked(step, peer);

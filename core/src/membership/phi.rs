@@ -99,16 +99,20 @@ impl Phi {
         self.sum as f64 / self.samples.len() as f64 / 1e6
     }
 
-    /// The standard deviation of the intervals, in seconds, never zero.
+    /// The standard deviation of the intervals, in seconds, never below its floor and never zero.
     pub fn deviation(&self) -> f64 {
-        let n = self.samples.len();
-        if n < SAMPLES_MIN {
+        if self.samples.len() < SAMPLES_MIN {
             return (self.mean() * DEVIATION_UNKNOWN).max(1e-6);
         }
+        self.spread().max(self.mean() * DEVIATION_MIN).max(1e-6)
+    }
+
+    /// The standard deviation of the samples as they are, in seconds.
+    fn spread(&self) -> f64 {
+        let n = self.samples.len();
         // n·Σx² ≥ (Σx)² (Cauchy and Schwarz), exactly so in integers.
         let scaled = self.squares * n as u128 - u128::from(self.sum) * u128::from(self.sum);
-        let deviation = (scaled as f64).sqrt() / n as f64 / 1e6;
-        deviation.max(self.mean() * DEVIATION_MIN).max(1e-6)
+        (scaled as f64).sqrt() / n.max(1) as f64 / 1e6
     }
 
     fn add(&mut self, interval: Duration) {

@@ -35,8 +35,10 @@ pub struct Jury {
     pub live: usize,
     /// The shortest time a suspect has at up to ten members.
     pub min: Duration,
-    /// The longest is so many times the shortest.
+    /// The longest is so many times the shortest, ...
     pub factor: u32,
+    /// ... and never more than this, however little the observer trusts itself.
+    pub longest: Duration,
 }
 
 impl Suspicion {
@@ -72,7 +74,7 @@ impl Suspicion {
     /// suspect itself or gone, has no say.
     pub fn review(&mut self, jury: &Jury, sound: impl Fn(&NodeId) -> bool) {
         let long = timeout(jury, self.watchers.len(), self.observers.len()) * self.patience();
-        self.deadline = self.deadline.min(self.since + long);
+        self.deadline = self.deadline.min(self.since + long.min(jury.longest));
         if self.unanimous(sound) {
             self.deadline = self.deadline.min(self.since + REFUTE_MIN);
         }
@@ -131,6 +133,7 @@ mod tests {
     use crate::evidence::Direction;
 
     const MIN: Duration = Duration::from_secs(3);
+    const LONGEST: Duration = Duration::from_secs(3600);
 
     fn ids(n: std::ops::Range<u32>) -> Vec<NodeId> {
         n.map(|n| NodeId::new(format!("n{n}")).unwrap()).collect()
@@ -149,7 +152,7 @@ mod tests {
     }
 
     fn review(s: &mut Suspicion, live: usize) -> Time {
-        s.review(&Jury { live, min: MIN, factor: 3 }, |_| true);
+        s.review(&Jury { live, min: MIN, factor: 3, longest: LONGEST }, |_| true);
         s.deadline
     }
 
@@ -157,7 +160,7 @@ mod tests {
     fn deadline(observers: u32, watchers: u32, live: usize, silent: std::ops::Range<u32>) -> Time {
         let mut s = Suspicion::new(Time(0), saw(0..observers), ids(0..watchers));
         let silent = ids(silent);
-        s.review(&Jury { live, min: MIN, factor: 3 }, |w| !silent.contains(w));
+        s.review(&Jury { live, min: MIN, factor: 3, longest: LONGEST }, |w| !silent.contains(w));
         s.deadline
     }
 
@@ -191,6 +194,16 @@ mod tests {
         // With fewer possible observers than three nobody could confirm.
         let mut s = Suspicion::new(Time(0), ill, ids(0..2));
         assert_eq!(review(&mut s, 3), Time(3_000_000));
+    }
+
+    #[test]
+    fn however_little_an_observer_trusts_itself_there_is_an_end_to_it() {
+        let mut ill = saw(0..1);
+        ill[0].health_score = 8;
+        let mut s = Suspicion::new(Time(0), ill, ids(0..9));
+        let longest = Duration::from_secs(30);
+        s.review(&Jury { live: 10, min: MIN, factor: 3, longest }, |_| true);
+        assert_eq!(s.deadline, Time(30_000_000));
     }
 
     #[test]

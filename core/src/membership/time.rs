@@ -33,6 +33,29 @@ impl From<Since> for Time {
     }
 }
 
+/// A time that may lie before our own start: that of a death which others remember. It takes no
+/// more room as an `Option` either.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Before(NonZeroU64);
+
+impl Before {
+    /// Our own start on this scale: further back than anything is remembered, and with as much
+    /// time to come.
+    const START: u64 = 1 << 62;
+
+    /// So long before now.
+    pub(super) fn new(now: Time, ago: Duration) -> Self {
+        let now = now + Duration::from_micros(Self::START);
+        Self(NonZeroU64::MIN.saturating_add((now - ago).0))
+    }
+
+    /// How long ago that is.
+    pub(super) fn ago(self, now: Time) -> Duration {
+        let now = now + Duration::from_micros(Self::START);
+        now.since(Time(self.0.get() - 1))
+    }
+}
+
 /// The first of several times that may be never.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct First(u64);

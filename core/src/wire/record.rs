@@ -59,18 +59,21 @@ impl Record {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (record, _later_fields) = postcard::take_from_bytes::<Record>(bytes)
             .map_err(|_| DecodeError::Malformed("record"))?;
-        if record.incarnation > INCARNATION_MAX {
-            return Err(DecodeError::NotAllowed(format!(
-                "incarnation {} of {:?}",
-                record.incarnation, record.id
-            )));
-        }
+        check_incarnation(record.incarnation, record.id.as_str())?;
         if record.observers.len() > OBSERVERS_MAX {
             return Err(DecodeError::NotAllowed(format!("{} observers", record.observers.len())));
         }
         member::check_tags(&record.tags).map_err(DecodeError::NotAllowed)?;
         Ok(record)
     }
+}
+
+/// Nobody comes so far by honest means.
+pub(super) fn check_incarnation(incarnation: u64, id: &str) -> Result<(), DecodeError> {
+    if incarnation > INCARNATION_MAX {
+        return Err(DecodeError::NotAllowed(format!("incarnation {incarnation} of {id:?}")));
+    }
+    Ok(())
 }
 
 /// The record's bytes as they stand in a frame, its length in front.

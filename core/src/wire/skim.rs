@@ -10,7 +10,7 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{DecodeError, INCARNATION_MAX, OBSERVERS_MAX, Record};
+use super::{DecodeError, OBSERVERS_MAX, Record, record};
 use crate::{
     evidence,
     member::{self, Instance, State, TAGS_BYTES_MAX, TAGS_MAX},
@@ -42,19 +42,18 @@ struct Fields<'a> {
 
 impl<'a> Skimmed<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let well =
-            |f: &Fields<'_>| f.incarnation <= INCARNATION_MAX && member::check_id(f.id).is_ok();
-        match postcard::take_from_bytes::<Fields<'_>>(bytes) {
-            Ok((f, _later_fields)) if well(&f) => Ok(Self {
-                id: f.id,
-                instance: f.instance,
-                incarnation: f.incarnation,
-                state: f.state,
-                bytes,
-            }),
-            // Taking it apart says what is wrong.
-            _ => Err(Record::decode(bytes).err().unwrap_or(DecodeError::Malformed("record"))),
-        }
+        let malformed = || DecodeError::Malformed("record");
+        let (f, _later_fields) =
+            postcard::take_from_bytes::<Fields<'_>>(bytes).map_err(|_| malformed())?;
+        member::check_id(f.id).map_err(|_| malformed())?;
+        record::check_incarnation(f.incarnation, f.id)?;
+        Ok(Self {
+            id: f.id,
+            instance: f.instance,
+            incarnation: f.incarnation,
+            state: f.state,
+            bytes,
+        })
     }
 
     /// The order of rule 2: greater supersedes.

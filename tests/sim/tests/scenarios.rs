@@ -80,6 +80,45 @@ fn two_that_declared_each_other_dead_find_each_other_again() {
     assert_eq!((count(&world, "MemberJoined", 0), count(&world, "MemberJoined", 1)), (2, 2));
 }
 
+/// Cut off or paused for longer than the dead are remembered, while one dies and one begins anew:
+/// whoever comes back must not bring back who was forgotten, nor what the other was before.
+#[test]
+fn nobody_who_was_away_for_long_brings_the_forgotten_back() {
+    const RETENTION: u64 = 60 * S;
+    for (away, paused) in [(110 * S, false), (200 * S, false), (110 * S, true), (200 * S, true)] {
+        let mut config = config();
+        config.dead_retention = std::time::Duration::from_micros(RETENTION);
+        let mut world = World::new(11, 8, config, true);
+        world.keep_events = true;
+        for (at, fault) in start_all(8, S, &mut StdRng::seed_from_u64(11)) {
+            world.plan(at, fault);
+        }
+        world.run_until(10 * S);
+        let begun = world.now();
+        if paused {
+            apply(&mut world, Fault::Pause(7, away));
+        } else {
+            apply(&mut world, Fault::Split(vec![7]));
+        }
+        apply(&mut world, Fault::Crash(5));
+        apply(&mut world, Fault::Restart { host: 6, moved: false, seeds: seeds(8) });
+        world.run_until(begun + away);
+        let forgotten = world
+            .members()
+            .filter(|p| p.host < 5)
+            .all(|p| p.machine.entries().all(|e| e.member.id.as_str() != "n0005"));
+        assert!(forgotten, "after {away} µs");
+        apply(&mut world, Fault::Heal);
+        let took = well(&mut world, 60 * S);
+        world.run_until(world.now() + 60 * S);
+        assert_eq!(world.differences(), [""; 0], "{took} µs after {away} µs");
+        // The seven others saw it come, and the one that began anew just before it was suspected.
+        assert_eq!(count(&world, "MemberJoined", 5), 8, "away {away} µs, paused: {paused}");
+        // The other: seven at first, five when it began anew, and the one that was away.
+        assert_eq!(count(&world, "MemberJoined", 6), 13, "away {away} µs, paused: {paused}");
+    }
+}
+
 #[test]
 fn a_crash_is_failed_everywhere_and_once() {
     let mut world = cluster(10);

@@ -66,22 +66,52 @@ fn no_threshold_is_out_of_reach() {
     assert!((deviations(8.0) - 5.6120).abs() < 1e-3, "{}", deviations(8.0));
 }
 
+/// A window full of intervals with this mean and this deviation, in seconds.
+fn jittery(rng: &mut StdRng, mean: f64, jitter: f64) -> Phi {
+    // Cut off at three deviations: an interval is not negative.
+    let draw = |rng: &mut StdRng| mean + jitter * normal(rng).clamp(-3.0, 3.0);
+    after((0..WINDOW).map(|_| (draw(rng) * 1e6) as u64))
+}
+
+/// In milliseconds.
+const JITTERS: [f64; 7] = [1.0, 5.0, 10.0, 50.0, 100.0, 200.0, 500.0];
+
 #[test]
 fn known_means_and_deviations_are_found_at_any_jitter() {
     let mut rng = StdRng::seed_from_u64(1);
-    for jitter_ms in [1.0, 10.0, 50.0, 100.0, 200.0, 500.0] {
-        let phi = after((0..WINDOW).map(|_| {
-            // Cut off at three deviations: an interval is not negative.
-            let z = normal(&mut rng).clamp(-3.0, 3.0);
-            (3_000_000.0 + z * jitter_ms * 1000.0) as u64
-        }));
-        let (mean, deviation) = (phi.mean(), phi.deviation());
-        assert!(close(mean, 3.0, 0.05), "{jitter_ms} ms: mean {mean}");
-        let expected = (jitter_ms / 1000.0).max(0.1 * mean);
-        assert!(close(deviation, expected, 0.25), "{jitter_ms} ms: deviation {deviation}");
+    for jitter in JITTERS.map(|ms| ms / 1000.0) {
+        let phi = jittery(&mut rng, 3.0, jitter);
+        let (mean, spread, deviation) = (phi.mean(), phi.spread(), phi.deviation());
+        assert!((mean - 3.0).abs() < 0.4 * jitter, "{jitter} s: mean {mean}"); // four of σ/√100
+        assert!(close(spread, jitter, 0.25), "{jitter} s: {spread}, before the floor");
+        assert_eq!(deviation, spread.max(0.1 * mean), "{jitter} s");
         let elapsed = Duration::from_secs_f64(mean + 1.0 + 2.0 * deviation);
         let value = phi.value(phi.last + elapsed, PAUSE);
-        assert!(close(value, 1.6430, 0.001), "{jitter_ms} ms: phi {value}");
+        assert!(close(value, 1.6430, 0.001), "{jitter} s: phi {value}");
+    }
+}
+
+/// By what the sender does, not by what the detector made of it.
+#[test]
+fn thresholds_are_crossed_when_the_senders_own_mean_and_deviation_say_so() {
+    let mut rng = StdRng::seed_from_u64(3);
+    for jitter in JITTERS.map(|ms| ms / 1000.0) {
+        for threshold in [1.0, 2.0, 8.0, 16.0] {
+            let y = deviations(threshold);
+            let expected = 3.0 + 1.0 + y * f64::max(jitter, 0.3);
+            let crossings: Vec<f64> = (0..100)
+                .map(|_| {
+                    let phi = jittery(&mut rng, 3.0, jitter);
+                    phi.crossing(y, PAUSE).since(phi.last).as_secs_f64()
+                })
+                .collect();
+            // Of a hundred detectors with a hundred samples each: none is far off, and together
+            // they are right.
+            let mean = crossings.iter().sum::<f64>() / 100.0;
+            assert!(close(mean, expected, 0.01), "{jitter} s, {threshold}: {mean}, not {expected}");
+            let far = crossings.iter().filter(|c| !close(**c, expected, 0.15)).count();
+            assert_eq!(far, 0, "{jitter} s, {threshold}: {crossings:?}");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     Suspicion, Time,
     account::History,
     rings::{self, Rings},
-    time::Since,
+    time::{Before, Since},
 };
 use crate::{
     evidence::Observation,
@@ -31,7 +31,7 @@ pub struct Entry {
     /// Who could not reach it, when it failed.
     pub observers: Arc<[Observation]>,
     /// Since when it is failed or left.
-    dead_since: Option<Since>,
+    dead_since: Option<Before>,
     /// Whether the transport holds a link to exactly this process.
     pub linked: bool,
     /// How many probes of ours in a row it has not answered.
@@ -73,8 +73,8 @@ impl Entry {
     }
 
     /// Since when it is failed or left.
-    pub(super) fn dead_since(&self) -> Option<Time> {
-        self.dead_since.map(Time::from)
+    pub(super) fn dead_since(&self) -> Option<Before> {
+        self.dead_since
     }
 
     /// Who could not reach it.
@@ -98,7 +98,7 @@ impl Entry {
             tags: m.tags.clone(),
             observers: self.observers_now().to_vec(),
             unresponsive: m.unresponsive,
-            dead_for_ms: self.dead_since().map_or(0, |since| now.since(since).as_millis() as u64),
+            dead_for_ms: self.dead_since.map_or(0, |since| since.ago(now).as_millis() as u64),
         }
     }
 }
@@ -223,7 +223,7 @@ impl Table {
         member: Arc<Member>,
         suspicion: Option<Box<Suspicion>>,
         observers: Arc<[Observation]>,
-        dead_since: Option<Time>,
+        dead_since: Option<Before>,
     ) -> Slot {
         let id = member.id.clone();
         #[cfg(feature = "simulator")]
@@ -239,7 +239,7 @@ impl Table {
                     self.hash ^= entry.fingerprint();
                 }
                 (entry.member, entry.suspicion) = (member, suspicion);
-                (entry.observers, entry.dead_since) = (observers, dead_since.map(Since::from));
+                (entry.observers, entry.dead_since) = (observers, dead_since);
                 entry.linked &= same_process;
                 // Another process, or one that is back: what was seen before says nothing.
                 if !same_process || !was_live {
@@ -259,7 +259,7 @@ impl Table {
                     member,
                     suspicion,
                     observers,
-                    dead_since: dead_since.map(Since::from),
+                    dead_since,
                     linked,
                     place_seed,
                     live_at,

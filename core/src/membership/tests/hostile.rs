@@ -49,13 +49,61 @@ fn a_frame_with_one_bad_update_is_dropped_whole() {
     assert_eq!(node.machine.entry(&id(2)).unwrap().rank(), (1, State::Alive));
 }
 
+/// A gossip frame with one record, whose fields are what they are.
+fn raw(state: u8, tags: &[u8]) -> bytes::Bytes {
+    let head = postcard::to_allocvec(&(id(9), Instance(9), 1u64, state, addr(9))).unwrap();
+    let tail = postcard::to_allocvec(&(0u8, 0u64, false)).unwrap(); // no observers
+    let record = [&head, tags, &tail].concat();
+    let length = u16::try_from(record.len()).unwrap().to_le_bytes();
+    [&[1, 0, 0, 0, 0][..], &length, &record].concat().into()
+}
+
 #[test]
-fn tags_without_end_are_not_walked() {
+fn a_record_of_a_million_tags() {
+    let claimed = |tags: u32| postcard::to_allocvec(&tags).unwrap();
+    let tag = |n: u32| postcard::to_allocvec(&(format!("{n}"), "")).unwrap();
+    let many = |n: u32, upto: u32| [claimed(n), (0..upto).flat_map(tag).collect()].concat();
     let mut node = Node::new(3);
-    let tags = (0..10_000).map(|n| (format!("{n}"), String::new())).collect();
-    let out = node.gossip(1, Record { tags: Arc::new(tags), ..record(9, 1, State::Alive) });
+    // As many as a record has room for, more than are allowed, and nothing after the claim.
+    for tags in [many(1_000_000, 8_000), many(65, 65), many(1_000_000, 0), many(u32::MAX, 64)] {
+        let out = node.input(Input::Frame { from: peer(1), bytes: raw(0, &tags) });
+        assert!(closes(&out, 1) && events(&out).is_empty(), "{} bytes", tags.len());
+        assert!(node.machine.entry(&id(9)).is_none());
+    }
+    assert_eq!(node.machine.counters().frames_bad, 4);
+    // A million of which each is well, in as many records as a frame may hold.
+    let one = raw(0, &many(64, 64));
+    let all = [&one[..5], &one[5..].repeat((1 << 20) / one.len())].concat();
+    let out = node.input(Input::Frame { from: peer(1), bytes: all.into() });
+    assert!(!closes(&out, 1));
+    assert_eq!((events(&out), node.machine.entries().count()), (vec!["MemberJoined"], 4));
+}
+
+#[test]
+fn a_state_that_there_is_not() {
+    for (state, bad) in [(0, false), (3, false), (4, true), (9, true), (127, true)] {
+        let mut node = Node::new(3);
+        let out = node.input(Input::Frame { from: peer(1), bytes: raw(state, &[0]) });
+        assert_eq!(closes(&out, 1), bad, "state {state}");
+        assert_eq!(node.machine.counters().frames_bad, u64::from(bad), "state {state}");
+        assert_eq!(node.machine.entry(&id(9)).is_none(), bad, "state {state}");
+    }
+}
+
+#[test]
+fn a_frame_that_is_too_long() {
+    let mut node = Node::new(3);
+    // Of a kind that nobody knows, which is no offence in itself.
+    let frame = |body: u32| {
+        let head = [&[0xfa][..], &body.to_le_bytes()].concat();
+        bytes::Bytes::from([head, vec![0; body as usize]].concat())
+    };
+    let longest = wire::FRAME_BYTES_MAX - 5;
+    let out = node.input(Input::Frame { from: peer(1), bytes: frame(longest as u32) });
+    assert!(!closes(&out, 1));
+    let out = node.input(Input::Frame { from: peer(1), bytes: frame(longest as u32 + 1) });
     assert!(closes(&out, 1));
-    assert!(node.machine.entry(&id(9)).is_none());
+    assert_eq!(node.machine.counters().frames_bad, 1);
 }
 
 #[test]

@@ -193,6 +193,8 @@ pub(super) struct Watch {
     plan_at: Option<Time>,
     plan_latest: Option<Time>,
     lay_at: Option<Time>,
+    /// When edges were last laid or taken up.
+    laid: Option<Time>,
     /// The threshold, in standard deviations.
     deviations: f64,
     /// The earliest of all heartbeats and judgements, or earlier.
@@ -229,6 +231,7 @@ impl Watch {
             plan_at: None,
             plan_latest: None,
             lay_at: None,
+            laid: None,
             deviations: phi::deviations(f64::from(threshold)),
             due: None,
         }
@@ -453,7 +456,12 @@ impl Membership {
 
     /// Dials where a link is missing, lets go of what nobody wants any more.
     fn lay_edges(&mut self, step: &mut Step<'_>) {
-        self.watch.lay_at = None;
+        // Whatever else calls for it: a hundred links that end in the same moment, say.
+        let next = self.watch.laid.map(|at| at + LAY_EVERY).filter(|next| step.now < *next);
+        self.watch.lay_at = next;
+        if next.is_some() {
+            return;
+        }
         let (mut dial, mut drop) = (Vec::new(), Vec::new());
         let mut later: Option<Time> = None;
         let mut again = |at: Time| later = Some(later.map_or(at, |old: Time| old.min(at)));
@@ -481,6 +489,9 @@ impl Membership {
         let room = LAY_AT_ONCE.min(DIALS_AT_ONCE.saturating_sub(begun));
         if dial.len() > room || drop.len() > LAY_AT_ONCE {
             again(step.now + LAY_EVERY);
+        }
+        if room.min(dial.len()) > 0 || !drop.is_empty() {
+            self.watch.laid = Some(step.now);
         }
         for id in drop.iter().take(LAY_AT_ONCE) {
             self.say_and_take_up(step, id);
