@@ -5,12 +5,13 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use crate::held::held_bytes;
 use parking_lot::Mutex;
 use peerage::{Builder, Cluster, EventKind, Secret};
 use tokio::task::JoinHandle;
@@ -25,6 +26,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const JOIN_MAX: Duration = Duration::from_secs(3);
 /// How many honest members there are.
 const MEMBERS: usize = 3;
+/// What the process may hold once an attack is over, besides what it held before: histories of who
+/// was there, tables that grew.
+const KEPT_MAX: usize = 2 << 20;
 
 /// The members, and what they say of each other.
 pub struct Honest {
@@ -34,6 +38,8 @@ pub struct Honest {
     accusations: Arc<Mutex<Vec<String>>>,
     listeners: Vec<JoinHandle<()>>,
     newcomers: AtomicUsize,
+    /// What the process held before the first attack: the attackers' stacks are there by then.
+    held_before: OnceLock<usize>,
 }
 
 /// What an attack came to.
@@ -95,6 +101,7 @@ impl Honest {
             accusations,
             listeners,
             newcomers: AtomicUsize::new(0),
+            held_before: OnceLock::new(),
         };
         honest.are_normal().await;
         honest
@@ -103,6 +110,7 @@ impl Honest {
     /// Lets an attack happen. Throughout, every member asks every other one, and is answered.
     pub async fn withstand<T>(&self, attack: impl Future<Output = T>) -> Outcome<T> {
         self.ask_all().await; // whoever measures wants warm buffers
+        self.held_before.get_or_init(held_bytes);
         let before = rss_kib();
         let (mut most, mut answered, mut slowest) = (before, 0, Duration::ZERO);
         let mut attack = pin!(attack);
@@ -166,12 +174,18 @@ impl Honest {
         }
     }
 
-    /// All is as before, a newcomer joins in its usual time, and nobody ever accused an honest
-    /// member.
+    /// All is as before, the memory included, a newcomer joins in its usual time, and nobody ever
+    /// accused an honest member. The attackers hold nothing any more.
     pub async fn end(mut self) {
         self.are_normal().await;
         tokio::join!(self.admit(0), self.admit(1), self.admit(2));
         self.are_normal().await;
+        let before = *self.held_before.get_or_init(held_bytes);
+        let kept = || held_bytes().saturating_sub(before);
+        let most = KEPT_MAX >> 10;
+        until(&format!("{} KiB kept are {most} at most", kept() >> 10), || kept() <= KEPT_MAX)
+            .await;
+        eprintln!("{} KiB are held that were not before", kept() >> 10);
         for node in &self.nodes {
             node.shutdown_now().await.unwrap();
         }

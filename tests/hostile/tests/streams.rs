@@ -74,7 +74,7 @@ async fn streams_that_stall_starve_nobody_and_are_given_up() {
     honest.withstand(given_up(&honest, &held)).await;
     assert!(stats(&honest).stalled >= REQUESTS_MAX);
     handle.close(0u8.into());
-    drop(held);
+    drop((handle, held));
     honest.are_normal().await;
 
     // Payloads that do not come; such as come, on streams that do not end; and answers that nobody
@@ -101,5 +101,6 @@ async fn streams_that_stall_starve_nobody_and_are_given_up() {
         honest.withstand(given_up(&honest, held)).await;
     }
     handle.close(0u8.into());
+    drop((handle, outcome.attack));
     honest.end().await;
 }
