@@ -26,8 +26,8 @@ pub(crate) fn blocked() -> Result<String> {
     let programs = LANGUAGES.map(|name| commands.remove(name));
     let programs: Option<Vec<Command>> = programs.into_iter().collect();
     let programs = programs.with_context(|| format!("{AGENTS_VARIABLE} lacks one"))?;
-    let mut cluster = Cluster::start_with(12, programs)?;
-    let blocked = [10, 11];
+    let mut cluster = Cluster::start_with(20, programs)?;
+    let blocked = [18, 19];
     let others = ids(&cluster.others(&blocked));
     let blocked = ids(&blocked);
 

@@ -32,7 +32,7 @@ const fn beside_others(name: &'static str, run: fn() -> Result<String>) -> Scena
 /// The longest first, so that they do not come last.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "killed_of_50", run: killed, alone: true },
-    beside_others("stopped_for_60_s", || stopped(10, s(60))),
+    beside_others("stopped_for_60_s", || stopped(20, s(60))),
     beside_others("split_in_halves_and_healed", split),
     beside_others("loop_of_node_and_gil_of_python_blocked_for_30_s", languages::blocked),
     beside_others("a_fifth_of_all_packets_lost", loss_everywhere),
@@ -40,7 +40,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     beside_others("one_node_is_not_heard", not_heard),
     beside_others("one_node_hears_nothing", hears_nothing),
     beside_others("one_pair_is_cut_one_way", one_pair),
-    beside_others("stopped_for_10_s", || stopped(10, s(10))),
+    beside_others("stopped_for_10_s", || stopped(20, s(10))),
     beside_others("a_starved_observer_accuses_nobody", starved_observer),
     beside_others("whole_cluster_restarted", whole_restart),
     beside_others("another_address_under_the_same_id", moved),
