@@ -27,6 +27,8 @@ const MEMBERS: u64 = 1000;
 const READERS: usize = 4;
 /// What a read may take, all but one in a hundred: it waits for nobody, but for a processor.
 const READ_MAX: Duration = Duration::from_millis(100);
+/// What every second read takes at most: that many have a processor at once. Measured: 8 µs.
+const HALF_MAX: Duration = Duration::from_millis(1);
 /// Within which time all is taken in. An unoptimised build on a busy machine needs some seconds.
 const TAKEN_IN_MAX: Duration = Duration::from_secs(30);
 
@@ -150,6 +152,7 @@ async fn through(rounds: u64) {
     assert_eq!(told(node, rounds - 1), MEMBERS as usize, "every update was taken in");
     assert!(waiting >= MEMBERS as usize / 2, "they did not go through the queue: {waiting}");
     assert!(told_after < TAKEN_IN_MAX, "{told_after:?}");
+    assert!(at(0.5) < HALF_MAX, "{:?}", at(0.5));
     assert!(at(0.99) < READ_MAX, "{:?}", at(0.99));
     teller.0.abort();
     for node in &nodes {

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    end::{Code, LinkEnd, NOBODY_THERE},
+    end::{Code, LinkEnd, NOBODY_THERE, SUCCEEDED},
     knock::Doors,
     link::Link,
     node::Node,
@@ -204,6 +204,21 @@ impl Node {
                 node.unanswered(&link, asked);
             }
         });
+    }
+
+    /// Ends the links to those who listened where the peer of this one does now: an address has one
+    /// process at a time, so they are dead. Where such a one had been dialed its successor's endpoint says
+    /// so itself ([`super::reset`]); where it had dialed, nobody has its port any more.
+    pub(super) fn end_predecessors_of(&self, link: &Link) {
+        for old in self.pool.of_predecessors(link) {
+            if old.has_ended() || old.given_up.swap(true, AcqRel) {
+                continue;
+            }
+            let peer = &old.peer;
+            seldom!(INFO, 10, target: "peerage::link", ?peer, SUCCEEDED);
+            self.drop_link(&old, LinkEnd::Broken(SUCCEEDED.into()));
+            old.close(Code::Succeeded);
+        }
     }
 
     /// Ends a link whose peer was asked for a sign of life and gave none.

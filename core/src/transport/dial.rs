@@ -285,6 +285,7 @@ impl Node {
             let node = self.clone();
             self.spawn("drain", async move { node.drain(&retired).await });
         }
+        self.end_predecessors_of(&link);
         self.pool.stir();
         // The keys may have been changed over the handshake.
         if self.is_stale(&link) {

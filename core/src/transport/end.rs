@@ -27,6 +27,8 @@ pub(super) enum Code {
     NotProven = 8,
     /// Its host, or a firewall, says that nobody listens there any more.
     Gone = 9,
+    /// Another process listens where the peer did.
+    Succeeded = 10,
 }
 
 /// How many of the peer's streams were taken on a link, those given up and frames included. Streams are
@@ -216,6 +218,7 @@ impl close::Formatter for Farewells {
 
 const UNUSED_BY_PEER: &str = "the peer closed it unused";
 pub(super) const NOBODY_THERE: &str = "nobody listens at the peer's address any more";
+pub(super) const SUCCEEDED: &str = "another process listens at the peer's address";
 pub(super) const MOVED: &str = "the peer took it to another address";
 
 /// The code with which the peer closed a connection.
@@ -252,6 +255,7 @@ pub(super) fn describe(error: &connection::Error) -> String {
     const UNANSWERED: u64 = Code::Unanswered as u64;
     const NOT_PROVEN: u64 = Code::NotProven as u64;
     const GONE: u64 = Code::Gone as u64;
+    const SUCCEEDED_BY: u64 = Code::Succeeded as u64;
     match (remote_code(error), error) {
         (Some(SHUTDOWN), _) => "the peer shuts down".into(),
         (Some(DUPLICATE), _) => "the peer keeps another link".into(),
@@ -264,6 +268,7 @@ pub(super) fn describe(error: &connection::Error) -> String {
         }
         (Some(UNANSWERED), _) => "our answers do not reach the peer".into(),
         (Some(GONE), _) => "the peer was told that nobody listens at our address".into(),
+        (Some(SUCCEEDED_BY), _) => "the peer has met another process at our address".into(),
         (Some(_), _) => "the peer closed it for a reason that this version does not know".into(),
         (_, connection::Error::Closed { .. }) => "it was closed".into(),
         (_, connection::Error::Application { error, .. }) => match u64::from(*error) & 0xff {
@@ -271,6 +276,7 @@ pub(super) fn describe(error: &connection::Error) -> String {
             UNTRUSTED => "this node accepts the peer's secret or authority no more".into(),
             UNANSWERED => "the peer did not answer".into(),
             GONE => NOBODY_THERE.into(),
+            SUCCEEDED_BY => SUCCEEDED.into(),
             _ => "this node closed it".into(),
         },
         (_, connection::Error::StatelessReset { .. }) => {

@@ -50,6 +50,12 @@ pub(super) struct Pool {
     /// Woken when a link may have become free, or a dial ended.
     room: Notify,
     pub(super) limits: Limits,
+    /// Those who wait for room look again when they are told to, and never by themselves.
+    #[cfg(test)]
+    pub(super) only_when_told: std::sync::atomic::AtomicBool,
+    /// How often anybody began to wait for room.
+    #[cfg(test)]
+    pub(super) waits: std::sync::atomic::AtomicUsize,
 }
 
 struct Inner {
@@ -102,7 +108,15 @@ impl Pool {
             hits: 0,
             misses: 0,
         };
-        Self { inner: Mutex::new(inner), room: Notify::new(), limits }
+        Self {
+            inner: Mutex::new(inner),
+            room: Notify::new(),
+            limits,
+            #[cfg(test)]
+            only_when_told: false.into(),
+            #[cfg(test)]
+            waits: 0.into(),
+        }
     }
 
     /// The links to a process, the first one first.
@@ -125,6 +139,15 @@ impl Pool {
     pub(super) fn links_and_retired(&self) -> Vec<Arc<Link>> {
         let inner = self.inner.lock();
         inner.table.links().chain(inner.table.retired()).cloned().collect()
+    }
+
+    /// Those to other processes of a link's node that listen where its own does.
+    pub(super) fn of_predecessors(&self, link: &Link) -> Vec<Arc<Link>> {
+        let inner = self.inner.lock();
+        let before = |old: &&Arc<Link>| {
+            old.peer.id == link.peer.id && old.peer != link.peer && old.addr == link.addr
+        };
+        inner.table.links().chain(inner.table.retired()).filter(before).cloned().collect()
     }
 
     /// Whether this link has its slot.
@@ -169,6 +192,14 @@ impl Pool {
     pub(super) fn panic_with_the_table(&self) {
         let _table = self.inner.lock();
         panic!("the pool was asked to panic");
+    }
+
+    fn look_again(&self) -> Duration {
+        #[cfg(test)]
+        if self.only_when_told.load(Relaxed) {
+            return Duration::from_secs(3600);
+        }
+        LOOK_AGAIN
     }
 
     /// Wakes whoever waits for room.
@@ -216,7 +247,9 @@ impl Node {
                 }
                 // Links become free to go by age as well, of which nobody tells.
                 Step::Full(error) => {
-                    let look = until.min(Instant::now() + LOOK_AGAIN);
+                    #[cfg(test)]
+                    self.pool.waits.fetch_add(1, Relaxed);
+                    let look = until.min(Instant::now() + self.pool.look_again());
                     if timeout_at(look, room).await.is_err() && look == until {
                         return Err(error);
                     }

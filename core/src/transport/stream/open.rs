@@ -229,7 +229,11 @@ pub(in crate::transport) async fn serve(
         Ok(admitted) => admitted,
         Err(refusal) => {
             let _ = reader.stream.stop_sending(gave_up::ANSWERED.into()); // likewise
-            let _ = request::respond(&mut send, Err(refusal), node.payload_max).await;
+            // Whoever makes no room for an answer gets none.
+            let answer = request::respond(&mut send, Err(refusal), node.payload_max);
+            if timeout_at(head_until, answer).await.is_err() {
+                give_up(&mut send, gave_up::CANCELLED);
+            }
             return;
         }
     };
@@ -246,8 +250,10 @@ pub(in crate::transport) async fn serve(
     answer.put_u8(status::DONE);
     answer.put_u64(CREDIT as u64);
     answer.put_u64(WINDOW_MIN);
-    if send.send(answer.freeze()).await.is_err() {
-        return; // the opener has gone
+    match timeout_at(head_until, send.send(answer.freeze())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => return, // the opener has gone
+        Err(_) => return give_up(&mut send, gave_up::CANCELLED),
     }
     let stream = stream_on(node, seat.clone(), Some(Sender::Link(send)), Some(reader));
     attend(node, &seat, handler, stream).await;

@@ -1,7 +1,7 @@
 //! Links, the pool and membership frames.
 
 use super::*;
-use crate::error::Code;
+use crate::{Secret, error::Code};
 
 #[tokio::test]
 async fn frames_of_both_classes_arrive_with_their_sender() {
@@ -332,6 +332,7 @@ async fn a_silent_peer_is_trouble_before_its_link_is_down() {
 /// A node that dies without a word with its runtime: its tasks stop where they are.
 struct Mortal {
     runtime: tokio::runtime::Runtime,
+    transport: Transport,
     peer: Peer,
     addr: SocketAddr,
     handler: Arc<Handler>,
@@ -345,16 +346,21 @@ impl Mortal {
 }
 
 fn mortal(id: &'static str, listen: SocketAddr) -> Mortal {
+    mortal_with(Options { listen, ..options(id) })
+}
+
+fn mortal_with(options: Options) -> Mortal {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(1).enable_all().build().unwrap();
     let node = std::thread::scope(|scope| {
-        let start = || runtime.block_on(TestNode::with(Options { listen, ..options(id) }));
+        let start = || runtime.block_on(TestNode::with(options));
         scope.spawn(start).join().unwrap()
     });
     let (peer, addr, handler) = (node.peer.clone(), node.addr(), node.handler.clone());
+    let transport = node.transport.clone();
     // Its handle would say goodbye when it is dropped.
     std::mem::forget(node);
-    Mortal { runtime, peer, addr, handler }
+    Mortal { runtime, transport, peer, addr, handler }
 }
 
 #[tokio::test]
@@ -383,26 +389,76 @@ async fn a_peer_that_dies_over_a_request_is_in_trouble_within_a_second() {
     assert_eq!(asked.unwrap_err().code(), Code::LinkLost);
 }
 
+/// By the secret as by a private key, the tokens are the same after a restart.
 #[tokio::test]
 async fn a_process_in_the_place_of_another_ends_its_links_at_the_next_packet() {
+    let pki = pki::Pki::new("reset");
+    let secret = Secret::generate();
+    let with_secret = |id| Options { security: Security::Secret(secret.clone()), ..options(id) };
+    for (a, b) in [
+        (options("a"), options("b")),
+        (with_secret("a"), with_secret("b")),
+        (pki.options("a", "a"), pki.options("b", "b")),
+    ] {
+        let mut a = TestNode::with(a).await;
+        let security = b.security.clone();
+        let b = mortal_with(b);
+        let (before, addr) = (b.peer.clone(), b.addr);
+        assert_eq!(a.dial(addr, Some("b")).await.unwrap(), before);
+        a.transport.request(&before, addr, "echo", Bytes::new(), PATIENCE).await.unwrap();
+        b.die().await;
+        let after = TestNode::with(Options { listen: addr, security, ..options("b") }).await;
+        a.transport.send_frame(&before, addr, Class::Datagram, Bytes::from_static(b"there?"));
+        let end = loop {
+            if let TransportEvent::LinkDown { peer, end } = a.event().await {
+                assert_eq!(peer, before);
+                break end;
+            }
+        };
+        // Not its silence, which would end it as well, but later.
+        assert_eq!(end.to_string(), "the peer does not know it any more");
+        assert!(end.is_broken(), "its member is looked after");
+        assert_eq!(a.request(&after, "echo", "").await.unwrap(), "");
+    }
+}
+
+/// Links that the dead process had dialed hear of no reset: nobody has the port that it dialed from.
+#[tokio::test]
+async fn a_process_in_the_place_of_another_ends_its_links_when_it_comes() {
     let mut a = TestNode::start("a").await;
     let b = mortal("b", ([127, 0, 0, 1], 0).into());
-    let (before, addr) = (b.peer.clone(), b.addr);
-    assert_eq!(a.dial(addr, Some("b")).await.unwrap(), before);
-    a.transport.request(&before, addr, "echo", Bytes::new(), PATIENCE).await.unwrap();
+    let (before, addr, to) = (b.peer.clone(), b.addr, a.addr());
+    b.transport.dial(to, None);
+    while !matches!(a.event().await, TransportEvent::LinkUp { .. }) {}
+    let asking = {
+        let (transport, peer) = (a.transport.clone(), before.clone());
+        tokio::spawn(
+            async move { transport.request(&peer, addr, "hang", Bytes::new(), PATIENCE).await },
+        )
+    };
+    b.handler.arrived.acquire().await.unwrap().forget();
+    assert_eq!(a.transport.stats().dials, 0, "it went over the link that the peer had dialed");
     b.die().await;
-    let after = TestNode::with(Options { listen: addr, ..options("b") }).await;
-    a.transport.send_frame(&before, addr, Class::Datagram, Bytes::from_static(b"there?"));
+    // A namesake elsewhere proves nothing, ...
+    let mut elsewhere = TestNode::start("b").await;
+    elsewhere.dial(to, None).await.unwrap();
+    until("both are there", || a.transport.links().len() == 2).await;
+    assert!(a.transport.has_link(&before));
+    // ... who listens at its address does.
+    let mut after = TestNode::with(Options { listen: addr, ..options("b") }).await;
+    after.dial(to, None).await.unwrap();
+    let error = asking.await.unwrap().unwrap_err();
+    let expected = end::SUCCEEDED;
+    assert!(matches!(&error, Error::LinkLost { reason, .. } if reason == expected), "{error:?}");
     let end = loop {
         if let TransportEvent::LinkDown { peer, end } = a.event().await {
             assert_eq!(peer, before);
             break end;
         }
     };
-    // Not its silence, which would end it as well, but later.
-    assert_eq!(end.to_string(), "the peer does not know it any more");
-    assert!(end.is_broken(), "its member is looked after");
+    assert!(end.is_broken() && end.to_string() == expected, "{end}");
     assert_eq!(a.request(&after, "echo", "").await.unwrap(), "");
+    assert!(a.transport.has_link(&elsewhere.peer));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The pool under use: what is leased stays, and room is made for what waits.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use rand::Rng;
 
 use super::{dropped::nothing_is_left, *};
@@ -54,6 +56,50 @@ async fn the_fifty_first_link_waits_for_one_of_fifty() {
     assert_eq!(a.request(&late, "echo", "now").await.unwrap(), "now");
     assert!(!a.transport.has_link(&peers[17].peer));
     assert_eq!(a.transport.stats().pool.links_total, 50);
+}
+
+/// By the wake-up alone, in whichever way a link becomes free, and as many as find room then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_room_is_woken_when_there_is_some() {
+    let small = Options { links_max: 2, ..options("a") };
+    let a = Arc::new(TestNode::with(small).await);
+    let pool = &a.transport.node().pool;
+    pool.only_when_told.store(true, Relaxed);
+    for way in ["answered", "cancelled", "unpinned", "lost"] {
+        let (b, c) = (Arc::new(TestNode::start("b").await), TestNode::start("c").await);
+        let topic = if way == "answered" { "held" } else { "hang" };
+        let mut asking = None;
+        if way == "unpinned" {
+            a.request(&b, "echo", "").await.unwrap();
+            a.transport.pin(&b.peer, true);
+        } else {
+            let (asking_a, asked) = (a.clone(), b.clone());
+            let ask = async move { asking_a.request(&asked, topic, "").await };
+            asking = Some(tokio::spawn(ask));
+            b.handler.arrived.acquire().await.unwrap().forget();
+        }
+        a.request(&c, "echo", "").await.unwrap();
+        a.transport.pin(&c.peer, true);
+        assert_eq!(a.transport.stats().pool.links_total, 2);
+
+        let before = pool.waits.load(Relaxed);
+        let late = Arc::new(TestNode::start("late").await);
+        let waiting = {
+            let (a, late) = (a.clone(), late.clone());
+            tokio::spawn(async move { a.request(&late, "echo", way).await })
+        };
+        until("it waits", || pool.waits.load(Relaxed) > before).await;
+        match way {
+            "answered" => b.handler.release.add_permits(1),
+            "cancelled" => asking.as_ref().unwrap().abort(),
+            "unpinned" => a.transport.pin(&b.peer, false),
+            "lost" => b.transport.abort(),
+            _ => unreachable!(),
+        }
+        let answer = timeout(PATIENCE, waiting).await.expect("it is woken").unwrap();
+        assert_eq!(answer.unwrap(), way);
+        a.transport.pin(&c.peer, false);
+    }
 }
 
 #[tokio::test]
