@@ -293,6 +293,22 @@ static void damage(const json *with)
     CHECK(fclose(file) == 0);
 }
 
+static void copy(const json *with)
+{
+    char from[1024], to[1024], beside[1040], content[8192];
+    snprintf(from, sizeof from, PEERAGE_FORMAT, PEERAGE_PRINT(meant(need(with, "from"))));
+    snprintf(to, sizeof to, PEERAGE_FORMAT, PEERAGE_PRINT(meant(need(with, "to"))));
+    snprintf(beside, sizeof beside, "%s.new", to);
+    FILE *file = fopen(from, "r");
+    CHECK(file != NULL);
+    size_t size = fread(content, 1, sizeof content, file);
+    CHECK(size > 0 && size < sizeof content && fclose(file) == 0);
+    file = fopen(beside, "w");
+    CHECK(file != NULL);
+    CHECK(fwrite(content, 1, size, file) == size && fclose(file) == 0);
+    CHECK(rename(beside, to) == 0);
+}
+
 static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *at)
 {
     (void)stat;
@@ -413,7 +429,7 @@ static peerage_status play(const char *verb, const json *with)
         void (*check)(const json *);
     } checks[] = {
         {"events", events_are}, {"ended", is_ended}, {"dropped", is_dropped},
-        {"evidence", has_evidence}, {"damage", damage}, {"update_tags_at_once", update_tags_at_once},
+        {"evidence", has_evidence}, {"damage", damage}, {"copy", copy}, {"update_tags_at_once", update_tags_at_once},
     };
     for (size_t at = 0; at < sizeof looks / sizeof *looks; at++)
         if (strcmp(verb, looks[at].verb) == 0) return see(looks[at].holds, with), PEERAGE_OK;

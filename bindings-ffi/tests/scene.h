@@ -116,16 +116,25 @@ static inline bool same_bytes(peerage_slice a, peerage_slice b)
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
-/* Secrets, folders and addresses by their names. */
+static inline peerage_str file_in(const char *folder, const char *name)
+{
+    size_t size = strlen(folder) + strlen(name) + 2;
+    char *path = json_room(size);
+    snprintf(path, size, "%s/%s", folder, name);
+    return peerage_text(path);
+}
+
+/* Secrets, files and addresses by their names. */
 static inline peerage_str meant(const json *value)
 {
     if (is(value, "@secret")) return peerage_bytes_text(secrets[0]);
     if (is(value, "@other-secret")) return peerage_bytes_text(secrets[1]);
-    if (value->len > 5 && strncmp(value->text, "@dir/", 5) == 0) {
-        size_t size = sizeof own_folder + value->len;
-        char *path = json_room(size);
-        snprintf(path, size, "%s/%s", own_folder, value->text + 5);
-        return peerage_text(path);
+    if (value->len > 5 && strncmp(value->text, "@dir/", 5) == 0)
+        return file_in(own_folder, value->text + 5);
+    if (value->len > 14 && strncmp(value->text, "@certificates/", 14) == 0) {
+        const char *made = getenv("PEERAGE_CERTIFICATES");
+        if (made == NULL) wrong("run this by `cargo xtask test`, which makes certificates");
+        return file_in(made, value->text + 14);
     }
     if (value->len > 0 && value->text[0] == '@')
         return peerage_cluster_addr(named_thing(nodes, value->text + 1));

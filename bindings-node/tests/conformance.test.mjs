@@ -1,6 +1,14 @@
 // Plays the scenarios of tests/conformance; see its README for what each step means.
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -62,6 +70,12 @@ class Scene {
     const given = { cluster: 'conformance', nodeId: node, secret: this.secrets['@secret'] };
     for (const [name, value] of Object.entries(config)) given[camel(name)] = this.value(value);
     this.nodes.set(node, await Cluster.start(given));
+  }
+
+  copy({ from, to }) {
+    const beside = `${this.value(to)}.new`;
+    copyFileSync(this.value(from), beside);
+    renameSync(beside, this.value(to));
   }
 
   damage({ dir }) {
@@ -376,6 +390,11 @@ class Scene {
   value(given) {
     if (Array.isArray(given)) return given.map((inner) => this.value(inner));
     if (typeof given === 'string' && given in this.secrets) return this.secrets[given];
+    if (typeof given === 'string' && given.startsWith('@certificates/')) {
+      const made = process.env.PEERAGE_CERTIFICATES;
+      assert.ok(made, 'run this by `cargo xtask test`, which makes certificates');
+      return join(made, given.slice(14));
+    }
     if (typeof given === 'string' && given.startsWith('@dir/'))
       return join(this.folder, given.slice(5));
     if (typeof given === 'string' && given.startsWith('@'))

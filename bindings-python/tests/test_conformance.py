@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,6 +63,11 @@ class Scene:
         fields = {"cluster": "conformance", "node_id": node, "secret": "@secret", **(config or {})}
         given = {name: self.value(value) for name, value in fields.items() if value is not None}
         self.nodes[node] = await Cluster.start(**given)
+
+    async def copy(self, **files: str) -> None:
+        beside = Path(self.value(files["to"]) + ".new")
+        shutil.copyfile(self.value(files["from"]), beside)
+        beside.rename(self.value(files["to"]))
 
     async def damage(self, dir: str) -> None:
         Path(self.value(dir), "node.peerage").write_text("damaged", encoding="utf-8")
@@ -326,6 +333,10 @@ class Scene:
             return value["ms"] / 1000
         if isinstance(value, list):
             return [self.value(item) for item in value]
+        if isinstance(value, str) and value.startswith("@certificates/"):
+            made = os.environ.get("PEERAGE_CERTIFICATES")
+            assert made, "run this by `cargo xtask test`, which makes certificates"
+            return str(Path(made, value[14:]))
         if isinstance(value, str) and value.startswith("@dir/"):
             return str(self.folder / value[5:])
         if isinstance(value, str) and value.startswith("@"):

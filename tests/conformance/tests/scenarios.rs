@@ -18,7 +18,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    bad_configuration, closed, death, events_in_order, health_check, messages, nobody_there,
+    bad_configuration, certificates, closed, death, events_in_order, health_check, messages, nobody_there,
     links, payload_limit, refused, request_errors, requests, secrets, slow_subscriber, stalled, start_and_join,
     state_on_disk, streams, tags,
 }

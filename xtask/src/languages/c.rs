@@ -60,6 +60,7 @@ pub(crate) fn worker() -> Result<Launch> {
 /// with the static one under the sanitizers, and the quick ones under valgrind.
 pub(crate) fn test() -> Result<Total> {
     prepare()?;
+    super::certificates()?;
     let mut total = Total::default();
     let sanitizers = has_sanitizers();
     for link in [Link::Shared, Link::Static] {

@@ -55,6 +55,7 @@ pub(crate) fn bench() -> Result<Command> {
 pub(crate) fn test() -> Result<Total> {
     prepare()?;
     let mut child = node()
+        .env(super::CERTIFICATES, super::certificates()?)
         .args(["--test", "--test-reporter=spec"])
         .args(tests()?)
         .stdout(Stdio::piped())

@@ -64,6 +64,7 @@ pub(crate) fn test() -> Result<Total> {
         return Err(error).with_context(|| format!("cannot remove {}", report.display()));
     }
     let mut pytest = python();
+    pytest.env(super::CERTIFICATES, super::certificates()?);
     pytest.args(["-m", "pytest", "--junit-xml"]).arg(&report);
     let success = shown(&mut pytest)?;
     let text = fs::read_to_string(&report).unwrap_or_default();

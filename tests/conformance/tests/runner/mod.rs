@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use peerage::{Cluster, EventKind, Events, Result, Secret, boundary::Face};
+use peerage_conformance::certificates;
 use serde_json::{Map, Value};
 
 use values::{Step, deadline, field, payload, payloads, tags, text};
@@ -74,6 +75,12 @@ impl Scene {
             "damage" => {
                 let dir = self.meant(text(with, "dir").trim_start_matches('@'));
                 fs::write(Path::new(&dir).join("node.peerage"), "damaged").unwrap();
+                Ok(Ok(()))
+            }
+            "copy" => {
+                let [from, to] = ["from", "to"].map(|name| self.named(&with[name]));
+                let beside = format!("{to}.new");
+                fs::copy(from, &beside).and_then(|_| fs::rename(&beside, to)).unwrap();
                 Ok(Ok(()))
             }
             "join" => Ok(self.node(with).join(deadline(with)).await),
@@ -228,7 +235,19 @@ impl Scene {
     }
 
     /// What `@…` stands for.
+    /// A file by its name.
+    fn named(&self, value: &Value) -> String {
+        self.meant(value.as_str().unwrap().trim_start_matches('@'))
+    }
+
     fn meant(&self, name: &str) -> String {
+        if let Some(file) = name.strip_prefix("certificates/") {
+            let folder = self.folder.path("certificates");
+            if !Path::new(&folder).exists() {
+                certificates::write(Path::new(&folder)).unwrap();
+            }
+            return Path::new(&folder).join(file).to_string_lossy().into_owned();
+        }
         match (name, name.strip_prefix("dir/")) {
             ("secret", _) => self.secrets[0].clone(),
             ("other-secret", _) => self.secrets[1].clone(),

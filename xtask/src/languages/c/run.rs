@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 
-use crate::{cargo, test::Total};
+use crate::{cargo, languages, test::Total};
 
 /// Memory errors and definite leaks fail.
 pub(super) const VALGRIND: [&str; 7] = [
@@ -121,6 +121,7 @@ fn command(program: &Path, wrapper: &[&str], test: &str) -> Command {
         }
     };
     command.arg(test).env("PEERAGE_ROOT", cargo::root());
+    command.env(languages::CERTIFICATES, languages::certificates_folder());
     command
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn come_back(seed: u64) {
+pub(super) fn come_back(seed: u64) -> Footprint {
     let mut world = World::new(seed, 3, &Net::default());
     world.mesh();
     let before = world.process(1).peer;
@@ -38,6 +38,7 @@ fn come_back(seed: u64) {
         let heard = world.process(host).heard_of(&after);
         assert_eq!(heard.first().map(String::as_str), Some("up"), "seed {seed}");
     }
+    world.footprint()
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn a_process_that_comes_in_the_place_of_another_has_one_link_to_each() {
     each_seed(come_back);
 }
 
-fn stay_away(seed: u64) {
+pub(super) fn stay_away(seed: u64) -> Footprint {
     let mut world = World::new(seed, 3, &Net::default());
     world.mesh();
     let gone = world.process(1);
@@ -70,6 +71,7 @@ fn stay_away(seed: u64) {
     world.comes_to_rest(); // the two that are left
     world.bounce(1);
     world.mesh();
+    world.footprint()
 }
 
 #[test]

@@ -8,7 +8,7 @@ const NOTICED: Duration = Duration::from_secs(8);
 
 /// What became of requests.
 #[derive(Debug, Default)]
-struct Fates {
+pub(super) struct Fates {
     answered: usize,
     failed: usize,
     cancelled: usize,
@@ -17,7 +17,7 @@ struct Fates {
 /// Three hosts whose links fail with this probability at each packet: it is lost and all that is on
 /// its way with it, and the next one goes through again. Each asks the others, and gives every
 /// fourth request up, which nobody answers.
-fn lossy(seed: u64, loss: f64) -> Fates {
+pub(super) fn lossy(seed: u64, loss: f64) -> (Fates, Footprint) {
     let mut world = World::new(seed, 3, &Net { loss, ..Net::default() });
     let mut asked = Vec::new();
     for (from, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
@@ -71,13 +71,13 @@ fn lossy(seed: u64, loss: f64) -> Fates {
     // Links that only one end holds are noticed first: a ping or the idle time-out ends them.
     world.pass(NOTICED);
     world.mesh();
-    all
+    (all, world.footprint())
 }
 
 #[test]
 fn at_5_percent_loss_requests_are_answered_and_nothing_leaks() {
     each_seed(|seed| {
-        let fates = lossy(seed, 0.05);
+        let (fates, _) = lossy(seed, 0.05);
         assert_eq!(fates.failed, 0, "seed {seed}: {fates:?}");
     });
 }
@@ -85,7 +85,7 @@ fn at_5_percent_loss_requests_are_answered_and_nothing_leaks() {
 #[test]
 fn at_20_percent_loss_requests_are_answered_or_fail_in_time_and_nothing_leaks() {
     each_seed(|seed| {
-        let fates = lossy(seed, 0.2);
+        let (fates, _) = lossy(seed, 0.2);
         assert!(fates.answered >= 150, "seed {seed}: {fates:?}");
     });
 }

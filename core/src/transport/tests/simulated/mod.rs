@@ -72,6 +72,30 @@ struct Process {
     jobs: mpsc::Sender<Job>,
 }
 
+/// See [`World::footprint`].
+#[derive(Debug, PartialEq)]
+struct Footprint {
+    ended: Duration,
+    packets: Vec<[u64; 2]>,
+}
+
+/// Packet for packet: what goes wrong for a seed once goes wrong for it again.
+#[test]
+fn a_seed_repeats_itself_in_every_scenario() {
+    let scenarios: [(&str, fn(u64) -> Footprint); 5] = [
+        ("cut", partition::cut),
+        ("cut one way", partition::cut_one_way),
+        ("comes back", bounce::come_back),
+        ("stays away", bounce::stay_away),
+        ("lossy", |seed| loss::lossy(seed, 0.2).1),
+    ];
+    for (name, play) in scenarios {
+        for seed in 0..SEEDS / 20 {
+            assert_eq!(play(seed), play(seed), "{name}, seed {seed}");
+        }
+    }
+}
+
 /// How the network is.
 struct Net {
     latency: (Duration, Duration),
@@ -245,6 +269,13 @@ impl World {
 
     fn has_no_task_left(&self) -> Result<(), String> {
         self.running().iter().try_for_each(|process| no_task_is_left(&process.transport))
+    }
+
+    /// What tells one run from another: when it ended, and what each process that runs sent and got.
+    fn footprint(&self) -> Footprint {
+        let stats = self.running().into_iter().map(|process| process.transport.stats());
+        let packets = stats.map(|stats| [stats.packets_sent, stats.packets_received]).collect();
+        Footprint { ended: self.sim.elapsed(), packets }
     }
 
     fn running(&self) -> Vec<Process> {

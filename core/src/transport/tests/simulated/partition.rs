@@ -4,7 +4,7 @@ use super::*;
 
 /// A request that waits while the network is cut ends when the link does, and others end for want of
 /// one; whoever is on neither side notices nothing.
-fn cut(seed: u64) {
+pub(super) fn cut(seed: u64) -> Footprint {
     let mut world = World::new(seed, 3, &Net::default());
     world.mesh();
     let (a, b) = (world.process(0).peer, world.process(1).peer);
@@ -47,6 +47,7 @@ fn cut(seed: u64) {
     world.comes_to_rest();
     let kept = world.links().into_keys().filter(|link| before.contains_key(link)).count();
     assert_eq!(kept, 2, "seed {seed}: the links that were not cut");
+    world.footprint()
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn a_cut_ends_links_at_both_ends_and_mended_there_is_one() {
 }
 
 /// What one sends is lost; what the other sends arrives, for as long as it sends anything.
-fn cut_one_way(seed: u64) {
+pub(super) fn cut_one_way(seed: u64) -> Footprint {
     let mut world = World::new(seed, 2, &Net::default());
     world.mesh();
     let (a, b) = (world.process(0).peer, world.process(1).peer);
@@ -83,6 +84,7 @@ fn cut_one_way(seed: u64) {
 
     world.sim.repair_oneway("n0", "n1");
     world.mesh();
+    world.footprint()
 }
 
 #[test]
