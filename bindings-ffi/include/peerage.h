@@ -54,7 +54,8 @@
 #define PEERAGE_EVENT_MEMBER_RECOVERED 4
 
 /**
- * A member is gone without having said so.
+ * A member is gone without having said so. All are, without observers, where this node itself was
+ * away for half of `dead_retention` and joins anew.
  */
 #define PEERAGE_EVENT_MEMBER_FAILED 5
 
@@ -431,7 +432,9 @@ typedef struct peerage_config {
      */
     uint64_t heal_interval;
     /**
-     * How long the dead are remembered, and tried again. 10 s to 30 d, default 1 d. Milliseconds.
+     * How long the dead are remembered, and tried again. No suspicion lasts longer than half of it,
+     * and who stood still or heard nobody for that half begins anew. 10 s to 30 d, default 1 d.
+     * Milliseconds.
      */
     uint64_t dead_retention;
     /**

@@ -67,7 +67,7 @@ class Scene:
     async def copy(self, **files: str) -> None:
         beside = Path(self.value(files["to"]) + ".new")
         shutil.copyfile(self.value(files["from"]), beside)
-        beside.rename(self.value(files["to"]))
+        beside.replace(self.value(files["to"]))
 
     async def damage(self, dir: str) -> None:
         Path(self.value(dir), "node.peerage").write_text("damaged", encoding="utf-8")

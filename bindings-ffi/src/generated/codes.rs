@@ -70,7 +70,8 @@ pub const PEERAGE_EVENT_MEMBER_UPDATED: i32 = 2;
 pub const PEERAGE_EVENT_MEMBER_SUSPECTED: i32 = 3;
 /// A suspected member refuted.
 pub const PEERAGE_EVENT_MEMBER_RECOVERED: i32 = 4;
-/// A member is gone without having said so.
+/// A member is gone without having said so. All are, without observers, where this node itself was
+/// away for half of `dead_retention` and joins anew.
 pub const PEERAGE_EVENT_MEMBER_FAILED: i32 = 5;
 /// A member left of its own will.
 pub const PEERAGE_EVENT_MEMBER_LEFT: i32 = 6;

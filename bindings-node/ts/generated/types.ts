@@ -99,7 +99,10 @@ export interface Config {
    * ms to 600 s, default 2 s.
    */
   healInterval?: number | undefined;
-  /** How long the dead are remembered, and tried again. 10 s to 30 d, default 1 d. */
+  /**
+   * How long the dead are remembered, and tried again. No suspicion lasts longer than half of it,
+   * and who stood still or heard nobody for that half begins anew. 10 s to 30 d, default 1 d.
+   */
   deadRetention?: number | undefined;
   /**
    * The most members the table holds, the dead included; past it the longest dead are forgotten,
@@ -620,7 +623,10 @@ export interface MemberRecovered {
   readonly member: Member;
 }
 
-/** A member is gone without having said so. */
+/**
+ * A member is gone without having said so. All are, without observers, where this node itself was
+ * away for half of `dead_retention` and joins anew.
+ */
 export interface MemberFailed {
   /** The place in the one order of all events of this node. */
   readonly seq: bigint;
@@ -764,7 +770,10 @@ export interface EventsByName {
   memberSuspected: [event: MemberSuspected];
   /** A suspected member refuted. */
   memberRecovered: [event: MemberRecovered];
-  /** A member is gone without having said so. */
+  /**
+   * A member is gone without having said so. All are, without observers, where this node itself was
+   * away for half of `dead_retention` and joins anew.
+   */
   memberFailed: [event: MemberFailed];
   /** A member left of its own will. */
   memberLeft: [event: MemberLeft];

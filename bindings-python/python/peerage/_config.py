@@ -106,7 +106,9 @@ class Config(_Required, total=False):
     100 ms to 600 s, default 2 s.
     """
     dead_retention: float | timedelta | None
-    """How long the dead are remembered, and tried again. 10 s to 30 d, default 1 d."""
+    """How long the dead are remembered, and tried again. No suspicion lasts longer than half of
+    it, and who stood still or heard nobody for that half begins anew. 10 s to 30 d, default 1 d.
+    """
     members_max: int | None
     """The most members the table holds, the dead included; past it the longest dead are
     forgotten, and newcomers are refused while all live. 2 to 100,000, default 10,000.

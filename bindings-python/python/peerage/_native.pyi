@@ -827,7 +827,9 @@ class MemberRecovered:
 
 @final
 class MemberFailed:
-    """A member is gone without having said so."""
+    """A member is gone without having said so. All are, without observers, where this node
+    itself was away for half of `dead_retention` and joins anew.
+    """
 
     kind: ClassVar[Literal["MemberFailed"]]
     __match_args__: Final = ("member", "observers", "replaced")

@@ -192,7 +192,8 @@ impl MemberRecovered {
     }
 }
 
-/// A member is gone without having said so.
+/// A member is gone without having said so. All are, without observers, where this node itself was
+/// away for half of `dead_retention` and joins anew.
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct MemberFailed {
     seq: u64,

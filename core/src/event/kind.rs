@@ -35,7 +35,8 @@ pub enum EventKind {
         /// The member as it is now.
         member: Arc<Member>,
     },
-    /// A member is gone without having said so.
+    /// A member is gone without having said so. All are, without observers, where this node itself
+    /// was away for half of `dead_retention` and joins anew.
     MemberFailed {
         /// The member as it was last known.
         member: Arc<Member>,

@@ -20,6 +20,8 @@ const LONGEST: f64 = 1.25;
 pub(super) struct Heal {
     next: Option<Time>,
     back_off: u32,
+    /// Since when those are tried who were known before we began, the last time that we did.
+    known_since: Time,
 }
 
 impl Heal {
@@ -31,7 +33,19 @@ impl Heal {
 impl Membership {
     pub(super) fn start_healing(&mut self, step: &Step<'_>) {
         self.heal.back_off = 1;
+        self.heal.known_since = step.now;
         self.plan_healing(step);
+    }
+
+    /// Somebody may be at these addresses, besides those known before.
+    pub(super) fn know_of(&mut self, now: Time, mut addrs: Vec<SocketAddr>) {
+        self.heal.known_since = now;
+        let (most, before) = (addrs.len().max(self.settings.known.len()), &self.settings.known);
+        addrs.extend(
+            before.iter().filter(|addr| !addrs.contains(addr)).copied().collect::<Vec<_>>(),
+        );
+        addrs.truncate(most);
+        self.settings.known = addrs;
     }
 
     /// Somebody failed: begin again with short pauses.
@@ -52,6 +66,7 @@ impl Membership {
             return;
         }
         self.forget_the_long_dead(step.now);
+        self.begin_anew_if_alone(step);
         self.heal.back_off = (self.heal.back_off * 2).min(BACK_OFF_MAX);
         self.plan_healing(step);
         self.try_a_failed_member(step);
@@ -80,7 +95,7 @@ impl Membership {
             self.table.iter().any(|e| e.member.addr == *seed && e.member.state.is_live())
         };
         // Where nobody has been for as long as the dead are remembered, nobody is expected.
-        let lately = step.now.since(self.started) < self.settings.dead_retention;
+        let lately = step.now.since(self.heal.known_since) < self.settings.dead_retention;
         let last_time = self.settings.known.iter().filter(|_| lately);
         // A newcomer tries them at its own pace.
         let seeds = self.settings.seeds.iter().filter(|_| !self.join.pending()).chain(last_time);

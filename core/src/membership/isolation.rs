@@ -3,9 +3,9 @@
 //! When we hear nobody at all: that so many died at once is less likely than that we are the one
 //! who is cut off. Judgement waits, for a while, and others are forgiven once we hear them again.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Effect, Membership, Step, Time, planted::Bug};
+use super::{Effect, Membership, Step, Time, join::Join, planted::Bug};
 use crate::{
     event::EventKind,
     member::{Member, Peer, State},
@@ -23,6 +23,14 @@ const WAIT_OF_RETENTION: u32 = 4;
 
 /// A tick this much later than asked for is a pause of ours: others had no chance to be heard.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
+
+/// Who heard nobody for this part of the time that the dead are remembered begins anew: what is left
+/// of it is for others to tell it who died meanwhile, ...
+const ANEW_OF_RETENTION: u32 = 2;
+/// ... but not before so many heartbeats are missing.
+const ANEW_BEATS_MIN: u32 = 5;
+/// How many addresses of those who lived are kept then.
+const KNOWN_MAX: usize = 64;
 
 /// How long after we last were late we do nothing for others that costs a handshake.
 const STARVING: Duration = Duration::from_secs(2);
@@ -83,7 +91,7 @@ impl Membership {
         if late < PAUSE_MIN || self.planted(Bug::PausesUnnoticed) {
             return;
         }
-        if late >= self.settings.dead_retention {
+        if late >= self.anew_after() && self.own.state != State::Left {
             return self.begin_anew(step);
         }
         self.forgive(step.now, late);
@@ -93,10 +101,29 @@ impl Membership {
         }
     }
 
+    /// After how long without a word from anybody we begin anew.
+    fn anew_after(&self) -> Duration {
+        let beats = self.settings.heartbeat_interval * ANEW_BEATS_MIN;
+        (self.settings.dead_retention / ANEW_OF_RETENTION).max(beats)
+    }
+
+    /// Nobody has been heard for so long that those we still hold alive may be long forgotten. Of
+    /// thousands a node that is cut off judges some neighbours after the other only.
+    pub(super) fn begin_anew_if_alone(&mut self, step: &mut Step<'_>) {
+        let alone = self.heard_last.is_some_and(|at| step.now.since(at) >= self.anew_after());
+        if alone && self.table.live_len() > 0 && !self.planted(Bug::PausesUnnoticed) {
+            self.begin_anew(step);
+        }
+    }
+
     /// Others have forgotten who died meanwhile, so what we remember may be of the dead, and our word
     /// would bring them back. What waits on the links there are is as old, so they go as well. Whoever
-    /// listens to events is told that all are gone: who is there joins anew.
+    /// listens to events is told that all are gone: who is there joins anew. Where those were who lived
+    /// is tried besides the seeds, as it is after a restart: to dial is to say nothing.
     fn begin_anew(&mut self, step: &mut Step<'_>) {
+        let live = self.table.iter().filter(|e| e.member.state.is_live()).map(|e| e.member.addr);
+        let known: Vec<SocketAddr> = live.take(KNOWN_MAX).collect();
+        self.know_of(step.now, known);
         let all: Vec<Arc<Member>> = self.table.iter().map(|e| e.member.clone()).collect();
         for member in all {
             if self.table.is_linked(&member.id) {
@@ -111,6 +138,9 @@ impl Membership {
                 step.event(EventKind::MemberFailed { member, observers, replaced: false });
             }
         }
+        self.heard_last = None;
+        self.conflict = None;
+        self.join = Join::new(false);
         self.start_joining(step);
     }
 

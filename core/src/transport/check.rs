@@ -37,6 +37,10 @@ use crate::{
 /// sooner where its host says so.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long a peer has where another process shows itself at its address: two may share one behind a
+/// forwarded port, and a greeting of the one before may have waited.
+const SUCCEEDED_DEADLINE: Duration = Duration::from_millis(500);
+
 /// How often the peer is asked again meanwhile, by an empty datagram: the stack repeats a ping less and
 /// less often, would not see in time that a path is there again, and sends no second one while the
 /// first is under way.
@@ -206,18 +210,26 @@ impl Node {
         });
     }
 
-    /// Ends the links to those who listened where the peer of this one does now: an address has one
-    /// process at a time, so they are dead. Where such a one had been dialed its successor's endpoint says
-    /// so itself ([`super::reset`]); where it had dialed, nobody has its port any more.
-    pub(super) fn end_predecessors_of(&self, link: &Link) {
+    /// Ends the links to those who listened where the peer of this one does now, unless they answer: an
+    /// address has one process at a time, so they are most likely dead. Where such a one had been dialed
+    /// its successor's endpoint says so itself ([`super::reset`]); where it had dialed, nobody has its port
+    /// any more.
+    pub(super) fn end_predecessors_of(self: &Arc<Self>, link: &Link) {
         for old in self.pool.of_predecessors(link) {
-            if old.has_ended() || old.given_up.swap(true, AcqRel) {
-                continue;
-            }
-            let peer = &old.peer;
-            seldom!(INFO, 10, target: "peerage::link", ?peer, SUCCEEDED);
-            self.drop_link(&old, LinkEnd::Broken(SUCCEEDED.into()));
-            old.close(Code::Succeeded);
+            let node = self.clone();
+            self.spawn("link check", async move {
+                let answer = tokio::select! {
+                    () = node.stop.cancelled() => return,
+                    answer = old.ping(SUCCEEDED_DEADLINE) => answer,
+                };
+                let silent = matches!(answer, Err(Error::Timeout { .. }));
+                if !silent || old.has_ended() || old.given_up.swap(true, AcqRel) {
+                    return;
+                }
+                seldom!(INFO, 10, target: "peerage::link", peer = ?old.peer, SUCCEEDED);
+                node.drop_link(&old, LinkEnd::Broken(SUCCEEDED.into()));
+                old.close(Code::Succeeded);
+            });
         }
     }
 

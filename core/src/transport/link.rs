@@ -255,12 +255,17 @@ impl Link {
         self.ended.cancel();
     }
 
+    /// Takes nothing from the peer any more: it is about to be closed.
+    pub(super) fn hear_no_more(&self) {
+        self.closing.store(true, SeqCst);
+    }
+
     /// Closes the connection; whoever uses it gets an error at once.
     ///
     /// The peer is told which of its streams were taken, so that it asks again for no request that may have
     /// been handled. Either this sees a stream in the count, or whoever takes it sees that it came too late.
     pub(super) fn close(&self, code: Code) {
-        self.closing.store(true, SeqCst);
+        self.hear_no_more();
         let [bidirectional, unidirectional] = [0, 1].map(|kind| self.taken[kind].load(SeqCst));
         self.handle.close(Taken { bidirectional, unidirectional }.with(code));
     }
@@ -387,6 +392,9 @@ impl Node {
     pub(super) fn frame(&self, link: &Link, bytes: Bytes) {
         #[cfg(test)]
         assert_ne!(&bytes[..], super::tests::PANIC_FRAME, "the pump was asked to panic");
+        if link.closing.load(SeqCst) {
+            return self.stats.frames_dropped.up();
+        }
         let Some(waiting) = link.frames.take(Instant::now(), bytes.len()) else {
             return self.stats.frames_refused.up();
         };

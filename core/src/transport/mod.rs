@@ -422,6 +422,7 @@ impl Transport {
     /// Closes the links to a process, if there are any; whoever uses them gets an error.
     pub fn close_link(&self, peer: &Peer, reason: &str) {
         for link in self.node().pool.of(peer) {
+            link.hear_no_more(); // before the driver hears of its end
             self.node().drop_link(&link, LinkEnd::Closed(reason.into()));
             link.close(Code::Closed);
         }

@@ -136,8 +136,7 @@ impl Intruder {
     }
 
     fn hello_of(&self, instance: u64, serial: u64) -> Bytes {
-        // No two processes listen at one address.
-        let listen = SocketAddr::from(([127, 0, 0, 1], 1 + (instance % 60_000) as u16));
+        let listen = SocketAddr::from(([127, 0, 0, 1], 9));
         let expect: Option<String> = None;
         let generation = 0u64;
         let slot = 0u16;

@@ -235,7 +235,7 @@ impl Scene {
     }
 
     /// What `@…` stands for.
-    /// A file by its name.
+    /// The file that a value names.
     fn named(&self, value: &Value) -> String {
         self.meant(value.as_str().unwrap().trim_start_matches('@'))
     }

@@ -82,7 +82,8 @@ struct Footprint {
 /// Packet for packet: what goes wrong for a seed once goes wrong for it again.
 #[test]
 fn a_seed_repeats_itself_in_every_scenario() {
-    let scenarios: [(&str, fn(u64) -> Footprint); 5] = [
+    type Play = fn(u64) -> Footprint;
+    let scenarios: [(&str, Play); 5] = [
         ("cut", partition::cut),
         ("cut one way", partition::cut_one_way),
         ("comes back", bounce::come_back),
