@@ -55,8 +55,8 @@ impl Membership {
     }
 
     /// Announces our record above an incarnation. Above the highest that is believed nothing can be
-    /// announced: whoever claimed that of us has us held for dead until the dead are forgotten, and
-    /// no longer. It takes the cluster's secret to claim it, which also allows to take our id.
+    /// announced: whoever claimed a death of us there has us held for dead until the dead are forgotten,
+    /// and no longer; see docs/ARCHITECTURE.md. It takes a member's keys to claim it.
     pub(super) fn raise_incarnation(&mut self, step: &Step<'_>, above: u64, priority: Priority) {
         let incarnation = self.own.incarnation.max(above).saturating_add(1);
         if incarnation > INCARNATION_MAX {

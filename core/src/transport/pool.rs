@@ -364,6 +364,7 @@ impl Node {
             NoRoom::Links => {
                 Error::PoolFull { current: inner.table.len(), max: self.pool.limits.total }
             }
+            NoRoom::Slots(current) => Error::PoolFull { current, max: self.pool.limits.per_peer },
         }
     }
 
@@ -382,10 +383,8 @@ impl Node {
         let (slot, mut outcome) = {
             let mut guard = self.pool.inner.lock();
             let inner = &mut *guard;
-            let Some(slot) = inner.table.free_slot(peer) else {
-                let (current, max) = (inner.table.of(peer).len(), self.pool.limits.per_peer);
-                return Err(Error::PoolFull { current, max });
-            };
+            let slot = inner.table.another_slot(peer);
+            let slot = slot.map_err(|no_room| self.no_room(no_room, inner))?;
             let key = DialKey { addr, expect: Some(peer.id.clone()), slot };
             let begun = self.begin_dial(inner, key, Vec::new(), false);
             let (outcome, gone) = begun.map_err(|no_room| self.no_room(no_room, inner))?;

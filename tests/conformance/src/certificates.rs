@@ -9,7 +9,7 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 
-/// Where runners find what [`write`] wrote.
+/// Where runners find what [`write()`] wrote.
 pub const VARIABLE: &str = "PEERAGE_CERTIFICATES";
 
 const DAY: i64 = 86_400;

@@ -38,6 +38,22 @@ fn a_silence_is_told_once_with_its_phi_and_direction_and_again_after_the_member_
 }
 
 #[test]
+fn who_hears_us_and_is_not_heard_is_told_so() {
+    let mut node = Node::new(5);
+    node.pass(2);
+    for seq in 1..13 {
+        let want = wire::Want::Watch;
+        node.frame(1, Frame::Heartbeat { seq, seen: u64::MAX, every_ms: 1000, want }, &[]);
+        node.pass(1);
+    }
+    let seen = seen_by(&node.pass(10), "MemberSuspected");
+    assert!(seen.iter().any(|saw| saw.observer == id(0)), "{seen:?}");
+    for saw in seen.iter().filter(|saw| saw.observer == id(0)) {
+        assert_eq!(saw.direction, Direction::FromMember, "{saw:?}");
+    }
+}
+
+#[test]
 fn a_member_that_hears_nothing_of_us_is_seen_to() {
     let mut node = Node::new(5);
     // It beats, but echoes nothing of ours.

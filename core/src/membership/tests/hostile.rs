@@ -132,6 +132,28 @@ fn the_highest_incarnation_freezes_nobody_out_for_ever() {
     assert_eq!(node.machine.entry(&id(2)).unwrap().member.state, State::Alive);
 }
 
+/// Claimed of one that lives it is worse: what was claimed with it stands while it lives, and that it
+/// leaves is not believed. It stays a member; and once it has been gone for long enough, it starts over.
+#[test]
+fn the_highest_incarnation_claimed_of_a_living_member_lasts_until_that_is_forgotten() {
+    let mut node = Node::new(3);
+    let own = node.machine.own_record().incarnation;
+    node.gossip(1, record(0, INCARNATION_MAX, State::Alive));
+    assert_eq!(node.machine.own_record().incarnation, own, "there is nothing above it");
+
+    let forged = Record { addr: addr(77), ..record(2, INCARNATION_MAX, State::Alive) };
+    assert_eq!(events(&node.gossip(1, forged)), ["MemberUpdated"]);
+    for its_own in [record(2, 9, State::Alive), record(2, 9, State::Left)] {
+        assert!(events(&node.gossip(2, its_own)).is_empty());
+        assert_eq!(node.state(2), State::Alive);
+    }
+    node.bury(2, INCARNATION_MAX);
+    node.pass(24 * 3600 + 200);
+    assert!(node.machine.entry(&id(2)).is_none());
+    node.gossip(2, record(2, 2, State::Alive));
+    assert_eq!(node.machine.entry(&id(2)).unwrap().member.addr, addr(2));
+}
+
 #[test]
 fn a_frame_full_of_old_accusations_gets_one_answer() {
     let mut node = Node::new(3);

@@ -30,6 +30,28 @@ fn pinged(out: &[Effect]) -> Vec<u16> {
 }
 
 #[test]
+fn what_it_did_not_get_to_is_nobodys_fault() {
+    let mut node = Node::new(5);
+    node.pass(2);
+    node.pass_hearing(1, 1, 12);
+    node.heartbeat(1, 13);
+    node.gossip(2, Record { observers: vec![saw(90)], ..record(3, 1, State::Suspect) });
+    let deadline = |node: &Node| {
+        let suspicion = &node.machine.entry(&id(3)).unwrap().suspicion;
+        suspicion.as_ref().expect("it is suspect").deadline
+    };
+    node.now = node.now + LATE;
+    let silence = |node: &Node| {
+        let edge = node.machine.watch_edges(node.now).find(|e| e.peer == peer(1)).unwrap();
+        edge.phi.expect("it was heard")
+    };
+    let (until, before) = (deadline(&node), silence(&node));
+    node.input(Input::Starved(LATE));
+    assert_eq!(deadline(&node), until + LATE, "a suspect has that much more time");
+    assert!(silence(&node) < before, "silences begin anew: {} of {before}", silence(&node));
+}
+
+#[test]
 fn it_helps_to_probe_only_whom_it_has_a_link_to() {
     let mut node = node();
     assert_eq!(pinged(&node.frame(1, asked_for(25), &[])), [25]);

@@ -90,6 +90,8 @@ pub(super) enum NoRoom {
     Dials,
     /// All links are in use.
     Links,
+    /// There are so many links to the peer, which are as many as there may be.
+    Slots(usize),
 }
 
 /// What became of a new link.
@@ -186,15 +188,16 @@ impl<L: Entry, D> Table<L, D> {
             return Some((link, None));
         }
         let least = links.iter().min_by_key(|link| (link.in_trouble(), link.load()))?;
-        let another = if least.load() >= LOADED { self.free_slot(peer) } else { None };
+        let another = if least.load() >= LOADED { self.another_slot(peer).ok() } else { None };
         Some((least, another))
     }
 
     /// The first slot of a peer's without a link, if it may have another one.
-    pub(super) fn free_slot(&self, peer: &Peer) -> Option<u16> {
+    pub(super) fn another_slot(&self, peer: &Peer) -> Result<u16, NoRoom> {
         let links = self.of(peer);
         let mut slots = 0..self.limits.per_peer as u16;
-        slots.find(|slot| links.iter().all(|link| link.slot() != *slot))
+        let free = slots.find(|slot| links.iter().all(|link| link.slot() != *slot));
+        free.ok_or(NoRoom::Slots(links.len()))
     }
 
     /// Keeps one link of a peer's although it is unused, or stops to. Whether there is any.
@@ -244,7 +247,7 @@ impl<L: Entry, D> Table<L, D> {
         }
         let evicted = if self.of(peer).iter().any(|link| link.slot() == slot) {
             None // it takes the place of one
-        } else if let Some(displaced) = self.process_to_go(peer) {
+        } else if let Some(displaced) = self.process_to_go(peer)? {
             self.remove(&displaced)
         } else {
             self.make_room(true)?
@@ -347,17 +350,17 @@ impl<L: Entry, D> Table<L, D> {
     }
 
     /// The link of a process of this node's that has to go, if there are as many as there may be
-    /// and this is one more.
-    fn process_to_go(&self, peer: &Peer) -> Option<L> {
-        if self.peers.contains_key(peer) {
-            return None;
-        }
+    /// and this is one more. What the peer has under way on it does not keep it, or its processes
+    /// would be as many as it likes; what we have does.
+    fn process_to_go(&self, peer: &Peer) -> Result<Option<L>, NoRoom> {
         let of_node = || self.peers.iter().filter(|(held, _)| held.id == peer.id);
-        if of_node().count() < PROCESSES_MAX {
-            return None;
+        if self.peers.contains_key(peer) || of_node().count() < PROCESSES_MAX {
+            return Ok(None);
         }
-        let links = of_node().flat_map(|(_, slots)| &slots.links);
-        links.min_by_key(|link| link.last_use()).cloned()
+        let links = of_node().flat_map(|(_, slots)| {
+            slots.links.iter().filter(|link| link.load() == 0 && !slots.pins(link))
+        });
+        links.min_by_key(|link| link.last_use()).cloned().map(Some).ok_or(NoRoom::Links)
     }
 }
 

@@ -272,8 +272,8 @@ impl Played {
                     Err(NoRoom::Links)
                 } else if replaces {
                     Ok(None)
-                } else if let Some(displaced) = self.displaced(n) {
-                    Ok(Some(displaced))
+                } else if self.is_a_process_too_many(n) {
+                    self.displaced(n).map(Some).ok_or(NoRoom::Links)
                 } else {
                     self.room(true)
                 };
@@ -379,15 +379,20 @@ impl Played {
         }
     }
 
-    /// The link that another process of the same node displaces.
+    /// The links to all processes of the same node.
+    fn of_node(&self, n: usize) -> impl Iterator<Item = &Fake> {
+        self.links.values().filter(move |link| link.0.peer.id == peer(n).id)
+    }
+
+    fn is_a_process_too_many(&self, n: usize) -> bool {
+        let processes: BTreeSet<_> = self.of_node(n).map(|link| self.number(link)).collect();
+        self.first_of(n).is_none() && processes.len() >= PROCESSES_MAX
+    }
+
+    /// The link that another process of the same node displaces: none that we use or keep.
     fn displaced(&self, n: usize) -> Option<Fake> {
-        if self.first_of(n).is_some() {
-            return None;
-        }
-        let of_node = || self.links.values().filter(|link| link.0.peer.id == peer(n).id);
-        let processes: BTreeSet<_> = of_node().map(|link| self.number(link)).collect();
-        let displaced = of_node().min_by_key(|link| link.last_use()).cloned();
-        if processes.len() >= PROCESSES_MAX { displaced } else { None }
+        let free = self.of_node(n).filter(|link| link.load() == 0 && !self.is_pinned(link));
+        free.min_by_key(|link| link.last_use()).cloned()
     }
 
     fn check(&self) {
