@@ -119,4 +119,11 @@ impl Membership {
             self.forget(&id);
         }
     }
+
+    pub(super) fn forget(&mut self, id: &NodeId) {
+        if let Some(slot) = self.table.remove(id) {
+            self.gossip.remove(slot);
+            self.version += 1;
+        }
+    }
 }

@@ -585,13 +585,6 @@ impl Membership {
         }
     }
 
-    fn forget(&mut self, id: &NodeId) {
-        if let Some(slot) = self.table.remove(id) {
-            self.gossip.remove(slot);
-            self.version += 1;
-        }
-    }
-
     fn is_me(&self, peer: &Peer) -> bool {
         *peer == self.own.peer
     }
