@@ -586,7 +586,8 @@ typedef struct peerage_stats {
      */
     uint64_t refutations;
     /**
-     * Frames that did not decode or that no honest peer sends.
+     * Frames that did not decode or that no honest peer sends, and records whose incarnation leaps
+     * beyond belief.
      */
     uint64_t frames_bad;
     /**
@@ -986,7 +987,9 @@ typedef struct peerage_link_stats {
      */
     uint64_t serving;
     /**
-     * Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice `payload_max`.
+     * Room taken by the payloads of the peer's requests and messages, until these are handled, in
+     * bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB for each of `serving`
+     * by others.
      */
     uint64_t payload_bytes;
     /**
@@ -1001,6 +1004,16 @@ typedef struct peerage_link_stats {
      * Datagrams that wait, to be sent or to be looked at: at most 256 each.
      */
     uint64_t datagrams_waiting;
+    /**
+     * Bytes of our handlers' answers that are on their way to the peer; an answer of up to 8 KiB
+     * counts only until the QUIC stack has taken it, a larger one until the peer has.
+     */
+    uint64_t answer_bytes;
+    /**
+     * It has given way to another link to the same peer, takes nothing new, and is closed once nothing
+     * is under way on it.
+     */
+    bool draining;
 } peerage_link_stats;
 
 /**

@@ -83,6 +83,8 @@ pub(crate) fn write_link_stats<'a>(out: &mut Writer<'a>, value: &'a LinkStats) {
     out.count(value.stream_bytes as f64);
     out.count(value.frame_bytes as f64);
     out.count(value.datagrams_waiting as f64);
+    out.count(value.answer_bytes as f64);
+    out.flag(value.draining);
 }
 
 pub(crate) fn write_stats<'a>(out: &mut Writer<'a>, value: &'a Stats) {

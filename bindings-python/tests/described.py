@@ -176,6 +176,8 @@ RECORDS = {
         "stream_bytes",
         "frame_bytes",
         "datagrams_waiting",
+        "answer_bytes",
+        "draining",
     ],
     "Stats": [
         "alive",

@@ -187,7 +187,9 @@ async fn a_member_that_stalls_costs_bounded_memory_and_slows_nobody_else() {
         if kind == Call::Stream {
             assert!(unread > 0);
         } else {
-            assert!((1..=2 * PAYLOAD_MAX).contains(&payloads), "{payloads}");
+            // Large ones, and those that are just not.
+            let small = REQUESTS_MAX as u64 * 3 / 4 * SIZES[0] as u64;
+            assert!((1..=2 * PAYLOAD_MAX + small).contains(&payloads), "{payloads}");
         }
         assert!(p99 <= P99_MAX, "{p99:?}");
         // A message is sent when it has been taken; the stack may be told first that it will not be.

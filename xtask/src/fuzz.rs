@@ -14,7 +14,7 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
 /// Every target, as the folders of the corpus are named.
-const TARGETS: [&str; 2] = ["frame", "machine"];
+const TARGETS: [&str; 3] = ["frame", "machine", "stream"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

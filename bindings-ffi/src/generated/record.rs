@@ -238,7 +238,9 @@ pub struct peerage_link_stats {
     pub in_flight: u64,
     /// The peer's requests, messages and streams on it.
     pub serving: u64,
-    /// Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice `payload_max`.
+    /// Room taken by the payloads of the peer's requests and messages, until these are handled, in
+    /// bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB for each of `serving`
+    /// by others.
     pub payload_bytes: u64,
     /// Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream.
     pub stream_bytes: u64,
@@ -246,6 +248,12 @@ pub struct peerage_link_stats {
     pub frame_bytes: u64,
     /// Datagrams that wait, to be sent or to be looked at: at most 256 each.
     pub datagrams_waiting: u64,
+    /// Bytes of our handlers' answers that are on their way to the peer; an answer of up to 8 KiB
+    /// counts only until the QUIC stack has taken it, a larger one until the peer has.
+    pub answer_bytes: u64,
+    /// It has given way to another link to the same peer, takes nothing new, and is closed once nothing
+    /// is under way on it.
+    pub draining: bool,
 }
 
 pub(crate) fn link_stats(from: &LinkStats, arena: &mut Arena) -> peerage_link_stats {
@@ -270,6 +278,8 @@ pub(crate) fn link_stats(from: &LinkStats, arena: &mut Arena) -> peerage_link_st
         stream_bytes: count(from.stream_bytes),
         frame_bytes: count(from.frame_bytes),
         datagrams_waiting: count(from.datagrams_waiting),
+        answer_bytes: count(from.answer_bytes),
+        draining: from.draining,
     }
 }
 
@@ -306,7 +316,8 @@ pub struct peerage_stats {
     pub silences: u64,
     /// Suspicions about ourselves that we refuted.
     pub refutations: u64,
-    /// Frames that did not decode or that no honest peer sends.
+    /// Frames that did not decode or that no honest peer sends, and records whose incarnation leaps
+    /// beyond belief.
     pub frames_bad: u64,
     /// Frames of a kind that this version does not know.
     pub frames_unknown: u64,

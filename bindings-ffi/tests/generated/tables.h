@@ -113,6 +113,8 @@ static const table_field LINK_STATS_FIELDS[] = {
     {"stream_bytes", KIND_COUNT, offsetof(peerage_link_stats, stream_bytes), 0, 0},
     {"frame_bytes", KIND_COUNT, offsetof(peerage_link_stats, frame_bytes), 0, 0},
     {"datagrams_waiting", KIND_COUNT, offsetof(peerage_link_stats, datagrams_waiting), 0, 0},
+    {"answer_bytes", KIND_COUNT, offsetof(peerage_link_stats, answer_bytes), 0, 0},
+    {"draining", KIND_BOOL, offsetof(peerage_link_stats, draining), 0, 0},
 };
 
 static const table_field STATS_FIELDS[] = {

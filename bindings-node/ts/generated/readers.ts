@@ -102,6 +102,8 @@ export function linkStats(r: Reader): LinkStats {
     streamBytes: r.count(),
     frameBytes: r.count(),
     datagramsWaiting: r.count(),
+    answerBytes: r.count(),
+    draining: r.flag(),
   };
 }
 

@@ -408,8 +408,9 @@ export interface LinkStats {
   /** The peer's requests, messages and streams on it. */
   readonly serving: number;
   /**
-   * Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice
-   * `payload_max`.
+   * Room taken by the payloads of the peer's requests and messages, until these are handled, in
+   * bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB for each of
+   * `serving` by others.
    */
   readonly payloadBytes: number;
   /** Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream. */
@@ -418,6 +419,16 @@ export interface LinkStats {
   readonly frameBytes: number;
   /** Datagrams that wait, to be sent or to be looked at: at most 256 each. */
   readonly datagramsWaiting: number;
+  /**
+   * Bytes of our handlers' answers that are on their way to the peer; an answer of up to 8 KiB
+   * counts only until the QUIC stack has taken it, a larger one until the peer has.
+   */
+  readonly answerBytes: number;
+  /**
+   * It has given way to another link to the same peer, takes nothing new, and is closed once
+   * nothing is under way on it.
+   */
+  readonly draining: boolean;
 }
 
 /** Counters since the start, and gauges as of now. */
@@ -448,7 +459,10 @@ export interface Stats {
   readonly silences: number;
   /** Suspicions about ourselves that we refuted. */
   readonly refutations: number;
-  /** Frames that did not decode or that no honest peer sends. */
+  /**
+   * Frames that did not decode or that no honest peer sends, and records whose incarnation leaps
+   * beyond belief.
+   */
   readonly framesBad: number;
   /** Frames of a kind that this version does not know. */
   readonly framesUnknown: number;
@@ -458,7 +472,7 @@ export interface Stats {
   readonly syncs: number;
   /** Whole-table comparisons that were refused because there were too many. */
   readonly syncsRefused: number;
-  /** Each link that is up, in no order. */
+  /** Each link that is up, those that are being drained included, in no order. */
   readonly links: readonly LinkStats[];
   /** Gauge: links that are up, without those being drained. */
   readonly linksTotal: number;

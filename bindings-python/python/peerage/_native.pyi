@@ -376,6 +376,8 @@ class LinkStats:
         "stream_bytes",
         "frame_bytes",
         "datagrams_waiting",
+        "answer_bytes",
+        "draining",
     )
     @property
     def id(self) -> str:
@@ -430,8 +432,9 @@ class LinkStats:
         """The peer's requests, messages and streams on it."""
     @property
     def payload_bytes(self) -> int:
-        """Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice
-        `payload_max`.
+        """Room taken by the payloads of the peer's requests and messages, until these are
+        handled, in bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB
+        for each of `serving` by others.
         """
     @property
     def stream_bytes(self) -> int:
@@ -442,6 +445,16 @@ class LinkStats:
     @property
     def datagrams_waiting(self) -> int:
         """Datagrams that wait, to be sent or to be looked at: at most 256 each."""
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of our handlers' answers that are on their way to the peer; an answer of up to 8
+        KiB counts only until the QUIC stack has taken it, a larger one until the peer has.
+        """
+    @property
+    def draining(self) -> bool:
+        """It has given way to another link to the same peer, takes nothing new, and is closed
+        once nothing is under way on it.
+        """
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -563,7 +576,9 @@ class Stats:
         """Suspicions about ourselves that we refuted."""
     @property
     def frames_bad(self) -> int:
-        """Frames that did not decode or that no honest peer sends."""
+        """Frames that did not decode or that no honest peer sends, and records whose incarnation
+        leaps beyond belief.
+        """
     @property
     def frames_unknown(self) -> int:
         """Frames of a kind that this version does not know."""
@@ -578,7 +593,7 @@ class Stats:
         """Whole-table comparisons that were refused because there were too many."""
     @property
     def links(self) -> tuple[LinkStats, ...]:
-        """Each link that is up, in no order."""
+        """Each link that is up, those that are being drained included, in no order."""
     @property
     def links_total(self) -> int:
         """Gauge: links that are up, without those being drained."""

@@ -427,6 +427,8 @@ impl Fields for LinkStats {
         "stream_bytes",
         "frame_bytes",
         "datagrams_waiting",
+        "answer_bytes",
+        "draining",
     ];
 }
 
@@ -544,7 +546,9 @@ impl LinkStats {
         self.0.serving as u64
     }
 
-    /// Room taken by large payloads (over 64 KiB) of the peer's, in bytes: at most twice `payload_max`.
+    /// Room taken by the payloads of the peer's requests and messages, until these are handled, in
+    /// bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB for each of `serving`
+    /// by others.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn payload_bytes(&self) -> u64 {
@@ -570,6 +574,21 @@ impl LinkStats {
     #[getter]
     fn datagrams_waiting(&self) -> u64 {
         self.0.datagrams_waiting as u64
+    }
+
+    /// Bytes of our handlers' answers that are on their way to the peer; an answer of up to 8 KiB
+    /// counts only until the QUIC stack has taken it, a larger one until the peer has.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn answer_bytes(&self) -> u64 {
+        self.0.answer_bytes as u64
+    }
+
+    /// It has given way to another link to the same peer, takes nothing new, and is closed once nothing
+    /// is under way on it.
+    #[getter]
+    fn draining(&self) -> bool {
+        self.0.draining
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -760,7 +779,8 @@ impl Stats {
         self.0.membership.refutations as u64
     }
 
-    /// Frames that did not decode or that no honest peer sends.
+    /// Frames that did not decode or that no honest peer sends, and records whose incarnation leaps
+    /// beyond belief.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn frames_bad(&self) -> u64 {
@@ -795,7 +815,7 @@ impl Stats {
         self.0.membership.syncs_refused as u64
     }
 
-    /// Each link that is up, in no order.
+    /// Each link that is up, those that are being drained included, in no order.
     #[getter]
     fn links<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         links(py, &self.0.links)

@@ -36,7 +36,7 @@ pub struct Stats {
     pub membership: Counters,
     /// What the transport counted.
     pub transport: TransportStats,
-    /// Each link that is up, in no order.
+    /// Each link that is up, those that are being drained included, in no order.
     pub links: Vec<LinkStats>,
     /// How long the first to end of our certificates from files, and of those we trust, still
     /// holds; nothing where they are made of a secret.
@@ -66,7 +66,7 @@ impl Stats {
             health_score: status.health_score,
             membership: status.counters,
             transport: transport.stats(),
-            links: transport.links(),
+            links: transport.links_and_draining(),
             certificate_left: transport.certificate_left(),
             events: events.0,
             events_dropped: events.1,

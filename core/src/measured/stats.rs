@@ -32,7 +32,7 @@ pub(super) fn describe() {
     describe_counter!("peerage_refutations_total", "Suspicions about ourselves that we refuted.");
     describe_counter!(
         "peerage_frames_bad_total",
-        "Frames that did not decode or that no honest peer sends."
+        "Frames that did not decode or that no honest peer sends, and records whose incarnation leaps beyond belief."
     );
     describe_counter!(
         "peerage_frames_unknown_total",

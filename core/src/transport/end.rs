@@ -51,7 +51,7 @@ impl Taken {
         application::Error::new(code).unwrap_or(application::Error::UNKNOWN) // 62 bits fit
     }
 
-    fn of(code: u64) -> Self {
+    pub(super) fn of(code: u64) -> Self {
         let field = |shift: u32| match code >> shift & Self::MAX {
             Self::MAX => u64::MAX,
             n => n,

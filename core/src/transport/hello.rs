@@ -11,9 +11,10 @@
 use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use s2n_quic::stream::{ReceiveStream, SendStream};
+use s2n_quic::stream::SendStream;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::reader::Source;
 use crate::{
     error::Error,
     member::{Instance, NodeId, Peer},
@@ -102,16 +103,17 @@ pub(super) async fn send<T: Serialize>(stream: &mut SendStream, what: &T) -> Res
 }
 
 /// Receives the other side's part.
-pub(super) async fn receive<T: DeserializeOwned>(stream: &mut ReceiveStream) -> Result<T, Failure> {
+pub(super) async fn receive<T: DeserializeOwned>(stream: &mut impl Source) -> Result<T, Failure> {
     let mut bytes = BytesMut::new();
     loop {
         if let Some(body) = body(&bytes)? {
             return postcard::from_bytes(&body)
                 .map_err(|_| Failure::Nonsense("its fields do not decode"));
         }
-        let Some(chunk) = stream.receive().await? else {
+        let (chunk, open) = stream.chunk().await?;
+        if chunk.is_empty() && !open {
             return Err(Failure::Nonsense("it ends early"));
-        };
+        }
         if bytes.len() + chunk.len() > HEAD + BYTES_MAX {
             return Err(Failure::Nonsense("it is too long"));
         }
@@ -119,7 +121,7 @@ pub(super) async fn receive<T: DeserializeOwned>(stream: &mut ReceiveStream) -> 
     }
 }
 
-fn encode<T: Serialize>(versions: (u16, u16), what: &T) -> Result<Bytes, Failure> {
+pub(super) fn encode<T: Serialize>(versions: (u16, u16), what: &T) -> Result<Bytes, Failure> {
     let body =
         postcard::to_stdvec(what).map_err(|_| Failure::Nonsense("our fields do not encode"))?;
     let length =

@@ -38,7 +38,7 @@ use super::{
     pool::Rank,
     reader::Reader,
     request,
-    share::{FrameShare, PayloadShare},
+    share::{FrameShare, PayloadShare, Tally},
     stream as streams,
 };
 use crate::member::Peer;
@@ -121,6 +121,8 @@ pub(super) struct Link {
     frames: Arc<FrameShare>,
     /// Room for what the peer's requests and messages bring.
     pub(super) payloads: PayloadShare,
+    /// Bytes of our handlers' answers that the peer has yet to read.
+    pub(super) answers: Tally,
 }
 
 impl Deref for Link {
@@ -157,6 +159,7 @@ impl Link {
             frames_in: Semaphore::new(FRAMES_AT_ONCE),
             frames: FrameShare::new(began),
             payloads,
+            answers: Tally::default(),
         }
     }
 

@@ -25,6 +25,8 @@ mod datagram;
 mod dial;
 mod end;
 mod endpoint;
+#[cfg(any(test, feature = "simulator"))]
+pub mod feed;
 mod files;
 mod gather;
 mod give_up;
@@ -65,6 +67,8 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 use tracing::Instrument;
+
+use self::pool::Standing;
 
 pub(crate) use self::stream::check_code;
 pub use self::{
@@ -277,8 +281,10 @@ pub struct LinkStats {
     pub in_flight: usize,
     /// The peer's requests under way on it, and the streams that it opened.
     pub serving: usize,
-    /// Room that the peer's large payloads take now.
+    /// Room that the payloads of the peer's requests and messages take now.
     pub payload_bytes: u64,
+    /// Bytes of our handlers' answers that are on their way to the peer.
+    pub answer_bytes: u64,
     /// Bytes of streams that have arrived and that nobody has read.
     pub stream_bytes: u64,
     /// Bytes of the peer's membership frames that wait for the driver.
@@ -291,6 +297,8 @@ pub struct LinkStats {
     pub pinned: bool,
     /// How long nobody has used it.
     pub idle: Duration,
+    /// Whether it has given way to another one, and is closed once nothing is under way on it.
+    pub draining: bool,
 }
 
 /// A running transport. Clones share it; dropping the last one ends it like [`Transport::abort`].
@@ -438,10 +446,16 @@ impl Transport {
         !self.node().pool.of(peer).is_empty()
     }
 
-    /// All links, in no order.
+    /// All links of the pool, in no order.
     pub fn links(&self) -> Vec<LinkStats> {
-        let links = self.node().pool.links_and_pins();
-        let info = |(link, pinned): (Arc<link::Link>, bool)| {
+        let mut links = self.links_and_draining();
+        links.retain(|link| !link.draining);
+        links
+    }
+
+    /// These, and those that have given way to another one and are being drained.
+    pub fn links_and_draining(&self) -> Vec<LinkStats> {
+        let info = |(link, standing): (Arc<link::Link>, Standing)| {
             let packets = link.health.counts();
             LinkStats {
                 peer: link.peer.clone(),
@@ -457,15 +471,17 @@ impl Transport {
                 in_flight: link.leases.load(Relaxed),
                 serving: link.serving.load(Relaxed) + link.streaming.load(Relaxed),
                 payload_bytes: link.payloads.held(),
+                answer_bytes: link.answers.held(),
                 stream_bytes: link.streams.waiting(),
                 frame_bytes: link.frame_bytes(),
                 datagrams_waiting: link.datagrams_waiting(),
                 dialed: link.dialed,
-                pinned,
+                pinned: standing == Standing::Pinned,
                 idle: link.unused(),
+                draining: standing == Standing::Retired,
             }
         };
-        links.into_iter().map(info).collect()
+        self.node().pool.links_and_standing().into_iter().map(info).collect()
     }
 
     /// Asks a process for a sign of life on the first link to it, and returns how long that took.

@@ -90,6 +90,15 @@ enum Dialed {
     Gone,
 }
 
+/// What a link is to the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    Held,
+    Pinned,
+    /// There is another one in its place.
+    Retired,
+}
+
 /// A link of a peer's that was let in; it counts as one until it is, or this is dropped.
 pub(super) struct Admitted(Arc<Node>);
 
@@ -128,11 +137,16 @@ impl Pool {
         self.inner.lock().table.links().cloned().collect()
     }
 
-    /// All of them with whether they are pinned.
-    pub(super) fn links_and_pins(&self) -> Vec<(Arc<Link>, bool)> {
+    /// All of them, and those in the place of which there are others, with what they are here.
+    pub(super) fn links_and_standing(&self) -> Vec<(Arc<Link>, Standing)> {
         let inner = self.inner.lock();
-        let links = inner.table.links();
-        links.map(|link| (link.clone(), inner.table.is_pinned(link))).collect()
+        let table = &inner.table;
+        let held = table.links().map(|link| {
+            let pinned = table.is_pinned(link);
+            (link.clone(), if pinned { Standing::Pinned } else { Standing::Held })
+        });
+        let retired = table.retired().iter().map(|link| (link.clone(), Standing::Retired));
+        held.chain(retired).collect()
     }
 
     /// Those in the place of which there are others included.

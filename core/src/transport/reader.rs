@@ -1,6 +1,6 @@
 //! Reading streams in the chunks in which they arrive.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use s2n_quic::stream::{self, ReceiveStream};
@@ -21,27 +21,40 @@ pub(super) enum ReadError {
     TooLong,
 }
 
+/// Where chunks come from: a stream, or what a fuzzer has made up.
+pub(super) trait Source {
+    /// The next chunk, empty perhaps, and whether more may come. What it had when it is dropped early
+    /// comes next time.
+    fn chunk(&mut self) -> impl Future<Output = stream::Result<(Bytes, bool)>> + Send;
+}
+
+impl Source for ReceiveStream {
+    async fn chunk(&mut self) -> stream::Result<(Bytes, bool)> {
+        let mut chunks = [Bytes::new()];
+        let (_, open) = self.receive_vectored(&mut chunks).await?;
+        let [chunk] = chunks;
+        Ok((chunk, open))
+    }
+}
+
 /// Reads a stream in the chunks in which it arrives; copies only what spans several.
-pub(super) struct Reader {
-    pub(super) stream: ReceiveStream,
+pub(super) struct Reader<S = ReceiveStream> {
+    pub(super) stream: S,
     chunk: Bytes,
     /// Whether its end has not been seen.
     pub(super) open: bool,
 }
 
-impl Reader {
-    pub(super) fn new(stream: ReceiveStream) -> Self {
+impl<S: Source> Reader<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self { stream, chunk: Bytes::new(), open: true }
     }
 
     /// Gets the next chunk; `false` at the end of the stream.
     async fn more(&mut self) -> Result<bool, ReadError> {
         while self.open {
-            let mut chunks = [Bytes::new()];
-            let (_, open) =
-                self.stream.receive_vectored(&mut chunks).await.map_err(ReadError::Stream)?;
+            let (chunk, open) = self.stream.chunk().await.map_err(ReadError::Stream)?;
             self.open = open;
-            let [chunk] = chunks;
             if !chunk.is_empty() {
                 self.chunk = chunk;
                 return Ok(true);

@@ -21,10 +21,7 @@ use s2n_quic::{
     application,
     stream::{self, BidirectionalStream, SendStream},
 };
-use tokio::{
-    sync::SemaphorePermit,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use serving::Serving;
 
@@ -36,7 +33,9 @@ use super::{
     node::Node,
     panics::caught,
     pool::Lease,
-    reader::{ReadError, Reader},
+    reader::{ReadError, Reader, Source},
+    share::Room,
+    shelf::Shelf,
     stream as streams,
 };
 use crate::{
@@ -265,7 +264,8 @@ async fn exchange(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Bytes, 
         Ok(()) | Err(stream::Error::StreamReset { .. }) => {}
         Err(error) => return Err(call.failed(error, Some(id))),
     }
-    let answer = read_answer(node, &mut exchange.reader, call, node.payload_max).await?;
+    let answer =
+        read_answer(&node.shelf, &mut exchange.reader, id, call, node.payload_max).await?;
     exchange.reader.end().await;
     exchange.done = true;
     answer.map_err(Failed::Error)
@@ -273,14 +273,14 @@ async fn exchange(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Bytes, 
 
 /// Reads an answer: the payload, or the refusal that it stands for.
 pub(super) async fn read_answer(
-    node: &Node,
-    reader: &mut Reader,
+    shelf: &Arc<Shelf>,
+    reader: &mut Reader<impl Source>,
+    stream: u64,
     call: &Call<'_>,
     payload_max: u64,
 ) -> Result<Result<Bytes>, Failed> {
-    let id = reader.stream.id();
     let lost = |error| match error {
-        ReadError::Stream(error) => call.failed(error, Some(id)),
+        ReadError::Stream(error) => call.failed(error, Some(stream)),
         ReadError::Ended | ReadError::TooLong => Failed::Error(call.lost("the answer ends early")),
     };
     let mut head = reader.exact(ANSWER_HEAD).await.map_err(lost)?;
@@ -288,7 +288,7 @@ pub(super) async fn read_answer(
     if length > payload_max {
         return Err(Failed::Error(Error::TooLarge { bytes: length, max: payload_max }));
     }
-    let mut payload = reader.payload(length as usize, &node.shelf).await.map_err(lost)?;
+    let mut payload = reader.payload(length as usize, shelf).await.map_err(lost)?;
     let mut number = || if payload.len() >= 8 { payload.get_u64() } else { 0 };
     Ok(Err(match status {
         status::DONE => return Ok(Ok(payload)),
@@ -389,7 +389,9 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
         if reader.open {
             let _ = reader.stream.stop_sending(gave_up::ANSWERED.into()); // likewise
         }
-        let until = passage(answer.as_ref().map_or(0, |payload| payload.len() as u64));
+        let bytes = answer.as_ref().map_or(0, |payload| payload.len() as u64);
+        let until = passage(bytes);
+        let _held = link.answers.hold(bytes);
         let sent = timeout_at(until, respond(&mut send, answer, inner.payload_max)).await;
         if sent.is_err() {
             inner.stats.stalled.up();
@@ -407,19 +409,19 @@ fn passage(bytes: u64) -> Instant {
 }
 
 /// What stands before a payload.
-struct Head {
-    topic: String,
+pub(super) struct Head {
+    pub(super) topic: String,
     until: Instant,
     deadline: Duration,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// The first thing in a head: the length of the topic.
-async fn read_length(reader: &mut Reader) -> Option<u16> {
+pub(super) async fn read_length(reader: &mut Reader<impl Source>) -> Option<u16> {
     Some(reader.exact(2).await.ok()?.get_u16())
 }
 
-async fn read_head(reader: &mut Reader, topic: u16) -> Option<Head> {
+pub(super) async fn read_head(reader: &mut Reader<impl Source>, topic: u16) -> Option<Head> {
     let mut head = reader.exact(HEAD - 2).await.ok()?;
     let (topic, millis, bytes) = (usize::from(topic), head.get_u32(), head.get_u64());
     if topic > TOPIC_BYTES_MAX {
@@ -457,7 +459,7 @@ async fn payload_in_time<'a>(
     link: &'a Link,
     reader: &mut Reader,
     head: &Head,
-) -> Option<(Bytes, Option<SemaphorePermit<'a>>)> {
+) -> Option<(Bytes, Room<'a>)> {
     let room = timeout_at(head.until, link.payloads.room(head.bytes)).await.ok()?;
     let until = head.until.min(passage(head.bytes));
     let whole = async {

@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
@@ -104,29 +104,60 @@ impl std::fmt::Debug for FrameShare {
     }
 }
 
-/// Room for the large payloads of one peer.
+/// How many bytes of something a link holds now.
+#[derive(Default)]
+pub(super) struct Tally(AtomicU64);
+
+/// So many of them, until this is dropped.
+pub(super) struct Held<'a>(&'a Tally, u64);
+
+impl Tally {
+    pub(super) fn hold(&self, bytes: u64) -> Held<'_> {
+        self.0.fetch_add(bytes, Relaxed);
+        Held(self, bytes)
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(self.1, Relaxed);
+    }
+}
+
+/// Room for the payloads of one peer: all are counted, and the large ones bounded.
 pub(super) struct PayloadShare {
-    room: Semaphore,
-    units: usize,
+    large: Semaphore,
+    all: Tally,
+}
+
+/// The room that one payload takes.
+pub(super) struct Room<'a> {
+    _large: Option<SemaphorePermit<'a>>,
+    _all: Held<'a>,
 }
 
 impl PayloadShare {
     pub(super) fn new(payload_max: u64) -> Self {
         let units = units(2 * payload_max) as usize;
-        Self { room: Semaphore::new(units), units }
+        Self { large: Semaphore::new(units), all: Tally::default() }
     }
 
-    /// Waits for room for a payload, whose size has been checked; a small one needs none.
-    pub(super) async fn room(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
-        if bytes <= SMALL {
-            return None;
-        }
-        self.room.acquire_many(units(bytes)).await.ok() // it is never closed
+    /// Waits for room for a payload, whose size has been checked; a small one does not wait.
+    pub(super) async fn room(&self, bytes: u64) -> Room<'_> {
+        let large = match bytes {
+            0..=SMALL => None,
+            _ => self.large.acquire_many(units(bytes)).await.ok(), // it is never closed
+        };
+        Room { _large: large, _all: self.all.hold(bytes) }
     }
 
     /// How many bytes of room are taken.
     pub(super) fn held(&self) -> u64 {
-        self.units.saturating_sub(self.room.available_permits()) as u64 * UNIT
+        self.all.held()
     }
 }
 
@@ -177,13 +208,17 @@ mod tests {
     #[tokio::test]
     async fn two_of_the_largest_payloads_fit_and_small_ones_always() {
         let share = PayloadShare::new(1 << 20);
-        let (first, second) = (share.room(1 << 20).await, share.room(1 << 20).await);
-        assert!(first.is_some() && second.is_some());
-        let third = share.room(SMALL + 1);
-        assert!(tokio::time::timeout(Duration::ZERO, third).await.is_err());
-        assert!(share.room(SMALL).await.is_none());
-        drop(first);
-        assert!(share.room(SMALL + 1).await.is_some());
+        let at_once = |bytes| tokio::time::timeout(Duration::ZERO, share.room(bytes));
+        let (first, second) = (at_once(1 << 20).await.unwrap(), at_once(1 << 20).await.unwrap());
+        assert!(at_once(SMALL + 1).await.is_err());
+        assert_eq!(share.held(), 2 << 20);
+        let small = at_once(SMALL).await.unwrap();
+        assert_eq!(share.held(), (2 << 20) + SMALL);
+        drop((first, small));
+        let third = at_once(SMALL + 1).await.unwrap();
+        assert_eq!(share.held(), (1 << 20) + SMALL + 1);
+        drop((second, third));
+        assert_eq!(share.held(), 0);
     }
 
     #[test]

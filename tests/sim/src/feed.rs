@@ -1,5 +1,7 @@
 //! A machine fed with bytes: what the fuzzers call, and the tests with what they found.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use peerage::{
     Config, Direction, NodeId, Observation, State,
@@ -17,6 +19,11 @@ pub fn frame(bytes: &[u8]) {
         message.updates.iter().map(|u| wire::encode_record(u).into()).collect();
     let again = wire::encode(&message.frame, &updates);
     assert_eq!(wire::decode(&again).ok(), Some(message), "{bytes:?}");
+}
+
+/// Reads bytes as what stands on streams, see [`peerage::transport::feed`].
+pub fn stream(bytes: &[u8]) {
+    peerage::transport::feed::feed(bytes);
 }
 
 /// Lets a machine live through what the bytes say: frames, raw or made of a few bytes, from a few
@@ -82,6 +89,13 @@ impl Fed<'_> {
             _ => match self.number() % 4 {
                 0 => self.input(Input::Leave),
                 1 => self.input(Input::Unresponsive(true)),
+                2 => match self.number() {
+                    few if few < 16 => {
+                        let others = (0..few).map(addr).collect();
+                        self.input(Input::Full { others });
+                    }
+                    late => self.input(Input::Starved(Duration::from_millis(10 * late))),
+                },
                 _ => {
                     let tags = [("k".to_owned(), self.number().to_string())].into();
                     self.input(Input::SetTags(std::sync::Arc::new(tags)));
@@ -136,8 +150,11 @@ impl Fed<'_> {
         let Peer { id, instance } = peer(self.number() % 8);
         let incarnation = match self.number() {
             n if n < 240 => n,
+            // As far as anybody leaps, and the end.
+            n if n < 248 => (1 << 32) - (247 - n),
             n => INCARNATION_MAX - (255 - n),
         };
+        let late = incarnation.is_multiple_of(5);
         let state = [State::Alive, State::Suspect, State::Failed, State::Left];
         let observers = (0..self.number() % 5).map(|n| Observation {
             observer: peer(n).id,
@@ -154,7 +171,8 @@ impl Fed<'_> {
             addr: addr(self.number() % 8),
             tags: std::sync::Arc::default(),
             observers: observers.collect(),
-            dead_for_ms: 0,
+            // Of some the time is nearly over, or more than that.
+            dead_for_ms: if late { incarnation.saturating_mul(1_000_000) } else { 0 },
             unresponsive: false,
         }
     }

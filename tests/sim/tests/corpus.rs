@@ -27,6 +27,13 @@ fn lives_of_the_corpus() {
 }
 
 #[test]
+fn streams_of_the_corpus() {
+    let all = corpus("stream");
+    assert!(all.len() >= 20, "only {} files", all.len());
+    all.iter().for_each(|bytes| feed::stream(bytes));
+}
+
+#[test]
 fn random_lives() {
     let mut rng = StdRng::seed_from_u64(7);
     for _ in 0..2000 {
@@ -34,6 +41,7 @@ fn random_lives() {
         let bytes: Vec<u8> = (0..length).map(|_| rng.random()).collect();
         feed::machine(&bytes);
         feed::frame(&bytes);
+        feed::stream(&bytes);
     }
 }
 

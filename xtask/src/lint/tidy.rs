@@ -61,7 +61,28 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+    for path in files.iter().filter(|path| path.starts_with("tests/fuzz/fuzz_targets/")) {
+        let all = [read(path), read("tests/fuzz/Cargo.toml"), read("xtask/src/fuzz.rs")];
+        let texts = [&all[..], &[read("tests/sim/src/feed.rs"), read("tests/sim/tests/corpus.rs")]];
+        wrong.extend(unfit_target(path, &texts.concat()).map(|what| format!("{path}: {what}")));
+    }
     Ok(wrong)
+}
+
+/// Fuzz targets are built by `cargo xtask fuzz` alone, so what they consist of is looked at here: the
+/// target's own text, its manifest, who runs it, whom it calls, and who plays its corpus.
+fn unfit_target(path: &str, texts: &[String]) -> Option<String> {
+    let name = path.rsplit('/').next()?.strip_suffix(".rs")?;
+    let wanted = [
+        format!("peerage_sim::feed::{name}("),
+        format!("name = \"{name}\""),
+        format!("\"{name}\""),
+        format!("pub fn {name}(bytes: &[u8])"),
+        format!("corpus(\"{name}\")"),
+    ];
+    let missing = wanted.into_iter().zip(texts).find(|(words, text)| !text.contains(words))?;
+    Some(format!("a fuzz target without `{}` where that belongs", missing.0))
 }
 
 fn files(root: &Path) -> Result<Vec<String>> {
@@ -140,6 +161,17 @@ mod tests {
             impurities("use std::time::Duration;\nuse crate::member::Instance; // no tokio")
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn fuzz_targets_that_nothing_builds_or_plays_are_found() {
+        let path = "tests/fuzz/fuzz_targets/frame.rs";
+        let fit = "peerage_sim::feed::frame(bytes) name = \"frame\" \
+            pub fn frame(bytes: &[u8]) corpus(\"frame\")";
+        let mut texts = vec![fit.to_owned(); 5];
+        assert_eq!(unfit_target(path, &texts), None);
+        texts[4] = "corpus(\"machine\")".into();
+        assert!(unfit_target(path, &texts).is_some_and(|what| what.contains("corpus")));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
         end::{Code, LinkEnd},
         link::Link,
         node::Node,
-        reader::Reader,
+        reader::{Reader, Source},
     },
 };
 
@@ -242,27 +242,47 @@ async fn write(link: &Link) -> stream::Result<()> {
 
 /// Hears what the peer tells, until the link ends or nonsense comes.
 pub(in crate::transport) async fn hear(link: &Link, mut reader: Reader) {
-    loop {
-        let Ok(mut length) = reader.exact(2).await else { return };
-        let length = usize::from(length.get_u16());
-        if !(HEAD..=RECORD_MAX).contains(&length) {
-            return;
-        }
-        let Ok(mut record) = reader.exact(length).await else { return };
-        let (kind, id) = (record.get_u8(), record.get_u64());
+    while let Some((id, told)) = read_record(&mut reader).await {
         let Some(known) = link.streams.known(id) else { continue };
-        match kind {
-            CREDIT if record.len() >= 8 => known.flow.outlet.grant(record.get_u64()),
-            STOP if record.len() >= 4 => {
-                let (target, code) = (known.target, record.get_u32());
-                known.flow.outlet.fail(Error::StreamReset { target, code });
+        match told {
+            Told::Credit(limit) => known.flow.outlet.grant(limit),
+            Told::Stop(code) => {
+                known.flow.outlet.fail(Error::StreamReset { target: known.target, code });
             }
-            FAILED => {
-                let message = String::from_utf8_lossy(&record).into_owned();
+            Told::Failed(message) => {
                 let Known { flow, target, topic } = known;
                 flow.fail(Error::Handler { target, topic, message });
             }
-            _ => {}
+            Told::Unknown => {}
         }
     }
+}
+
+/// What a record says of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::transport) enum Told {
+    Credit(u64),
+    Stop(u32),
+    Failed(String),
+    /// What a later version may have to say.
+    Unknown,
+}
+
+/// The next record, and the stream that it is about; `None` where none comes that makes sense.
+pub(in crate::transport) async fn read_record(
+    reader: &mut Reader<impl Source>,
+) -> Option<(u64, Told)> {
+    let length = usize::from(reader.exact(2).await.ok()?.get_u16());
+    if !(HEAD..=RECORD_MAX).contains(&length) {
+        return None;
+    }
+    let mut record = reader.exact(length).await.ok()?;
+    let (kind, id) = (record.get_u8(), record.get_u64());
+    let told = match kind {
+        CREDIT if record.len() >= 8 => Told::Credit(record.get_u64()),
+        STOP if record.len() >= 4 => Told::Stop(record.get_u32()),
+        FAILED => Told::Failed(String::from_utf8_lossy(&record).into_owned()),
+        _ => Told::Unknown,
+    };
+    Some((id, told))
 }

@@ -28,7 +28,7 @@ use crate::{
         node::Node,
         panics::caught,
         pool::Lease,
-        reader::{ReadError, Reader},
+        reader::{ReadError, Reader, Source},
         request::{self, Call, Failed, TOPIC_BYTES_MAX, gave_up, status},
     },
 };
@@ -108,7 +108,7 @@ async fn ask(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Opening, Fai
         Ok(()) | Err(stream::Error::StreamReset { .. }) => {}
         Err(error) => return Err(call.failed(error, Some(id))),
     }
-    match request::read_answer(node, reader, call, request::REFUSAL_MAX).await {
+    match request::read_answer(&node.shelf, reader, id, call, request::REFUSAL_MAX).await {
         Ok(Ok(credit)) if credit.len() == CREDIT => {
             opening.flow.outlet.grant((&credit[..]).get_u64());
         }
@@ -259,12 +259,13 @@ pub(in crate::transport) async fn serve(
     attend(node, &seat, handler, stream).await;
 }
 
-struct Head {
-    topic: String,
+/// What stands behind the mark.
+pub(in crate::transport) struct Head {
+    pub(in crate::transport) topic: String,
     credit: u64,
 }
 
-async fn read_head(reader: &mut Reader) -> Option<Head> {
+pub(in crate::transport) async fn read_head(reader: &mut Reader<impl Source>) -> Option<Head> {
     let mut head = reader.exact(HEAD).await.ok()?;
     // The opener's deadline is for whoever may want to know it; nothing here does yet.
     let (topic, _deadline, credit) = (head.get_u16() as usize, head.get_u32(), head.get_u64());

@@ -279,6 +279,46 @@ async fn frames_that_nobody_takes_and_datagrams_that_cannot_go_are_shown() {
     until("all have gone", || waiting() == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payloads_at_work_and_answers_that_cannot_go_are_shown() {
+    let (a, b, relay) = over_relay(RARELY, Duration::ZERO).await;
+    let at_b = || {
+        let link = &b.transport.links()[0];
+        (link.serving, link.payload_bytes, link.answer_bytes)
+    };
+    let payload = || Bytes::from(vec![1; 1000]);
+    let asking = a.transport.request(&b.peer, relay.addr, "large", payload(), PATIENCE);
+    let watching = async {
+        b.handler.arrived.acquire().await.unwrap().forget();
+        assert_eq!(at_b(), (1, 1000, 0));
+        relay.cut(true, true);
+        b.handler.release.add_permits(1);
+        until("the answer waits", || at_b() == (1, 0, LARGE_ANSWER as u64)).await;
+        relay.cut(false, false);
+    };
+    let (answer, ()) = tokio::join!(asking, watching);
+    assert_eq!(answer.unwrap().len(), LARGE_ANSWER);
+    until("nothing is left", || at_b() == (0, 0, 0)).await;
+}
+
+/// The queue for datagrams is bounded: the oldest go, and are counted.
+#[tokio::test]
+async fn datagrams_beyond_the_queue_are_dropped_and_counted() {
+    const SENT: u64 = 1000;
+    let (a, mut b, relay) = over_relay(RARELY, Duration::ZERO).await;
+    let TransportEvent::LinkUp { .. } = b.event().await else { panic!() };
+    // Nothing else runs on this thread meanwhile.
+    for n in 0..SENT {
+        let frame = Bytes::copy_from_slice(&n.to_be_bytes());
+        a.transport.send_frame(&b.peer, relay.addr, Class::Datagram, frame);
+    }
+    let waiting = a.transport.links()[0].datagrams_waiting as u64;
+    let dropped = a.transport.stats().datagrams_dropped;
+    assert!(waiting <= 256 && waiting + dropped == SENT, "{waiting} wait, {dropped} are gone");
+    let TransportEvent::Frame { bytes, .. } = b.event().await else { panic!() };
+    assert_eq!(bytes, dropped.to_be_bytes()[..], "the oldest went");
+}
+
 /// Each stream that is given up or fails leaves a line to tell, also where the peer reads none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_hear_what_became_of_its_streams_is_not_kept() {

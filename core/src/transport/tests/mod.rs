@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// look after keys.
 const TASKS_IDLE: usize = 4;
 
+/// What the topic `large` answers, once released.
+const LARGE_ANSWER: usize = 1 << 20;
+
 /// A transport with its events.
 struct TestNode {
     transport: Transport,
@@ -83,6 +86,11 @@ impl Inbound for Shared {
                     handler.arrived.add_permits(1);
                     let _ = handler.release.acquire().await;
                     Ok("released".into())
+                }
+                "large" => {
+                    handler.arrived.add_permits(1);
+                    let _ = handler.release.acquire().await;
+                    Ok(vec![7; LARGE_ANSWER].into())
                 }
                 "hang" => {
                     let _on_drop = OnDrop(handler.dropped.lock().take());

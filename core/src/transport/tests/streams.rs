@@ -542,6 +542,13 @@ async fn a_stream_outlives_its_link_becoming_surplus() {
         b.transport.node().pool.of(&a.peer).first().is_some_and(|link| !Arc::ptr_eq(link, &old))
     })
     .await;
+    let draining = |node: &TestNode| {
+        let links = node.transport.links_and_draining().into_iter();
+        let links = links.filter(|link| link.draining);
+        links.map(|link| (link.in_flight, link.serving)).collect::<Vec<_>>()
+    };
+    assert_eq!(draining(&b), [(1, 0)]);
+    until("the other end says so", || draining(&a) == [(0, 1)]).await;
     // Nobody else uses the new one.
     a.transport.pin(&b.peer, true);
     b.transport.pin(&a.peer, true);
@@ -555,6 +562,7 @@ async fn a_stream_outlives_its_link_becoming_surplus() {
     drop(stream);
     until("it is closed", || old.handle.clone().ping().is_err()).await;
     assert!(a.transport.has_link(&b.peer) && b.transport.has_link(&a.peer));
+    until("none is drained", || draining(&a).is_empty() && draining(&b).is_empty()).await;
     drop(old); // what is left of its connection
     nothing_is_left(&a, &b).await;
 }

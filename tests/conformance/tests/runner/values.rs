@@ -123,6 +123,7 @@ pub fn link(stats: &Stats, id: &str, expected: &Value) -> Value {
             "serving" => link.serving.into(),
             "payload_bytes" => link.payload_bytes.into(),
             "stream_bytes" => link.stream_bytes.into(),
+            "answer_bytes" => link.answer_bytes.into(),
             "frame_bytes" => link.frame_bytes.into(),
             "datagrams_waiting" => link.datagrams_waiting.into(),
             "timeouts" => link.timeouts.into(),
