@@ -21,6 +21,10 @@ use crate::{
 /// How often running suspicions are looked at together.
 const REVIEW_EVERY: Duration = Duration::from_millis(200);
 
+/// Nobody changes as often as this between two records that reach us, or before the first: 136 years at one
+/// change a second. Who claims it of another would have that one's own word ignored, which stands below.
+const LEAP_MAX: u64 = 1 << 32;
+
 impl Membership {
     /// What rides on a frame. Most of it is known already, and seen to be before it is taken
     /// apart.
@@ -118,7 +122,13 @@ impl Membership {
         if record.id == self.own.peer.id {
             return self.about_us(step, record);
         }
-        match self.table.get(&record.id) {
+        let known = self.table.get(&record.id);
+        if record.incarnation > known.map_or(0, |e| e.member.incarnation).saturating_add(LEAP_MAX) {
+            // Perhaps of a member that believed it: no reason to close the link.
+            self.counters.frames_bad += 1;
+            return;
+        }
+        match known {
             None if record.state.is_live() => self.meet(step, record),
             None => self.remember_dead(step, &record),
             Some(known) if is_about_a_namesake(known, &record) => {
@@ -280,7 +290,7 @@ impl Membership {
     }
 
     /// Writes a record into the table.
-    fn believe(&mut self, step: &Step<'_>, record: &Record) -> Arc<Member> {
+    pub(super) fn believe(&mut self, step: &Step<'_>, record: &Record) -> Arc<Member> {
         let known = self.table.get(&record.id);
         let rtt = known.filter(|e| e.member.instance == record.instance);
         let member = self.shared(Member {

@@ -55,8 +55,7 @@ impl Membership {
     }
 
     /// Announces our record above an incarnation. Above the highest that is believed nothing can be
-    /// announced: whoever claimed a death of us there has us held for dead until the dead are forgotten,
-    /// and no longer; see docs/ARCHITECTURE.md. It takes a member's keys to claim it.
+    /// announced, but nobody believes a leap to there either; see docs/ARCHITECTURE.md.
     pub(super) fn raise_incarnation(&mut self, step: &Step<'_>, above: u64, priority: Priority) {
         let incarnation = self.own.incarnation.max(above).saturating_add(1);
         if incarnation > INCARNATION_MAX {

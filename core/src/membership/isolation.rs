@@ -121,6 +121,9 @@ impl Membership {
     /// listens to events is told that all are gone: who is there joins anew. Where those were who lived
     /// is tried besides the seeds, as it is after a restart: to dial is to say nothing.
     fn begin_anew(&mut self, step: &mut Step<'_>) {
+        if self.planted(Bug::TablesKept) {
+            return;
+        }
         let live = self.table.iter().filter(|e| e.member.state.is_live()).map(|e| e.member.addr);
         let known: Vec<SocketAddr> = live.take(KNOWN_MAX).collect();
         self.know_of(step.now, known);

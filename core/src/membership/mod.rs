@@ -188,7 +188,7 @@ pub struct Counters {
     pub silences: u64,
     /// Suspicions about ourselves that we refuted.
     pub refutations: u64,
-    /// Frames that did not decode or that no honest peer sends.
+    /// Frames that did not decode or that no honest peer sends, and records that leap beyond belief.
     pub frames_bad: u64,
     /// Frames of a kind that this version does not know.
     pub frames_unknown: u64,

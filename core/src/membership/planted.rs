@@ -40,6 +40,8 @@ pub enum Bug {
     AckUnmatched,
     /// An update is queued once for each member that it is for.
     QueueUnbounded,
+    /// Who was away for long keeps its table.
+    TablesKept,
 }
 
 #[cfg(feature = "simulator")]

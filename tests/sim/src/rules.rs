@@ -35,6 +35,10 @@ pub struct Observed<'a> {
     pub now: u64,
     /// When any process's clock last jumped.
     pub jumped: u64,
+    /// When a process ended, if it did.
+    pub ended: &'a dyn Fn(&Peer) -> Option<u64>,
+    /// How long the dead are remembered.
+    pub retention: u64,
 }
 
 /// What a node held about a member.
@@ -107,6 +111,7 @@ impl Rules {
         self.effects(observer, seen, must_live, found);
         for id in seen.touched {
             let now = seen.machine.entry(id).map(|e| held(&e.member));
+            self.forgotten(observer, seen, now.as_ref(), found);
             self.entry(observer, id, now, found);
         }
         let view = self.views.entry(observer).or_default();
@@ -127,6 +132,25 @@ impl Rules {
         self.probes(observer, seen, found);
         if seen.machine.probes_len() > PROBES_MAX {
             found.push(format!("rule 5: {} probes under way", seen.machine.probes_len()));
+        }
+    }
+
+    /// Rule 4: who is gone for so long that all others have forgotten it is nobody's member anew.
+    fn forgotten(
+        &self,
+        observer: usize,
+        seen: &Observed<'_>,
+        now: Option<&Held>,
+        found: &mut Vec<String>,
+    ) {
+        let Some(now) = now.filter(|now| now.state.is_live()) else { return };
+        let before = self.views.get(&observer).and_then(|view| view.held.get(&now.id));
+        if before.is_some_and(|b| b.state.is_live() && b.instance == now.instance) {
+            return;
+        }
+        let gone = (seen.ended)(&now.peer()).map(|at| seen.now.saturating_sub(at));
+        if let Some(gone) = gone.filter(|gone| *gone >= seen.retention) {
+            found.push(format!("rule 4: {} came back {gone} µs after its end", now.id));
         }
     }
 

@@ -97,6 +97,29 @@ fn no_time_to_refute() {
     caught(Bug::NoTimeToRefute, &[], "µs to refute");
 }
 
+/// One is cut off for longer than the dead are remembered, while another dies.
+#[test]
+fn a_table_that_is_kept_for_too_long() {
+    const RETENTION: u64 = 60 * S;
+    let run = |bug| {
+        let mut config = config();
+        config.dead_retention = std::time::Duration::from_micros(RETENTION);
+        let mut world = World::new(11, 8, config, true);
+        world.bug = bug;
+        for (at, fault) in start_all(8, S, &mut StdRng::seed_from_u64(11)) {
+            world.plan(at, fault);
+        }
+        let away = 20 * S..20 * S + 2 * RETENTION;
+        world.plan(away.start, Fault::Pause(7, away.end - away.start));
+        world.plan(away.start, Fault::Crash(5));
+        world.run_until(away.end + 30 * S);
+        world.violations
+    };
+    assert_eq!(run(None), [""; 0]);
+    let found = run(Some(Bug::TablesKept));
+    assert!(found.iter().any(|f| f.contains("rule 4: n0005 came back")), "{found:#?}");
+}
+
 #[test]
 fn edges_that_stay() {
     caught(Bug::EdgesStay, &[], "edges");

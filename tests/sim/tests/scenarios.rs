@@ -131,6 +131,33 @@ fn nobody_who_was_away_for_long_brings_the_forgotten_back() {
     }
 }
 
+/// Three that are cut off from many judge them one after the other, and must be done before the others
+/// forget whom they lost meanwhile. In proportion, ten thousand have a day.
+#[test]
+fn a_few_that_were_cut_off_together_bring_nobody_back() {
+    const NODES: usize = 150;
+    let retention = NODES as u64 * 8640 * MS;
+    let mut config = config();
+    config.dead_retention = std::time::Duration::from_micros(retention);
+    let mut world = World::new(5, NODES, config, true);
+    world.keep_events = true;
+    for (at, fault) in start_all(NODES, 5 * S, &mut StdRng::seed_from_u64(5)) {
+        world.plan(at, fault);
+    }
+    world.run_until(30 * S);
+    let begun = world.now();
+    apply(&mut world, Fault::Split(vec![7, 70, 100]));
+    apply(&mut world, Fault::Crash(5));
+    world.run_until(begun + retention);
+    for host in [7, 70, 100] {
+        let live = world.on(host).unwrap().machine.entries().filter(|e| e.member.state.is_live());
+        assert_eq!(live.count(), 2, "n{host:04} has not judged all of them");
+    }
+    apply(&mut world, Fault::Heal);
+    well(&mut world, 120 * S);
+    assert_eq!(count(&world, "MemberJoined", 5), NODES - 1);
+}
+
 #[test]
 fn a_crash_is_failed_everywhere_and_once() {
     let mut world = cluster(10);

@@ -31,6 +31,11 @@ impl World {
             effects,
             now: self.now,
             jumped: self.jumped,
+            ended: &|peer| {
+                let p = self.by_instance.get(&peer.instance.0)?;
+                self.processes[*p].ended
+            },
+            retention: self.config.dead_retention.as_micros() as u64,
         };
         let mut found = Vec::new();
         rules.after_step(p, &observed, &must_live, &mut found);

@@ -8,10 +8,11 @@ use peerage::{
     member::Peer,
     membership::{Class, Input},
 };
-use rand::Rng;
+use rand::{Rng, seq::IteratorRandom};
 
 use super::{
-    CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, KEEP_ALIVE, TROUBLE, WAITING_MAX, World,
+    CONNECT_TIMEOUT, Dial, Happening, IDLE_TIMEOUT, KEEP_ALIVE, OTHERS_MAX, RESERVE, TROUBLE,
+    WAITING_MAX, World,
     pool::{Link, LinkId},
 };
 use crate::MS;
@@ -138,6 +139,7 @@ impl World {
         let Some(l) = self.links.get_mut(link) else { return };
         l.used = self.now;
         let (end, to) = (l.end_of(from), l.at(1 - l.end_of(from)));
+        l.answered |= end == 1 && class == Class::Stream;
         if l.broken && !l.troubled[end] {
             l.troubled[end] = true;
             let epoch = l.epoch;
@@ -280,6 +282,10 @@ impl World {
         if q == by || wrong {
             return;
         }
+        if self.processes[by].links.get(q).is_none() && self.is_full(q) {
+            let others = self.some_others(q);
+            return self.input(by, Input::Full { others });
+        }
         let link = self.establish(&d, q);
         for (to, class, bytes) in d.frames {
             if to == self.processes[q].peer {
@@ -335,6 +341,23 @@ impl World {
         }
     }
 
+    /// Whether there is no room for another link at a process, and none that may go for it.
+    fn is_full(&self, q: usize) -> bool {
+        let links = self.processes[q].links.links();
+        let may_go = |link: &LinkId| {
+            self.links.get(*link).is_none_or(|l| l.may_go(l.end_of(q), self.now))
+        };
+        links.len() >= self.links_max + RESERVE && !links.iter().any(may_go)
+    }
+
+    /// Where some of those listen that a process has links to.
+    fn some_others(&mut self, q: usize) -> Vec<SocketAddr> {
+        let links = self.processes[q].links.links();
+        let others = links.iter().filter_map(|link| self.links.get(*link));
+        let others = others.map(|l| self.processes[l.at(1 - l.end_of(q))].addr);
+        others.choose_multiple(&mut self.rng, OTHERS_MAX)
+    }
+
     /// The pool is bounded: the link unused for the longest goes.
     pub(super) fn evict(&mut self, p: usize, fresh: LinkId) {
         if self.processes[p].links.len() <= self.links_max {
@@ -342,7 +365,7 @@ impl World {
         }
         let all = self.processes[p].links.links().iter().copied().filter(|id| *id != fresh);
         let all = all.filter_map(|id| Some((id, self.links.get(id)?)));
-        let free = all.filter(|(_, l)| !l.pinned[l.end_of(p)]);
+        let free = all.filter(|(_, l)| l.may_go(l.end_of(p), self.now));
         let oldest = free.min_by_key(|(id, l)| (l.used, *id)).map(|(id, l)| (id, l.end_of(p)));
         if let Some((oldest, end)) = oldest {
             self.close(oldest, p);

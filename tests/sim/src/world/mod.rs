@@ -44,6 +44,10 @@ const IDLE_TIMEOUT: u64 = 3 * S;
 const KEEP_ALIVE: u64 = S;
 /// A link with something unanswered looks troubled after this.
 const TROUBLE: u64 = S * 6 / 10;
+/// So many links more than `links_max` there may be, where none may go: peers and membership need them.
+const RESERVE: usize = 16;
+/// How many others a full process names.
+const OTHERS_MAX: usize = 8;
 /// How many frames wait for one link.
 const WAITING_MAX: usize = 32;
 /// How many frames wait for a process that stands still.
@@ -76,6 +80,8 @@ pub struct Process {
     pub seeds: Vec<SocketAddr>,
     /// When it started.
     pub started: u64,
+    /// When it ended, if it has.
+    pub ended: Option<u64>,
     /// What its subscribers saw, if the world keeps events.
     pub events: Vec<(u64, EventKind)>,
     links: Held,

@@ -1,6 +1,6 @@
 //! Processes that do not get to run when they should: stopped, suspended, starved, or slow.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use peerage::membership::{Input, Time};
 use rand::Rng;
@@ -101,7 +101,11 @@ impl World {
             pace.clock -= (self.now - since) as i64;
         }
         let goes_on = !pace.queue.is_empty() && pace.done_at.is_none();
+        let starved = pace.starves.map(|(_, stop)| Duration::from_micros(stop));
         self.links_changed_of(p);
+        if let Some(late) = starved {
+            self.input(p, Input::Starved(late)); // its driver sees that before anything else
+        }
         if goes_on {
             self.begin_handling(p);
         }

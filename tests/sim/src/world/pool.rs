@@ -5,6 +5,10 @@ use std::hash::Hasher;
 use bytes::Bytes;
 
 use super::warm::ask_for;
+use crate::S;
+
+/// So long a link that a peer has opened is kept in any case until it has its answer.
+const YOUNG: u64 = S;
 
 /// The hash of a number that is random already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +44,7 @@ pub(super) struct Link {
     /// When each end last heard something.
     pub(super) heard: [u64; 2],
     pub(super) used: u64,
+    pub(super) made: u64,
     /// Rises whenever the path breaks or heals.
     pub(super) epoch: u32,
     pub(super) up: [bool; 2],
@@ -47,6 +52,8 @@ pub(super) struct Link {
     /// Which end does not evict it.
     pub(super) pinned: [bool; 2],
     pub(super) broken: bool,
+    /// The acceptor has said something on a stream.
+    pub(super) answered: bool,
     /// Something was lost, so that it will be looked at whether it still lives.
     pub(super) doubted: bool,
     /// Stream frames that wait for the path to heal: by which end, and what.
@@ -61,11 +68,13 @@ impl Link {
             ends: ends.map(|p| p as u32),
             heard: [now; 2],
             used: now,
+            made: now,
             epoch: 0,
             up: [true, true],
             troubled: [false, false],
             pinned: [false, false],
             broken: false,
+            answered: false,
             doubted: false,
             held: None,
         }
@@ -74,6 +83,12 @@ impl Link {
     /// The process at one end.
     pub(super) fn at(&self, end: usize) -> usize {
         self.ends[end] as usize
+    }
+
+    /// Whether this end may close it for another one, at this time: what a peer came for is served first.
+    pub(super) fn may_go(&self, end: usize, now: u64) -> bool {
+        let served = end == 0 || self.answered || now - self.made >= YOUNG;
+        served && !self.pinned[end]
     }
 
     /// Which end a process is.

@@ -50,6 +50,7 @@ impl World {
             joined: false,
             seeds: config.seeds,
             started: self.now,
+            ended: None,
             events: Vec::new(),
             links: Held::default(),
             dials: BTreeMap::new(),
@@ -95,6 +96,7 @@ impl World {
     fn gone(&mut self, p: usize) {
         let process = &mut self.processes[p];
         process.running = false;
+        process.ended = Some(self.now);
         process.dials.clear();
         let (host, addr) = (process.host, process.addr);
         if self.at.get(&addr) == Some(&p) {
