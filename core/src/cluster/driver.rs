@@ -10,6 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    clock::Clock,
     keeper::Keeper,
     runtime::Lag,
     shared::{Shared, View},
@@ -61,7 +62,7 @@ pub(super) struct Driver {
     pub(super) orders: mpsc::Receiver<Command>,
     pub(super) shared: Arc<Shared>,
     pub(super) cancel: CancellationToken,
-    pub(super) started: Instant,
+    pub(super) clock: Clock,
     pub(super) seeds: Vec<SocketAddr>,
     pub(super) leave_timeout: Duration,
     pub(super) keeper: Option<Keeper>,
@@ -111,7 +112,7 @@ impl Driver {
     }
 
     fn now(&self) -> Time {
-        Time::default() + self.started.elapsed()
+        self.clock.now()
     }
 }
 
@@ -177,7 +178,7 @@ impl Run {
         // Without a deadline once an hour does no harm.
         let tick =
             self.driver.machine.deadline().unwrap_or(Time::default() + Duration::from_secs(3600));
-        let tick = self.driver.started + Duration::from_micros(tick.0);
+        let tick = self.driver.clock.when(tick);
         match self.leaving {
             Some(since) => tick.min(since + self.driver.leave_timeout),
             None => tick,

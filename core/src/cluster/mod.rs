@@ -1,5 +1,6 @@
 //! A running node: the public handle, and the driver that ties the protocol to the network.
 
+mod clock;
 mod driver;
 mod hub;
 mod keeper;
@@ -37,6 +38,7 @@ pub use topics::Request;
 pub(crate) use hub::Hub;
 pub(crate) use runtime::Runtime;
 
+use clock::Clock;
 use driver::{Command, Driver, TagEdit};
 use shared::Shared;
 
@@ -101,7 +103,8 @@ impl Cluster {
         let handle = runtime.handle();
         let (gate, opened) = oneshot::channel();
         // On our own runtime, whose threads no user code can occupy all of.
-        let started = handle.spawn(Self::start_here(config, runtime, opened, rand::random()));
+        let node = Self::start_here(config, runtime, opened, rand::random(), clock::suspended);
+        let started = handle.spawn(node);
         let cluster = started.await.map_err(|e| Error::Internal(format!("start: {e}")))??;
         Ok((cluster, gate))
     }
@@ -112,6 +115,7 @@ impl Cluster {
         runtime: Arc<runtime::Runtime>,
         gate: oneshot::Receiver<()>,
         chance: (u64, u64),
+        suspended: clock::Suspended,
     ) -> Result<Cluster> {
         let options = Options::of(&config, Instance(chance.0))?;
         let me = Peer { id: options.node_id.clone(), instance: options.instance };
@@ -136,7 +140,7 @@ impl Cluster {
             orders,
             shared: shared.clone(),
             cancel: cancel.clone(),
-            started: tokio::time::Instant::now(),
+            clock: Clock::start(suspended),
             seeds: config.seeds.clone(),
             leave_timeout: config.leave_timeout,
             keeper,

@@ -147,7 +147,8 @@ async fn live(
     let (gate, opened) = oneshot::channel();
     drop(gate);
     let chance = (rng.random(), rng.random());
-    let node = Cluster::start_here(config, Runtime::of_the_test(), opened, chance).await?;
+    let runtime = Runtime::of_the_test();
+    let node = Cluster::start_here(config, runtime, opened, chance, || Duration::ZERO).await?;
     node.handle("echo", |request| async move { Ok(request.payload) })?;
     *slot.lock() = Some(node.clone());
     loop {

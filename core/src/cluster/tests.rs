@@ -1,6 +1,9 @@
 //! What only the inside can provoke.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use super::*;
 use crate::{
@@ -73,6 +76,42 @@ async fn a_panic_of_the_pool_in_a_request_ends_the_node_loudly_and_not_the_calle
     assert_eq!(error.code(), Code::Internal);
     assert!(error.to_string().contains("the pool was asked to panic"), "{error}");
     assert!(other.closed().is_none());
+}
+
+/// A computer that was suspended for longer than the dead are remembered: its timers know nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_suspended_for_long_begins_anew() {
+    static SUSPENDED_MS: AtomicU64 = AtomicU64::new(0);
+    let secret = Secret::generate();
+    let other = Cluster::builder("c", "other").secret(secret.clone()).start().await.unwrap();
+    let config = Cluster::builder("c", "n").secret(secret).seed(other.addr());
+    let config = config.config().clone();
+    let retention = config.dead_retention;
+    let runtime = runtime::Runtime::shared().unwrap();
+    let suspended = || Duration::from_millis(SUSPENDED_MS.load(Relaxed));
+    let (gate, opened) = oneshot::channel();
+    let node = Cluster::start_here(config, runtime.clone(), opened, rand::random(), suspended);
+    let node = runtime.handle().spawn(node).await.unwrap().unwrap();
+    drop(gate);
+    node.join(Duration::from_secs(10)).await.unwrap();
+    let (mut events, mut seen_by_other) = (node.events(), other.events());
+    let mut until_anew = async || {
+        let mut names = Vec::new();
+        while names.last() != Some(&"MemberJoined") {
+            names.push(soon(events.next()).await.unwrap().kind.name());
+        }
+        names.retain(|name| *name != "LocalHealthChanged");
+        names
+    };
+
+    SUSPENDED_MS.fetch_add(retention.as_millis() as u64 / 2, Relaxed);
+    assert_eq!(until_anew().await, ["MemberFailed", "MemberJoined"]);
+    // For less it keeps what it knows, and holds nothing against anybody.
+    SUSPENDED_MS.fetch_add(retention.as_millis() as u64 / 3, Relaxed);
+    tokio::time::sleep(Duration::from_secs(1)).await; // a tick is due by then
+    assert!(events.try_next().is_none());
+    assert_eq!(other.get("n").unwrap().state, State::Alive);
+    assert!(seen_by_other.try_next().is_none());
 }
 
 /// A node whose loop is late after this time, somebody who sees it, and its questions.
