@@ -78,10 +78,9 @@ fn seen(node: &str, event: &Event) -> Seen {
     let member = event.kind.member();
     let observers = match &event.kind {
         EventKind::MemberSuspected { observers, .. }
-        | EventKind::MemberFailed { observers, .. } => {
-            observers.iter().map(|o| o.observer.to_string()).collect()
-        }
-        _ => Vec::new(),
+        | EventKind::MemberFailed { observers, .. }
+        | EventKind::HealthCheckFailed { observers, .. } => &observers[..],
+        _ => &[],
     };
     Seen {
         node: node.to_owned(),
@@ -89,7 +88,8 @@ fn seen(node: &str, event: &Event) -> Seen {
         kind: event.kind.name().to_owned(),
         member: member.map(|m| m.id.to_string()),
         addr: member.map(|m| m.addr),
-        observers,
+        observers: observers.iter().map(|o| o.observer.to_string()).collect(),
+        directions: observers.iter().map(|o| o.direction.as_str().to_owned()).collect(),
         replaced: matches!(event.kind, EventKind::MemberFailed { replaced: true, .. }),
     }
 }

@@ -1,7 +1,7 @@
 //! One agent process: started where it shall run, told things, stopped, killed.
 
 use std::{
-    env,
+    env, fs,
     io::{BufRead, BufReader, Write},
     os::{
         fd::{AsRawFd, RawFd},
@@ -10,9 +10,10 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::Sender,
     thread,
+    time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     agent::SECRET_VARIABLE,
@@ -80,6 +81,22 @@ impl Process {
         self.child.id().cast_signed()
     }
 
+    /// How long its threads have waited for a processor so far, and how often they got one.
+    pub fn waited(&self) -> Result<Waited> {
+        let threads = format!("/proc/{}/task", self.pid());
+        let mut all = Waited::default();
+        for thread in fs::read_dir(&threads).with_context(|| format!("cannot read {threads}"))? {
+            let path = thread?.path().join("schedstat");
+            // Nanoseconds that it ran, and that it waited; how often it was given a processor.
+            let Ok(text) = fs::read_to_string(&path) else { continue }; // it has just ended
+            let fields: Vec<u64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+            let [_, waited, times] = fields[..] else { bail!("{path:?} says {text:?}") };
+            all.time += Duration::from_nanos(waited);
+            all.times += times;
+        }
+        Ok(all)
+    }
+
     /// Whether it was started and not killed yet.
     pub fn is_alive(&self) -> bool {
         self.alive
@@ -108,6 +125,21 @@ impl Process {
         let done = unsafe { libc::kill(self.pid(), signal) };
         ensure!(done == 0, "cannot signal an agent: {}", std::io::Error::last_os_error());
         Ok(())
+    }
+}
+
+/// How long somebody has waited for a processor, and how often.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waited {
+    time: Duration,
+    times: u64,
+}
+
+impl Waited {
+    /// How long on average each time since then.
+    pub fn each_since(self, before: Self) -> Duration {
+        let times = u32::try_from(self.times.saturating_sub(before.times)).unwrap_or(u32::MAX);
+        self.time.saturating_sub(before.time) / times.max(1)
     }
 }
 

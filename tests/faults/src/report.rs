@@ -94,8 +94,11 @@ pub struct Seen {
     pub member: Option<String>,
     /// Where that one listens.
     pub addr: Option<SocketAddr>,
-    /// Who observed it.
+    /// Who observed it, ...
     pub observers: Vec<String>,
+    /// ... and which direction fails, in the eyes of each.
+    #[serde(default)]
+    pub directions: Vec<String>,
     /// Another process has taken over its id.
     pub replaced: bool,
 }

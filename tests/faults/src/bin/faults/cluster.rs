@@ -144,6 +144,32 @@ impl Cluster {
         Ok(())
     }
 
+    /// Nobody holds anybody suspect for what this one says that it observed.
+    pub(crate) fn accuses_nobody(&self, observer: usize) -> Result<()> {
+        let observer = id(observer);
+        let its = |seen: &&Seen| seen.observers.contains(&observer);
+        let wrong: Vec<&Seen> = self.fleet.of_kind("MemberSuspected").filter(its).collect();
+        ensure!(wrong.is_empty(), "{observer} accuses: {}", shown(&wrong));
+        Ok(())
+    }
+
+    /// Which direction to a member fails in the eyes of those who accuse it, as these nodes heard, and
+    /// how often each was said.
+    pub(crate) fn directions(&self, member: usize, by: &[usize]) -> BTreeMap<&str, usize> {
+        let (member, by): (_, Vec<_>) = (id(member), by.iter().map(|i| id(*i)).collect());
+        let accusations = ["MemberSuspected", "MemberFailed"].map(|kind| self.fleet.of_kind(kind));
+        let about = |seen: &&Seen| seen.member.as_ref() == Some(&member) && by.contains(&seen.node);
+        let mut said = BTreeMap::new();
+        for seen in accusations.into_iter().flatten().filter(about) {
+            for (direction, _) in
+                seen.directions.iter().zip(&seen.observers).filter(|(_, o)| by.contains(o))
+            {
+                *said.entry(direction.as_str()).or_default() += 1;
+            }
+        }
+        said
+    }
+
     /// Nobody declared these members failed or doubted them for long. How many times one was
     /// suspected: on a machine so busy that an answer comes late it happens to anybody, but then
     /// the member dispels it within this time.

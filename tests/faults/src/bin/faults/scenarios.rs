@@ -81,6 +81,7 @@ fn stopped(size: usize, time: Duration) -> Result<String> {
     cluster.fleet.pass(s(5))?;
     let all = cluster.others(&[]);
     cluster.only_failed(&[4], &all, "after it was resumed")?;
+    cluster.accuses_nobody(4)?;
     cluster.all_alive(s(1))?;
     Ok(format!(
         "failed everywhere after {} ms, alive everywhere {} ms after it was resumed",
@@ -123,20 +124,24 @@ fn nobody_fails(cluster: &mut Cluster, time: Duration) -> Result<String> {
 /// All that one node sends is dropped: the others declare it failed, and nobody else. It hears
 /// them, so for it nobody is gone as long as that lasts; healed, they are one cluster again.
 fn not_heard() -> Result<String> {
-    one_way(Drops::Sent(Network::ip(5)))
+    one_way(Drops::Sent(Network::ip(5)), "fromMember", "toMember")
 }
 
 /// All that is sent to one node is dropped. It may hold whom it likes dead.
 fn hears_nothing() -> Result<String> {
-    one_way(Drops::Received(Network::ip(5)))
+    one_way(Drops::Received(Network::ip(5)), "toMember", "fromMember")
 }
 
-fn one_way(drops: Drops) -> Result<String> {
+/// `fails` is the direction that fails, as the evidence is to say, and `holds` the other one.
+fn one_way(drops: Drops, fails: &str, holds: &str) -> Result<String> {
     let mut cluster = Cluster::start(20)?;
     let others = cluster.others(&[5]);
     let at = now_us();
     cluster.network.drop(&[drops])?;
     let took = cluster.declared_by_all(5, &others, at, s(8))?;
+    let said = cluster.directions(5, &others);
+    let (right, wrong) = (said.get(fails), said.get(holds));
+    ensure!(right.is_some() && wrong.is_none(), "the direction that fails, and how often: {said:?}");
     cluster.fleet.pass(s(10))?;
     cluster.only_failed(&[5], &others, "while it was cut off")?;
     cluster.see(&others, 19, s(1))?;
@@ -145,7 +150,7 @@ fn one_way(drops: Drops) -> Result<String> {
     cluster.fleet.pass(s(5))?;
     cluster.only_failed(&[5], &others, "after it was healed")?;
     Ok(format!(
-        "failed everywhere after {} ms, one cluster {} ms after healing",
+        "failed everywhere after {} ms, one cluster {} ms after healing; directions {said:?}",
         took.as_millis(),
         healed.as_millis()
     ))
@@ -198,14 +203,25 @@ fn starved_observer() -> Result<String> {
     run("chrt", &["--all-tasks", "--idle", "--pid", "0", &pid.to_string()])?;
     run("taskset", &["--all-tasks", "--cpu-list", "--pid", "0", &pid.to_string()])?;
     let hogs = [Hog::start()?, Hog::start()?];
+    let waited = |cluster: &Cluster, node| cluster.process(node).waited();
+    let before = (waited(&cluster, 6)?, waited(&cluster, 7)?);
     cluster.fleet.pass(s(25))?;
+    let starved = waited(&cluster, 6)?.each_since(before.0);
+    let other = waited(&cluster, 7)?.each_since(before.1);
+    ensure!(starved >= STARVED_FROM, "{starved:?} until it got the processor: it did not starve");
     let all = cluster.others(&[]);
     cluster.only_failed(&[6], &all, "while one was starved")?;
     let suspected = cluster.suspected();
     drop(hogs);
     cluster.all_alive(s(15)).context("after the hogs were gone")?;
-    Ok(format!("suspected meanwhile: {suspected:?}"))
+    Ok(format!(
+        "waited {starved:?} for the processor each time, another one {other:?}; suspected \
+         meanwhile: {suspected:?}"
+    ))
 }
+
+/// Who waits so long on average whenever it has something to do is starved.
+const STARVED_FROM: Duration = Duration::from_millis(20);
 
 /// Burns the first processor, but yields to all but the idle class.
 struct Hog(Child);
