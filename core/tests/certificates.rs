@@ -99,7 +99,16 @@ async fn that_certificates_end_and_are_replaced_is_told_and_shown() {
     })
     .await;
 
-    // What is told at the start nobody could hear yet; less than a tenth is told anew.
+    // What there was to tell at the start, when nobody listened yet.
+    let EventKind::CertificateExpiring { path, seconds_left } =
+        told(&mut events, "CertificateExpiring").await
+    else {
+        unreachable!()
+    };
+    assert!(path.ends_with("cert.pem"), "{path}");
+    assert!((19 * DAY..=20 * DAY).contains(&seconds_left.into()), "{seconds_left} s");
+
+    // Less than a tenth is told anew.
     authority.issue("n0", 10);
     node.reload_certificates().await.unwrap();
     let EventKind::CertificatesReloaded { path } = told(&mut events, "CertificatesReloaded").await

@@ -4,6 +4,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
+    fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,7 +14,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use peerage::Cluster;
+use peerage::{Cluster, Secret};
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
@@ -22,18 +24,34 @@ use tracing::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The targets that docs/REFERENCE.md lists.
-const TARGETS: [&str; 10] = [
-    "peerage::dial",
-    "peerage::hello",
-    "peerage::keys",
-    "peerage::link",
-    "peerage::membership",
-    "peerage::node",
-    "peerage::pool",
-    "peerage::request",
-    "peerage::state",
-    "peerage::tls",
-];
+fn targets() -> BTreeSet<&'static str> {
+    let reference = include_str!("../../docs/REFERENCE.md").lines();
+    let rows = reference.filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split('`').next()).filter(|t| t.starts_with("peerage::")).collect()
+}
+
+/// All `target: "…"` in the core's code.
+fn targets_of(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            targets_of(&path, found);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            let code = fs::read_to_string(&path).unwrap();
+            let named = code.split("target: \"").skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(named.map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn the_reference_lists_the_targets_that_the_code_has() {
+    let mut found = BTreeSet::new();
+    targets_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found.remove("peerage::…"); // in the macro's documentation
+    assert_eq!(found.iter().map(String::as_str).collect::<BTreeSet<_>>(), targets());
+    assert!(found.len() >= 10, "{found:?}");
+}
 
 /// Keeps all that is ours.
 #[derive(Default)]
@@ -91,6 +109,18 @@ async fn start(cluster: &str, id: &str, seed: Option<&Cluster>) -> Cluster {
     Cluster::builder(cluster, id).insecure().seeds(seeds).start().await.unwrap()
 }
 
+/// One that has no business there tries to get in, in vain.
+async fn intrude(stranger: Cluster) {
+    assert!(stranger.join(Duration::from_secs(2)).await.is_err());
+    stranger.shutdown_now().await.unwrap();
+}
+
+/// One of another cluster, and one with another secret.
+async fn strangers(id: &str, seed: &Cluster) -> [Cluster; 2] {
+    let secret = Cluster::builder("c", id).secret(Secret::generate()).seed(seed.addr());
+    [start("other", id, Some(seed)).await, secret.start().await.unwrap()]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_and_spans_have_stable_targets_and_are_no_flood() {
     let kept: &'static Kept = Box::leak(Box::default());
@@ -102,31 +132,33 @@ async fn lines_and_spans_have_stable_targets_and_are_no_flood() {
     a.handle("echo", |request| async move { Ok(request.payload) }).unwrap();
     b.request("a", "echo", "x", PATIENCE).await.unwrap();
     // Strangers who dial as quickly as they can: lines about them are few.
-    let strangers: Vec<_> = (0..40)
+    let intruders: Vec<_> = (0..40)
         .map(|n| {
             let seed = a.clone();
             tokio::spawn(async move {
-                let stranger = start("other", &format!("s{n}"), Some(&seed)).await;
-                assert!(stranger.join(Duration::from_secs(2)).await.is_err());
-                stranger.shutdown_now().await.unwrap();
+                let [other, unknown] = strangers(&format!("s{n}"), &seed).await;
+                tokio::join!(intrude(other), intrude(unknown));
             })
         })
         .collect();
-    for stranger in strangers {
-        stranger.await.unwrap();
+    for intruder in intruders {
+        intruder.await.unwrap();
     }
-    // Some more, until one comes in another second: its line says how many there were.
-    let says = |line: &(String, String)| {
-        line.0 == "peerage::hello" && line.1.contains("refused") && !line.1.contains("kept_back=0 ")
+    // Some more, until one of each comes in another second: its line says how many there were.
+    let says = |target: &str, words: &str| {
+        kept.lines.lock().iter().any(|(of, line)| {
+            of == target && line.contains(words) && !line.contains("kept_back=0 ")
+        })
     };
-    while !kept.lines.lock().iter().any(says) {
+    while !says("peerage::hello", "refused") || !says("peerage::tls", "not authenticated") {
         assert!(began.elapsed() < PATIENCE, "no line says how many are missing");
-        let late = start("other", "late", Some(&a)).await;
-        assert!(late.join(Duration::from_secs(2)).await.is_err());
-        late.shutdown_now().await.unwrap();
+        let [other, unknown] = strangers("late", &a).await;
+        tokio::join!(intrude(other), intrude(unknown));
     }
     let refusals = a.stats().transport.wrong_cluster;
     assert!(refusals >= 40, "{refusals}");
+    let unauthenticated = a.stats().transport.unauthenticated;
+    assert!(unauthenticated >= 40, "{unauthenticated}");
     b.leave().await.unwrap();
     a.shutdown_now().await.unwrap();
 
@@ -134,7 +166,7 @@ async fn lines_and_spans_have_stable_targets_and_are_no_flood() {
     let lines = kept.lines.lock();
     let targets: BTreeSet<&str> =
         lines.iter().map(|line| &*line.0).chain(spans.values().map(|span| &*span.0)).collect();
-    assert!(targets.iter().all(|target| TARGETS.contains(target)), "{targets:?}");
+    assert!(targets.is_subset(&self::targets()), "{targets:?}");
     let entered = |target: &str, name: &str, fields: &[&str]| {
         let found = spans.values().any(|(of, called, has, times)| {
             of == target && called == name && *times > 0 && fields.iter().all(|f| has.contains(f))
@@ -150,6 +182,12 @@ async fn lines_and_spans_have_stable_targets_and_are_no_flood() {
     };
     assert!(of("peerage::membership", "MemberJoined") >= 2);
     assert!(of("peerage::node", "leave") >= 1);
-    let (refused, most) = (of("peerage::hello", "refused"), 10 * (began.elapsed().as_secs() + 1));
-    assert!((1..=most).contains(&(refused as u64)), "{refused} lines");
+    let seconds = began.elapsed().as_secs() + 1;
+    for (target, words, a_second) in
+        [("peerage::hello", "refused", 10), ("peerage::tls", "not authenticated", 1)]
+    {
+        let (lines, most) = (of(target, words) as u64, a_second * seconds);
+        assert!((1..=most).contains(&lines), "{lines} lines of {target} in {seconds} s");
+    }
+    assert!(of("peerage::tls", "its certificate is of no secret or authority") >= 1);
 }
