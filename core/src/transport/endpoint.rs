@@ -14,15 +14,12 @@ use super::{
     end::Farewells,
     health::Observer,
     keys::Keys,
-    reset::{ResetKey, Role},
+    reset::Role,
     socket::{self, Bound, Driven, Driver},
     stats::Stats,
     tls,
 };
-use crate::{
-    error::{Error, Result},
-    member::NodeId,
-};
+use crate::error::{Error, Result};
 
 /// A link without traffic for this long is dead. Keep-alives keep it up, so that QUIC never thinks
 /// a link dead that the pool thinks alive, nor the other way round.
@@ -42,8 +39,6 @@ const STREAM_WINDOW: u64 = 1 << 20;
 /// What an endpoint is built from.
 pub(super) struct Setup<'a> {
     pub(super) keys: &'a Arc<Keys>,
-    pub(super) resets: &'a ResetKey,
-    pub(super) id: &'a NodeId,
     #[cfg(test)]
     pub(super) instance: u64,
     pub(super) connect_timeout: Duration,
@@ -93,7 +88,7 @@ impl Setup<'_> {
             .map_err(|e| not_started(listen, e))?
             .with_limits(self.limits().map_err(|e| not_started(listen, e))?)
             .map_err(|e| not_started(listen, e))?
-            .with_stateless_reset_token(self.resets.tokens(self.id, Role::Accepts))
+            .with_stateless_reset_token(self.keys.reset_tokens(Role::Accepts))
             .map_err(|e| not_started(listen, e))?
             .with_endpoint_limits(Newcomers(admission.clone()))
             .map_err(|e| not_started(listen, e))?
@@ -145,7 +140,7 @@ impl Setup<'_> {
             .map_err(|e| not_started(local, e))?
             .with_limits(self.limits().map_err(|e| not_started(local, e))?)
             .map_err(|e| not_started(local, e))?
-            .with_stateless_reset_token(self.resets.tokens(self.id, Role::Dials))
+            .with_stateless_reset_token(self.keys.reset_tokens(Role::Dials))
             .map_err(|e| not_started(local, e))?
             .with_datagram(Datagrams { stats: self.stats.clone() })
             .map_err(|e| not_started(local, e))?

@@ -25,9 +25,10 @@ use rustls::{
 
 use super::{
     identity::{Files, Identity, Validity},
+    reset::{ResetKeys, ResetTokens, Role},
     tls,
 };
-use crate::error::Result;
+use crate::{error::Result, member::NodeId};
 
 /// Both endpoints of a node ask here.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(super) struct Keys {
     algorithms: WebPkiSupportedAlgorithms,
     /// How many certificates of ours came before this one.
     generation: AtomicU64,
+    resets: ResetKeys,
 }
 
 #[derive(Debug)]
@@ -56,8 +58,10 @@ impl Current {
 }
 
 impl Keys {
-    pub(super) fn new(identity: Identity) -> Result<Self> {
+    /// Those of this node.
+    pub(super) fn new(identity: Identity, id: NodeId) -> Result<Self> {
         Ok(Self {
+            resets: ResetKeys::new(&identity.resets, id),
             current: ArcSwap::from_pointee(Current::new(identity)?),
             algorithms: tls::provider().signature_verification_algorithms,
             generation: AtomicU64::new(0),
@@ -69,6 +73,7 @@ impl Keys {
         let before = self.current.load_full();
         let next = Current::new(identity)?;
         let same = before.identity.ours.cert == next.identity.ours.cert;
+        self.resets.change(&next.identity.resets);
         self.current.store(Arc::new(next));
         if !same {
             self.generation.fetch_add(1, Relaxed);
@@ -79,6 +84,11 @@ impl Keys {
     /// Grows each time that we prove ourselves by another certificate.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Relaxed)
+    }
+
+    /// What makes the tokens of an endpoint's stateless resets.
+    pub(super) fn reset_tokens(&self, role: Role) -> ResetTokens {
+        self.resets.tokens(role)
     }
 
     pub(super) fn ours(&self) -> Arc<CertifiedKey> {

@@ -112,12 +112,9 @@ impl Node {
     ) -> Result<(Arc<Self>, mpsc::Receiver<TransportEvent>)> {
         let runtime = Handle::try_current().map_err(|e| Error::Internal(e.to_string()))?;
         let (stats, trouble) = (Arc::<Stats>::default(), Arc::<Notify>::default());
-        let resets = identity.resets.clone();
-        let keys = Arc::new(Keys::new(identity)?);
+        let keys = Arc::new(Keys::new(identity, options.node_id.clone())?);
         let setup = Setup {
             keys: &keys,
-            resets: &resets,
-            id: &options.node_id,
             #[cfg(test)]
             instance: options.instance.0,
             connect_timeout: options.connect_timeout,

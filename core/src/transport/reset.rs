@@ -3,10 +3,14 @@
 //! wait for an answer until the link is judged by its silence.
 //!
 //! The token of a connection must be the same before and after the loss of everything else, so it is
-//! made of what the node's configuration says, and of the connection's id. Each endpoint has a key
+//! made of what the node's configuration says, and of the connection's id. Where that is changed while the
+//! node runs, links made from then on get tokens of what a restarted process would read. Each endpoint has a key
 //! of its own: one that could be brought to answer for another's living connection would hand out
 //! the means to end it (section 21.11).
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use aws_lc_rs::{hkdf, hmac};
 use s2n_quic::provider::stateless_reset_token::{Generator, Provider};
 use s2n_quic_core::stateless_reset::token::{LEN, Token};
@@ -24,22 +28,49 @@ pub(super) enum Role {
     Dials,
 }
 
+/// The keys of a node's tokens, one for each of its endpoints, as they are now.
+#[derive(Debug)]
+pub(super) struct ResetKeys {
+    id: NodeId,
+    accepts: Arc<ArcSwap<hmac::Key>>,
+    dials: Arc<ArcSwap<hmac::Key>>,
+}
+
+impl ResetKeys {
+    pub(super) fn new(from: &ResetKey, id: NodeId) -> Self {
+        let key = |role| Arc::new(ArcSwap::from_pointee(from.of(&id, role)));
+        Self { accepts: key(Role::Accepts), dials: key(Role::Dials), id }
+    }
+
+    pub(super) fn change(&self, from: &ResetKey) {
+        self.accepts.store(Arc::new(from.of(&self.id, Role::Accepts)));
+        self.dials.store(Arc::new(from.of(&self.id, Role::Dials)));
+    }
+
+    pub(super) fn tokens(&self, role: Role) -> ResetTokens {
+        ResetTokens(match role {
+            Role::Accepts => self.accepts.clone(),
+            Role::Dials => self.dials.clone(),
+        })
+    }
+}
+
 /// Makes an endpoint's tokens.
-pub(super) struct ResetTokens(hmac::Key);
+pub(super) struct ResetTokens(Arc<ArcSwap<hmac::Key>>);
 
 impl ResetKey {
     pub(super) fn new(material: &[u8]) -> Self {
         Self(hkdf::Salt::new(hkdf::HKDF_SHA256, b"peerage stateless reset 1").extract(material))
     }
 
-    pub(super) fn tokens(&self, id: &NodeId, role: Role) -> ResetTokens {
+    fn of(&self, id: &NodeId, role: Role) -> hmac::Key {
         let role: &[u8] = match role {
             Role::Accepts => b"accepts",
             Role::Dials => b"dials",
         };
         let info = [role, b" ", id.as_str().as_bytes()];
         let okm = self.0.expand(&info, hmac::HMAC_SHA256);
-        ResetTokens(okm.expect("a key of the hash's own length can be derived").into())
+        okm.expect("a key of the hash's own length can be derived").into()
     }
 }
 
@@ -54,7 +85,7 @@ impl Provider for ResetTokens {
 
 impl Generator for ResetTokens {
     fn generate(&mut self, local_connection_id: &[u8]) -> Token {
-        let tag = hmac::sign(&self.0, local_connection_id);
+        let tag = hmac::sign(&self.0.load(), local_connection_id);
         let mut token = [0; LEN];
         token.copy_from_slice(&tag.as_ref()[..LEN]);
         token.into()
@@ -67,7 +98,7 @@ mod tests {
 
     fn token(material: &[u8], id: &str, role: Role, connection: &[u8]) -> Token {
         let id = NodeId::new(id).unwrap();
-        ResetKey::new(material).tokens(&id, role).generate(connection)
+        ResetKeys::new(&ResetKey::new(material), id).tokens(role).generate(connection)
     }
 
     #[test]
@@ -81,6 +112,16 @@ mod tests {
             token(b"secret", "n0", Role::Accepts, b"id02"),
         ] {
             assert_ne!(all(), other);
+        }
+    }
+
+    #[test]
+    fn once_the_keys_have_changed_tokens_are_those_of_a_process_that_starts_with_them() {
+        let keys = ResetKeys::new(&ResetKey::new(b"before"), NodeId::new("n0").unwrap());
+        let mut tokens = [Role::Accepts, Role::Dials].map(|role| (role, keys.tokens(role)));
+        keys.change(&ResetKey::new(b"after"));
+        for (role, tokens) in &mut tokens {
+            assert_eq!(tokens.generate(b"id01"), token(b"after", "n0", *role, b"id01"));
         }
     }
 }

@@ -400,26 +400,44 @@ async fn a_process_in_the_place_of_another_ends_its_links_at_the_next_packet() {
         (with_secret("a"), with_secret("b")),
         (pki.options("a", "a"), pki.options("b", "b")),
     ] {
-        let mut a = TestNode::with(a).await;
         let security = b.security.clone();
-        let b = mortal_with(b);
-        let (before, addr) = (b.peer.clone(), b.addr);
-        assert_eq!(a.dial(addr, Some("b")).await.unwrap(), before);
-        a.transport.request(&before, addr, "echo", Bytes::new(), PATIENCE).await.unwrap();
-        b.die().await;
-        let after = TestNode::with(Options { listen: addr, security, ..options("b") }).await;
-        a.transport.send_frame(&before, addr, Class::Datagram, Bytes::from_static(b"there?"));
-        let end = loop {
-            if let TransportEvent::LinkDown { peer, end } = a.event().await {
-                assert_eq!(peer, before);
-                break end;
-            }
-        };
-        // Not its silence, which would end it as well, but later.
-        assert_eq!(end.to_string(), "the peer does not know it any more");
-        assert!(end.is_broken(), "its member is looked after");
-        assert_eq!(a.request(&after, "echo", "").await.unwrap(), "");
+        knows_nothing_of_its_links(TestNode::with(a).await, mortal_with(b), security).await;
     }
+}
+
+/// A process that is started after a rotation of secrets begins with the new one.
+#[tokio::test]
+async fn so_does_one_that_has_the_secret_that_came_last() {
+    let (old, new) = (Secret::generate(), Secret::generate());
+    let with = |id, secret: &Secret| {
+        let security = Security::Secret(secret.clone());
+        Options { security, ..options(id) }
+    };
+    let (a, b) = (TestNode::with(with("a", &old)).await, mortal_with(with("b", &old)));
+    for transport in [&a.transport, &b.transport] {
+        transport.set_secrets(&[new.clone(), old.clone()]).unwrap();
+    }
+    knows_nothing_of_its_links(a, b, Security::Secret(new)).await;
+}
+
+/// Lets `b` die, and another process come in its place.
+async fn knows_nothing_of_its_links(mut a: TestNode, b: Mortal, security: Security) {
+    let (before, addr) = (b.peer.clone(), b.addr);
+    assert_eq!(a.dial(addr, Some("b")).await.unwrap(), before);
+    a.transport.request(&before, addr, "echo", Bytes::new(), PATIENCE).await.unwrap();
+    b.die().await;
+    let after = TestNode::with(Options { listen: addr, security, ..options("b") }).await;
+    a.transport.send_frame(&before, addr, Class::Datagram, Bytes::from_static(b"there?"));
+    let end = loop {
+        if let TransportEvent::LinkDown { peer, end } = a.event().await {
+            assert_eq!(peer, before);
+            break end;
+        }
+    };
+    // Not its silence, which would end it as well, but later.
+    assert_eq!(end.to_string(), "the peer does not know it any more");
+    assert!(end.is_broken(), "its member is looked after");
+    assert_eq!(a.request(&after, "echo", "").await.unwrap(), "");
 }
 
 /// Links that the dead process had dialed hear of no reset: nobody has the port that it dialed from.
