@@ -105,10 +105,21 @@ impl Node {
 
     async fn connect(&self, key: &DialKey, generation: u64) -> Result<(Fresh, Hello, u64)> {
         let limit = self.connect_timeout;
-        timeout(limit, self.connect_and_greet(key, generation)).await.unwrap_or_else(|_| {
+        let connecting = timeout(limit, self.connect_and_greet(key, generation));
+        let connected = connecting.await.unwrap_or_else(|_| {
             let reason = format!("no answer within {limit:?}");
             Err(Error::Unreachable { target: key.addr.to_string(), reason })
-        })
+        });
+        match &connected {
+            Err(Error::WrongCluster { .. }) => self.stats.wrong_cluster.up(),
+            Err(Error::Unauthenticated { .. }) => self.stats.unauthenticated.up(),
+            Err(Error::CertificateExpired { .. }) => {
+                self.stats.unauthenticated.up();
+                self.stats.expired.up();
+            }
+            _ => {}
+        }
+        connected
     }
 
     async fn connect_and_greet(

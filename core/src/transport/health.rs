@@ -360,17 +360,16 @@ impl Subscriber for Observer {
         _: &ConnectionMeta,
         event: &ConnectionClosed,
     ) {
-        let Some(alert) = Alert::of(&event.error) else { return };
+        // A dial of ours fails with an error that says so, and is counted there.
+        let (true, Some(alert)) = (self.accepts, Alert::of(&event.error)) else { return };
+        self.stats.unauthenticated.up();
         if alert.is_expiry() {
             self.stats.expired.up();
         }
-        if self.accepts {
-            self.stats.unauthenticated.up();
-            let lines = if alert.is_expiry() { &EXPIRED } else { &REFUSED };
-            if let Some(kept_back) = lines.now() {
-                let reason = alert.reason();
-                tracing::warn!(target: "peerage::tls", reason, kept_back, "not authenticated");
-            }
+        let lines = if alert.is_expiry() { &EXPIRED } else { &REFUSED };
+        if let Some(kept_back) = lines.now() {
+            let reason = alert.reason();
+            tracing::warn!(target: "peerage::tls", reason, kept_back, "not authenticated");
         }
     }
 

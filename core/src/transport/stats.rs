@@ -63,12 +63,12 @@ stats! {
     refused,
     /// Hellos given up for a newer one, since too many were being heard, in all or of one node.
     hellos_displaced,
-    /// Handshakes of peers that dialed us which failed before the hello: no certificate of ours.
+    /// Handshakes, in either direction, that failed before the hello: one end had no certificate that
+    /// the other accepts.
     unauthenticated,
-    /// Handshakes, in either direction, that failed since a certificate had expired or was not
-    /// valid yet.
+    /// Those of them that failed since a certificate had expired or was not valid yet.
     expired,
-    /// Peers that dialed us and belong to another cluster.
+    /// Peers that dialed us, or that we dialed, and that belong to another cluster.
     wrong_cluster,
     /// Peers that dialed us with a certificate for another node id than they claim, or in search
     /// of another node.

@@ -157,22 +157,41 @@ async fn each_side_knows_why_a_peer_was_refused() {
     let error = old.dial(good.addr(), None).await.unwrap_err();
     assert_eq!(error.code(), Code::CertificateExpired, "{error}");
     assert!(error.to_string().contains("our certificate"), "{error}");
-    until("the acceptor counts it", || good.transport.stats().expired == 1).await;
-    assert_eq!(good.transport.stats().unauthenticated, 1);
+    // Those who dial know at once, the others when the end has come to them.
+    let counted = |node: &TestNode| {
+        let stats = node.transport.stats();
+        (stats.unauthenticated, stats.expired, stats.wrong_cluster)
+    };
+    let heard = async |acceptor: &TestNode, expected| {
+        let what = format!("{} counts {expected:?}", acceptor.peer.id);
+        until(&what, || counted(acceptor) == expected).await;
+    };
+    assert_eq!(counted(&old), (1, 1, 0));
+    heard(&good, (1, 1, 0)).await;
     let error = good.dial(old.addr(), None).await.unwrap_err();
     assert_eq!(error.code(), Code::CertificateExpired, "{error}");
     assert!(error.to_string().contains("its certificate"), "{error}");
-    until("the acceptor counts it", || old.transport.stats().unauthenticated == 1).await;
+    assert_eq!(counted(&good), (2, 2, 0));
+    heard(&old, (2, 2, 0)).await;
 
     let mut stranger = TestNode::with(Pki::new("strange").options("s", "s")).await;
     let error = stranger.dial(good.addr(), None).await.unwrap_err();
     assert_eq!(error.code(), Code::Unauthenticated, "{error}");
-    until("the acceptor counts it", || good.transport.stats().unauthenticated == 2).await;
+    assert_eq!(counted(&stranger), (1, 0, 0));
+    heard(&good, (3, 2, 0)).await;
+    let error = good.dial(stranger.addr(), None).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unauthenticated, "{error}");
+    assert_eq!(counted(&good), (4, 2, 0));
+    heard(&stranger, (2, 0, 0)).await;
 
     let other = Options { cluster: "other".into(), ..pki.options("w", "w") };
-    let error = TestNode::with(other).await.dial(good.addr(), None).await.unwrap_err();
+    let mut other = TestNode::with(other).await;
+    let error = other.dial(good.addr(), None).await.unwrap_err();
     assert_eq!(error.code(), Code::WrongCluster, "{error}");
-    assert_eq!(good.transport.stats().wrong_cluster, 1);
+    assert_eq!((counted(&good), counted(&other)), ((4, 2, 1), (0, 0, 1)));
+    let error = good.dial(other.addr(), None).await.unwrap_err();
+    assert_eq!(error.code(), Code::WrongCluster, "{error}");
+    assert_eq!((counted(&good), counted(&other)), ((4, 2, 2), (0, 0, 2)));
 
     let mut seeks = TestNode::with(pki.options("x", "x")).await;
     let error = seeks.dial(good.addr(), Some("y")).await.unwrap_err();
