@@ -19,7 +19,7 @@ use super::{
     link::{self, Beginning, Link},
     node::Node,
     places::Places,
-    pool::{Admitted, DialKey, Installed},
+    pool::{Admitted, DialKey, Installed, NoRoom},
     share::PayloadShare,
     tls,
 };
@@ -236,8 +236,12 @@ impl Node {
                 }
                 None if self.is_draining() => (Answer::Closing, None),
                 None => match self.admit_link(&theirs.peer(), theirs.slot) {
-                    Some(admitted) => (Answer::Welcome(self.hello()), Some((theirs, admitted))),
-                    None => {
+                    Ok(admitted) => (Answer::Welcome(self.hello()), Some((theirs, admitted))),
+                    // It has as many as it may: others are no help.
+                    Err(NoRoom::Slots(_)) => {
+                        (Answer::Full(self.pool.limits.per_peer as u32, Vec::new()), None)
+                    }
+                    Err(NoRoom::Links | NoRoom::Dials) => {
                         let others = self.pool.some(hello::OTHERS_MAX);
                         (Answer::Full(self.pool.limits.total as u32, others), None)
                     }

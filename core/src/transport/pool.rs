@@ -20,11 +20,11 @@ use tokio::{
 pub(super) use self::{
     dialing::DialKey,
     lease::Lease,
-    table::{Entry, Installed, Limits, RESERVE, Rank},
+    table::{Entry, Installed, Limits, NoRoom, RESERVE, Rank},
 };
 use self::{
     dialing::{Dial, Outcome},
-    table::{Gone, NoRoom, Table},
+    table::{Gone, Table},
 };
 use super::{
     Class, TransportEvent,
@@ -431,13 +431,17 @@ impl Node {
     }
 
     /// Lets a link from a peer in, if there is room; evicts an unused one if that helps.
-    pub(super) fn admit_link(self: &Arc<Self>, peer: &Peer, slot: u16) -> Option<Admitted> {
+    pub(super) fn admit_link(
+        self: &Arc<Self>,
+        peer: &Peer,
+        slot: u16,
+    ) -> std::result::Result<Admitted, NoRoom> {
         let mut inner = self.pool.inner.lock();
-        let gone = inner.table.admit(peer, slot).ok()?;
+        let gone = inner.table.admit(peer, slot)?;
         self.note_evicted(gone.as_ref());
         drop(inner);
         close_evicted(gone);
-        Some(Admitted(self.clone()))
+        Ok(Admitted(self.clone()))
     }
 
     fn emit_up(&self, link: &Link, dialed: Option<SocketAddr>) {

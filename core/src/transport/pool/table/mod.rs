@@ -85,7 +85,7 @@ struct Slots<L> {
 
 /// Why there is no room for another link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoRoom {
+pub(in crate::transport) enum NoRoom {
     /// Too many dials are under way.
     Dials,
     /// All links are in use.
@@ -243,7 +243,7 @@ impl<L: Entry, D> Table<L, D> {
     /// on, until [`Table::arrived`].
     pub(super) fn admit(&mut self, peer: &Peer, slot: u16) -> Result<Option<Gone<L>>, NoRoom> {
         if usize::from(slot) >= self.limits.per_peer {
-            return Err(NoRoom::Links);
+            return Err(NoRoom::Slots(self.of(peer).len()));
         }
         let evicted = if self.of(peer).iter().any(|link| link.slot() == slot) {
             None // it takes the place of one

@@ -269,7 +269,7 @@ impl Played {
             Op::Admit { peer: n, slot } => {
                 let replaces = self.links.contains_key(&(n, slot));
                 let expected = if usize::from(slot) >= PER_PEER {
-                    Err(NoRoom::Links)
+                    Err(NoRoom::Slots(self.table.of(&peer(n)).len()))
                 } else if replaces {
                     Ok(None)
                 } else if self.is_a_process_too_many(n) {
