@@ -52,7 +52,8 @@ pub fn examples() -> Vec<Vec<u8>> {
     let example = |kind: u8, bytes: &[u8]| [&[kind, 7], bytes].concat();
     let request = b"\0\x04\0\0\x03\xe8\0\0\0\0\0\0\0\x02echohi";
     let opening = b"ST\0\x05\0\0\x03\xe8\0\0\0\0\0\x01\0\0upper";
-    let record = b"\0\x11\0\0\0\0\0\0\0\0\x04\0\0\0\0\0\x02\0\0\0\x0d\x01\0\0\0\0\0\0\0\x04\0\0\0\x07";
+    let record =
+        b"\0\x11\0\0\0\0\0\0\0\0\x04\0\0\0\0\0\x02\0\0\0\x0d\x01\0\0\0\0\0\0\0\x04\0\0\0\x07";
     let encoded = |what: Result<Bytes, hello::Failure>| what.unwrap_or_default();
     vec![
         example(0, &encoded(hello::encode(hello::VERSIONS, &ours()))),
@@ -140,7 +141,8 @@ async fn records(source: Chunks) {
     let _ = Taken::of(u64::from_be_bytes(code));
     let mut reader = Reader::new(source);
     for _ in 0..RECORDS_MAX {
-        let Some((_, told)) = streams::read_record(&mut reader).await else { return };
+        let Ok(first) = reader.exact(1).await else { return };
+        let Some((_, told)) = streams::read_record(first[0], &mut reader).await else { return };
         if let streams::Told::Failed(message) = told {
             assert!(message.len() <= 3 * usize::from(u16::MAX));
         }

@@ -366,7 +366,7 @@ fn receive(node: &Arc<Node>, link: &Arc<Link>, stream: ReceiveStream) {
         match kind.as_deref() {
             Ok([request::KIND_FRAME]) => receive_frame(&inner, &link, reader).await,
             Ok([request::KIND_MESSAGE]) => request::receive_message(&inner, &link, reader).await,
-            Ok([streams::KIND]) => streams::hear(&link, reader).await,
+            Ok([streams::KIND]) => streams::hear(&inner, &link, reader).await,
             // Unknown kinds are of later versions; dropping the stream tells the peer to stop.
             _ => {}
         }

@@ -1,20 +1,24 @@
 //! What the two ends of a link tell each other about its streams, besides what is in them: up to
 //! where may be sent, that nobody reads any more, and why a handler failed.
 //!
-//! Each side opens one unidirectional stream for that on a link, when there is something to tell.
-//! It begins with [`KIND`]; then come records: `length u16, kind u8, stream id u64` and what the
-//! kind has. Records of unknown kinds, and of streams that are gone, are passed over. All numbers
-//! are big-endian.
+//! Each side opens one unidirectional stream for that on a link, when there is something to tell;
+//! further ones are not heard. It begins with [`KIND`]; then come records: `length u16, kind u8, stream
+//! id u64` and what the kind has. Records of unknown kinds, and of streams that are gone, are passed
+//! over. All numbers are big-endian.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use s2n_quic::stream;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use super::flow::Flow;
 use crate::{
@@ -42,6 +46,8 @@ const HEAD: usize = 1 + 8;
 /// A record is no longer than this; a message is cut.
 const RECORD_MAX: usize = 2048;
 const MESSAGE_MAX: usize = 1024;
+/// How long the peer may take over a record that it has begun.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// So much of that waits for a peer that does not read it, which a peer that lives does at once. One that
 /// has more to hear is not kept.
 const NOTES_MAX: usize = 1 << 20;
@@ -53,6 +59,8 @@ const BATCH: usize = 16 << 10;
 pub(in crate::transport) struct Streams {
     state: Mutex<Open>,
     wake: Notify,
+    /// What the peer has to tell is being heard, or was.
+    heard: AtomicBool,
 }
 
 #[derive(Default)]
@@ -171,10 +179,7 @@ impl Teller {
             }
         });
         if full {
-            self.node.stats.stalled.up();
-            let end = LinkEnd::Broken("the peer does not hear what became of its streams".into());
-            self.node.drop_link(&self.link, end);
-            self.link.close(Code::Closed);
+            stalled(&self.node, &self.link, "the peer does not hear what became of its streams");
         }
     }
 
@@ -240,9 +245,25 @@ async fn write(link: &Link) -> stream::Result<()> {
     }
 }
 
-/// Hears what the peer tells, until the link ends or nonsense comes.
-pub(in crate::transport) async fn hear(link: &Link, mut reader: Reader) {
-    while let Some((id, told)) = read_record(&mut reader).await {
+/// Ends a link whose streams cannot go on.
+fn stalled(node: &Node, link: &Arc<Link>, how: &str) {
+    node.stats.stalled.up();
+    node.drop_link(link, LinkEnd::Broken(how.into()));
+    link.close(Code::Closed);
+}
+
+/// Hears what the peer tells, until the link ends or nonsense comes. On one stream of a link: dropping
+/// another one tells the peer to stop.
+pub(in crate::transport) async fn hear(node: &Node, link: &Arc<Link>, mut reader: Reader) {
+    if link.streams.heard.swap(true, Relaxed) {
+        return;
+    }
+    // There may be nothing to tell for as long as the link lasts.
+    while let Ok(first) = reader.exact(1).await {
+        let Ok(record) = timeout(RECORD_TIMEOUT, read_record(first[0], &mut reader)).await else {
+            return stalled(node, link, "the peer does not finish what it tells of its streams");
+        };
+        let Some((id, told)) = record else { return };
         let Some(known) = link.streams.known(id) else { continue };
         match told {
             Told::Credit(limit) => known.flow.outlet.grant(limit),
@@ -268,11 +289,14 @@ pub(in crate::transport) enum Told {
     Unknown,
 }
 
-/// The next record, and the stream that it is about; `None` where none comes that makes sense.
+/// The rest of a record of which this byte has come, and the stream that it is about; `None` where it
+/// makes no sense.
 pub(in crate::transport) async fn read_record(
+    first: u8,
     reader: &mut Reader<impl Source>,
 ) -> Option<(u64, Told)> {
-    let length = usize::from(reader.exact(2).await.ok()?.get_u16());
+    let second = reader.exact(1).await.ok()?[0];
+    let length = usize::from(u16::from_be_bytes([first, second]));
     if !(HEAD..=RECORD_MAX).contains(&length) {
         return None;
     }
