@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use crate::error::{Error, Result};
 
 /// The longest time that a call may be given.
-const MAX: Duration = Duration::from_secs(3600);
+pub(crate) const MAX: Duration = Duration::from_secs(3600);
 
 /// Refuses a deadline that is too short or too long.
 pub(crate) fn check(deadline: Duration) -> Result<()> {

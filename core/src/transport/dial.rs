@@ -20,7 +20,6 @@ use super::{
     node::Node,
     places::Places,
     pool::{Admitted, DialKey, Installed, NoRoom},
-    share::PayloadShare,
     tls,
 };
 use crate::{
@@ -285,9 +284,9 @@ impl Node {
             incoming,
             chain,
         };
-        let link = Arc::new(Link::new(beginning, PayloadShare::new(self.payload_max)));
-        let _ = link.handle.clone().keep_alive(false); // it may have just ended
-        let (stays, retired) = match self.install(&link, made.tell, made.admitted) {
+        let _ = beginning.handle.clone().keep_alive(false); // it may have just ended
+        let (link, installed) = self.install(beginning, made.tell, made.admitted);
+        let (stays, retired) = match installed {
             Installed::Up(_) => (link.clone(), None),
             Installed::Instead(old) => (link.clone(), Some(old)),
             Installed::Surplus(held) => (held, Some(link.clone())),

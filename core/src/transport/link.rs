@@ -38,7 +38,7 @@ use super::{
     pool::Rank,
     reader::Reader,
     request,
-    share::{FrameShare, PayloadShare, Tally},
+    share::{PeerShare, Tally},
     stream as streams,
 };
 use crate::member::Peer;
@@ -118,9 +118,12 @@ pub(super) struct Link {
     began: Instant,
     frames_out: Arc<Semaphore>,
     frames_in: Semaphore,
-    frames: Arc<FrameShare>,
-    /// Room for what the peer's requests and messages bring.
-    pub(super) payloads: PayloadShare,
+    /// What all links of the same node have in common: the limits are kept there.
+    pub(super) share: Arc<PeerShare>,
+    /// How many bytes of the peer's membership frames wait for the driver.
+    frame_bytes: Arc<AtomicUsize>,
+    /// Room taken by what the peer's requests and messages bring.
+    pub(super) payloads: Tally,
     /// Bytes of our handlers' answers that the peer has yet to read.
     pub(super) answers: Tally,
 }
@@ -134,7 +137,7 @@ impl Deref for Link {
 }
 
 impl Link {
-    pub(super) fn new(beginning: Beginning, payloads: PayloadShare) -> Self {
+    pub(super) fn new(beginning: Beginning, share: Arc<PeerShare>) -> Self {
         let began = Instant::now();
         Self {
             beginning,
@@ -157,8 +160,9 @@ impl Link {
             began,
             frames_out: Arc::new(Semaphore::new(FRAMES_AT_ONCE)),
             frames_in: Semaphore::new(FRAMES_AT_ONCE),
-            frames: FrameShare::new(began),
-            payloads,
+            share,
+            frame_bytes: Arc::default(),
+            payloads: Tally::default(),
             answers: Tally::default(),
         }
     }
@@ -232,7 +236,7 @@ impl Link {
 
     /// How many bytes of the peer's membership frames wait for the driver.
     pub(super) fn frame_bytes(&self) -> usize {
-        self.frames.bytes_waiting()
+        self.frame_bytes.load(Relaxed)
     }
 
     /// How many datagrams wait, to be sent or to be looked at.
@@ -398,7 +402,8 @@ impl Node {
         if link.closing.load(SeqCst) {
             return self.stats.frames_dropped.up();
         }
-        let Some(waiting) = link.frames.take(Instant::now(), bytes.len()) else {
+        let now = Instant::now();
+        let Some(waiting) = link.share.take(now, &link.frame_bytes, bytes.len()) else {
             return self.stats.frames_refused.up();
         };
         let peer = link.peer.clone();

@@ -281,13 +281,13 @@ pub struct LinkStats {
     pub in_flight: usize,
     /// The peer's requests under way on it, and the streams that it opened.
     pub serving: usize,
-    /// Room that the payloads of the peer's requests and messages take now.
+    /// Room that the payloads of the peer's requests and messages on it take now.
     pub payload_bytes: u64,
     /// Bytes of our handlers' answers that are on their way to the peer.
     pub answer_bytes: u64,
     /// Bytes of streams that have arrived and that nobody has read.
     pub stream_bytes: u64,
-    /// Bytes of the peer's membership frames that wait for the driver.
+    /// Bytes of the peer's membership frames of it that wait for the driver.
     pub frame_bytes: usize,
     /// Datagrams that wait, to be sent or to be looked at.
     pub datagrams_waiting: usize,

@@ -30,8 +30,9 @@ use super::{
     Class, TransportEvent,
     backoff::Backoff,
     end::{Code, LinkEnd},
-    link::Link,
+    link::{Beginning, Link},
     node::Node,
+    share::Shares,
     stats::PoolStats,
 };
 use crate::{
@@ -60,6 +61,7 @@ pub(super) struct Pool {
 
 struct Inner {
     table: Table<Arc<Link>, Dial>,
+    shares: Shares,
     backoff: Backoff,
     /// For jitter and choices; each process draws others.
     rng: StdRng,
@@ -112,6 +114,7 @@ impl Pool {
     pub(super) fn new(limits: Limits, seed: u64) -> Self {
         let inner = Inner {
             table: Table::new(limits),
+            shares: Shares::default(),
             backoff: Backoff::default(),
             rng: StdRng::seed_from_u64(seed),
             hits: 0,
@@ -410,24 +413,27 @@ impl Node {
         ended.map_or_else(|| Err(self.closed()), |ended| ended.map(|_| slot))
     }
 
-    /// Puts a link that passed the hello into the table, or leaves it out for a better one.
+    /// Makes a link of a connection that passed the hello, and puts it into the table, or leaves it out
+    /// for a better one.
     pub(super) fn install(
         &self,
-        link: &Arc<Link>,
+        beginning: Beginning,
         dialed: Option<SocketAddr>,
         admitted: Option<Admitted>,
-    ) -> Installed<Arc<Link>> {
+    ) -> (Arc<Link>, Installed<Arc<Link>>) {
         let mut inner = self.pool.inner.lock();
-        let installed = inner.table.install(link);
+        let share = inner.shares.of(&beginning.peer.id, self.payload_max);
+        let link = Arc::new(Link::new(beginning, share));
+        let installed = inner.table.install(&link);
         match &installed {
-            Installed::Up(first) if *first || dialed.is_some() => self.emit_up(link, dialed),
-            Installed::Instead(_) if dialed.is_some() => self.emit_up(link, dialed),
+            Installed::Up(first) if *first || dialed.is_some() => self.emit_up(&link, dialed),
+            Installed::Instead(_) if dialed.is_some() => self.emit_up(&link, dialed),
             Installed::Surplus(held) if dialed.is_some() => self.emit_up(held, dialed),
             _ => {}
         }
         drop(inner);
         drop(admitted); // it takes the lock itself
-        installed
+        (link, installed)
     }
 
     /// Lets a link from a peer in, if there is room; evicts an unused one if that helps.

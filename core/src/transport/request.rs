@@ -7,6 +7,7 @@
 //! and payload. All numbers are big-endian. Lengths are checked before anything is allocated, and
 //! buffers grow as bytes arrive.
 
+mod arriving;
 mod serving;
 
 use std::{
@@ -23,6 +24,10 @@ use s2n_quic::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
+#[cfg(any(test, feature = "simulator"))]
+pub(super) use arriving::read_head;
+pub(super) use arriving::read_length;
+use arriving::{head_in_time, passage, payload_in_time};
 use serving::Serving;
 
 use super::{
@@ -34,7 +39,6 @@ use super::{
     panics::caught,
     pool::Lease,
     reader::{ReadError, Reader, Source},
-    share::Room,
     shelf::Shelf,
     stream as streams,
 };
@@ -63,10 +67,6 @@ const FLUSHED_MIN: usize = 8 << 10;
 const ATTENTION: Duration = Duration::from_millis(50);
 /// How long a peer may take over the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it may take over a payload, or over reading an answer: this, ...
-const PASSAGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// ... and a second for each so many bytes. The deadline of a request is the peer's to choose.
-const PASSAGE_BYTES_PER_S: u64 = 16 << 10;
 /// How often a request is tried again after the link was closed, unused in the peer's eyes, just
 /// as it began.
 const TRIES: usize = 3;
@@ -264,8 +264,7 @@ async fn exchange(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Bytes, 
         Ok(()) | Err(stream::Error::StreamReset { .. }) => {}
         Err(error) => return Err(call.failed(error, Some(id))),
     }
-    let answer =
-        read_answer(&node.shelf, &mut exchange.reader, id, call, node.payload_max).await?;
+    let answer = read_answer(&node.shelf, &mut exchange.reader, id, call, node.payload_max).await?;
     exchange.reader.end().await;
     exchange.done = true;
     answer.map_err(Failed::Error)
@@ -403,77 +402,6 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
     });
 }
 
-/// Until when so many bytes must have come or gone.
-fn passage(bytes: u64) -> Instant {
-    Instant::now() + PASSAGE_TIMEOUT + Duration::from_secs(bytes / PASSAGE_BYTES_PER_S)
-}
-
-/// What stands before a payload.
-pub(super) struct Head {
-    pub(super) topic: String,
-    until: Instant,
-    deadline: Duration,
-    pub(super) bytes: u64,
-}
-
-/// The first thing in a head: the length of the topic.
-pub(super) async fn read_length(reader: &mut Reader<impl Source>) -> Option<u16> {
-    Some(reader.exact(2).await.ok()?.get_u16())
-}
-
-pub(super) async fn read_head(reader: &mut Reader<impl Source>, topic: u16) -> Option<Head> {
-    let mut head = reader.exact(HEAD - 2).await.ok()?;
-    let (topic, millis, bytes) = (usize::from(topic), head.get_u32(), head.get_u64());
-    if topic > TOPIC_BYTES_MAX {
-        return None;
-    }
-    let topic = String::from_utf8(reader.exact(topic).await.ok()?.into()).ok()?;
-    let deadline = Duration::from_millis(millis.into());
-    Some(Head { topic, until: Instant::now() + deadline, deadline, bytes })
-}
-
-/// Reads the head; `None` when that does not come.
-async fn head_in_time(
-    node: &Node,
-    reader: &mut Reader,
-    until: Instant,
-    topic: Option<u16>,
-) -> Option<Head> {
-    let head = async {
-        let topic = match topic {
-            Some(length) => length,
-            None => read_length(reader).await?,
-        };
-        read_head(reader, topic).await
-    };
-    timeout_at(until, head).await.unwrap_or_else(|_| {
-        node.stats.stalled.up();
-        None
-    })
-}
-
-/// Reads the payload and the end of the stream, once the peer has room for it; the room is taken as
-/// long as the permit is held.
-async fn payload_in_time<'a>(
-    node: &Node,
-    link: &'a Link,
-    reader: &mut Reader,
-    head: &Head,
-) -> Option<(Bytes, Room<'a>)> {
-    let room = timeout_at(head.until, link.payloads.room(head.bytes)).await.ok()?;
-    let until = head.until.min(passage(head.bytes));
-    let whole = async {
-        let payload = reader.payload(head.bytes as usize, &node.shelf).await;
-        reader.end().await;
-        payload
-    };
-    let Ok(payload) = timeout_at(until, whole).await else {
-        node.stats.stalled.up();
-        return None;
-    };
-    Some((payload.ok()?, room))
-}
-
 /// Reads a request and has it handled; `None` when nobody waits for an answer any more.
 async fn handle(
     node: &Arc<Node>,
@@ -487,7 +415,10 @@ async fn handle(
     if head.bytes > node.payload_max {
         return Some(Err(Refusal::TooLarge { bytes: head.bytes, max: node.payload_max }));
     }
-    let (payload, _room) = payload_in_time(node, link, reader, &head).await?;
+    let (payload, _room) = match payload_in_time(node, link, reader, &head).await? {
+        Ok(arrived) => arrived,
+        Err(refusal) => return Some(Err(refusal)),
+    };
     let work = caught(async {
         node.inbound.request(link.peer.clone(), head.topic, payload, head.deadline).await
     });
@@ -564,23 +495,23 @@ pub(super) async fn respond(
 
 /// Takes a peer's message whose kind byte has been read.
 pub(super) async fn receive_message(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader) {
+    let stop = |mut reader: Reader, code: u8| {
+        let _ = reader.stream.stop_sending(code.into()); // an error means that it ended
+    };
     let mut serving = match Serving::admit(node, link) {
         Ok(serving) => serving,
-        Err(refusal) => {
-            let code =
-                if matches!(refusal, Refusal::Closed) { gave_up::CLOSED } else { gave_up::BUSY };
-            let _ = reader.stream.stop_sending(code.into()); // an error means that it ended
-            return;
-        }
+        Err(Refusal::Closed) => return stop(reader, gave_up::CLOSED),
+        Err(_) => return stop(reader, gave_up::BUSY),
     };
     let until = Instant::now() + HEAD_TIMEOUT;
     let Some(head) = head_in_time(node, &mut reader, until, None).await else { return };
     if head.bytes > node.payload_max {
-        let _ = reader.stream.stop_sending(gave_up::TOO_LARGE.into()); // likewise
-        return;
+        return stop(reader, gave_up::TOO_LARGE);
     }
-    let Some((payload, _room)) = payload_in_time(node, link, &mut reader, &head).await else {
-        return;
+    let (payload, _room) = match payload_in_time(node, link, &mut reader, &head).await {
+        Some(Ok(arrived)) => arrived,
+        Some(Err(_)) => return stop(reader, gave_up::BUSY),
+        None => return,
     };
     let work = caught(async { node.inbound.message(link.peer.clone(), head.topic, payload).await });
     // The sender does not wait for the handler, so only the end of the node cuts it off.

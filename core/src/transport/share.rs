@@ -1,12 +1,16 @@
 //! What one peer may take of that which all peers share: the driver's time and its queue, and
 //! memory for what arrives.
 //!
-//! The limits lie far above what an honest peer needs and are kept link by link, so that whoever
-//! goes beyond them loses what is its own, and nobody else anything.
+//! The limits lie far above what an honest peer needs and are kept for each node id, however many links
+//! and processes there are under it, so that whoever goes beyond them loses what is its own, and nobody
+//! else anything.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
@@ -14,6 +18,8 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::Instant,
 };
+
+use crate::member::NodeId;
 
 /// How many membership frames a second the driver takes of one peer, and how many at once after a
 /// quiet time. A node of a thousand hears some tens a second of each of its neighbours.
@@ -31,8 +37,65 @@ pub(super) const BYTES_WAITING_MAX: usize = 4 << 20;
 const SMALL: u64 = 64 << 10;
 const UNIT: u64 = 1 << 10;
 
+/// The share of one node id. Its links have it in common, those included that others have taken the
+/// place of, and so has whatever outlives them: the handler of a message goes on without its link.
+pub(super) struct PeerShare {
+    /// The requests and messages under way.
+    pub(super) serving: AtomicUsize,
+    /// The streams that it opened.
+    pub(super) streaming: AtomicUsize,
+    pub(super) payloads: PayloadShare,
+    frames: FrameShare,
+}
+
+impl PeerShare {
+    fn new(payload_max: u64, now: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            serving: AtomicUsize::new(0),
+            streaming: AtomicUsize::new(0),
+            payloads: PayloadShare::new(payload_max),
+            frames: FrameShare::new(now),
+        })
+    }
+
+    /// Takes a membership frame in that came on a link of which so many bytes wait; `None` when its
+    /// sender has had its share.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        now: Instant,
+        of_link: &Arc<AtomicUsize>,
+        bytes: usize,
+    ) -> Option<Waiting> {
+        let frames = &self.frames;
+        // From here on it counts, whichever way out.
+        of_link.fetch_add(bytes, Relaxed);
+        let waiting = Waiting { share: self.clone(), of_link: of_link.clone(), bytes };
+        let before = frames.waiting.fetch_add(1, Relaxed);
+        let bytes_before = frames.bytes_waiting.fetch_add(bytes, Relaxed);
+        let fits = before < FRAMES_WAITING_MAX && bytes_before + bytes <= BYTES_WAITING_MAX;
+        (fits && frames.rates.lock().take(now, bytes)).then_some(waiting)
+    }
+}
+
+/// The shares that anything is left of.
+#[derive(Default)]
+pub(super) struct Shares(BTreeMap<NodeId, Weak<PeerShare>>);
+
+impl Shares {
+    /// That of a node id. A new one only where nothing is left of the one before.
+    pub(super) fn of(&mut self, id: &NodeId, payload_max: u64) -> Arc<PeerShare> {
+        if let Some(share) = self.0.get(id).and_then(Weak::upgrade) {
+            return share;
+        }
+        self.0.retain(|_, share| share.strong_count() > 0);
+        let share = PeerShare::new(payload_max, Instant::now());
+        self.0.insert(id.clone(), Arc::downgrade(&share));
+        share
+    }
+}
+
 /// Membership frames of one peer: how fast, and how many wait.
-pub(super) struct FrameShare {
+struct FrameShare {
     waiting: AtomicUsize,
     bytes_waiting: AtomicUsize,
     rates: Mutex<Rates>,
@@ -47,31 +110,19 @@ struct Rates {
 /// A frame that waits for the driver, or is in its hands.
 #[derive(Debug)]
 pub struct Waiting {
-    share: Arc<FrameShare>,
+    share: Arc<PeerShare>,
+    /// How many bytes of the same link wait.
+    of_link: Arc<AtomicUsize>,
     bytes: usize,
 }
 
 impl FrameShare {
-    pub(super) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(now: Instant) -> Self {
+        Self {
             waiting: AtomicUsize::new(0),
             bytes_waiting: AtomicUsize::new(0),
             rates: Mutex::new(Rates { at: now, frames: FRAMES_AT_ONCE, bytes: BYTES_AT_ONCE }),
-        })
-    }
-
-    /// Takes a frame in; `None` when its sender has had its share.
-    pub(super) fn take(self: &Arc<Self>, now: Instant, bytes: usize) -> Option<Waiting> {
-        // From here on it counts, whichever way out.
-        let waiting = Waiting { share: self.clone(), bytes };
-        let before = self.waiting.fetch_add(1, Relaxed);
-        let bytes_before = self.bytes_waiting.fetch_add(bytes, Relaxed);
-        let fits = before < FRAMES_WAITING_MAX && bytes_before + bytes <= BYTES_WAITING_MAX;
-        (fits && self.rates.lock().take(now, bytes)).then_some(waiting)
-    }
-
-    pub(super) fn bytes_waiting(&self) -> usize {
-        self.bytes_waiting.load(Relaxed)
+        }
     }
 }
 
@@ -93,14 +144,15 @@ impl Rates {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.share.waiting.fetch_sub(1, Relaxed);
-        self.share.bytes_waiting.fetch_sub(self.bytes, Relaxed);
+        self.share.frames.waiting.fetch_sub(1, Relaxed);
+        self.share.frames.bytes_waiting.fetch_sub(self.bytes, Relaxed);
+        self.of_link.fetch_sub(self.bytes, Relaxed);
     }
 }
 
-impl std::fmt::Debug for FrameShare {
+impl std::fmt::Debug for PeerShare {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FrameShare({} wait)", self.waiting.load(Relaxed))
+        write!(f, "PeerShare({} frames wait)", self.frames.waiting.load(Relaxed))
     }
 }
 
@@ -128,36 +180,37 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Room for the payloads of one peer: all are counted, and the large ones bounded.
+/// Room for the payloads of one peer: the large ones are bounded.
 pub(super) struct PayloadShare {
     large: Semaphore,
-    all: Tally,
+    /// The largest payload.
+    max: u64,
 }
 
 /// The room that one payload takes.
 pub(super) struct Room<'a> {
     _large: Option<SemaphorePermit<'a>>,
-    _all: Held<'a>,
+    _of_link: Held<'a>,
 }
 
 impl PayloadShare {
-    pub(super) fn new(payload_max: u64) -> Self {
-        let units = units(2 * payload_max) as usize;
-        Self { large: Semaphore::new(units), all: Tally::default() }
+    pub(super) fn new(max: u64) -> Self {
+        Self { large: Semaphore::new(units(2 * max) as usize), max }
     }
 
-    /// Waits for room for a payload, whose size has been checked; a small one does not wait.
-    pub(super) async fn room(&self, bytes: u64) -> Room<'_> {
+    /// Waits for room for a payload, whose size has been checked; a small one does not wait. It counts
+    /// as its link's as well.
+    pub(super) async fn room<'a>(&'a self, of_link: &'a Tally, bytes: u64) -> Room<'a> {
         let large = match bytes {
             0..=SMALL => None,
             _ => self.large.acquire_many(units(bytes)).await.ok(), // it is never closed
         };
-        Room { _large: large, _all: self.all.hold(bytes) }
+        Room { _large: large, _of_link: of_link.hold(bytes) }
     }
 
-    /// How many bytes of room are taken.
-    pub(super) fn held(&self) -> u64 {
-        self.all.held()
+    /// How many payloads of this size have room at once.
+    pub(super) fn at_once(&self, bytes: u64) -> usize {
+        usize::try_from(2 * self.max / bytes.max(1)).unwrap_or(usize::MAX)
     }
 }
 
@@ -179,16 +232,22 @@ mod tests {
     #[test]
     fn frames_are_taken_at_a_rate_and_no_more_than_so_many_wait() {
         let start = Instant::now();
-        let share = FrameShare::new(start);
-        let waiting: Vec<_> = (0..FRAMES_WAITING_MAX).map(|_| share.take(start, 100)).collect();
+        let share = PeerShare::new(1, start);
+        let link = Arc::default();
+        let waiting: Vec<_> =
+            (0..FRAMES_WAITING_MAX).map(|_| share.take(start, &link, 100)).collect();
         assert!(waiting.iter().all(Option::is_some));
-        assert!(share.take(start, 100).is_none(), "too many wait");
+        // On whichever link of the peer's it comes.
+        let other = Arc::default();
+        assert!(share.take(start, &other, 100).is_none(), "too many wait");
+        assert_eq!(other.load(Relaxed), 0);
+        assert_eq!(link.load(Relaxed), 100 * FRAMES_WAITING_MAX);
         drop(waiting);
-        assert_eq!(share.bytes_waiting(), 0);
-        let taken = (0..5000).filter(|_| share.take(start, 100).is_some()).count();
+        assert_eq!((link.load(Relaxed), share.frames.bytes_waiting.load(Relaxed)), (0, 0));
+        let taken = (0..5000).filter(|_| share.take(start, &link, 100).is_some()).count();
         assert_eq!(taken, FRAMES_AT_ONCE as usize - FRAMES_WAITING_MAX);
         let later = start + Duration::from_millis(100);
-        let taken = (0..5000).filter(|_| share.take(later, 100).is_some()).count();
+        let taken = (0..5000).filter(|_| share.take(later, &link, 100).is_some()).count();
         assert_eq!(taken, FRAMES_PER_S as usize / 10);
     }
 
@@ -196,29 +255,53 @@ mod tests {
     fn large_frames_are_bounded_by_their_bytes() {
         const MIB: usize = 1 << 20;
         let start = Instant::now();
-        let share = FrameShare::new(start);
-        let waiting: Vec<_> = (0..4).map(|_| share.take(start, MIB)).collect();
+        let share = PeerShare::new(1, start);
+        let link = Arc::default();
+        let waiting: Vec<_> = (0..4).map(|_| share.take(start, &link, MIB)).collect();
         assert!(waiting.iter().all(Option::is_some));
-        assert!(share.take(start, 1).is_none());
+        assert!(share.take(start, &link, 1).is_none());
         drop(waiting);
-        let taken = (0..100).filter(|_| share.take(start, MIB).is_some()).count();
+        let taken = (0..100).filter(|_| share.take(start, &link, MIB).is_some()).count();
         assert_eq!(taken, BYTES_AT_ONCE as usize / MIB - 4);
     }
 
     #[tokio::test]
     async fn two_of_the_largest_payloads_fit_and_small_ones_always() {
         let share = PayloadShare::new(1 << 20);
-        let at_once = |bytes| tokio::time::timeout(Duration::ZERO, share.room(bytes));
-        let (first, second) = (at_once(1 << 20).await.unwrap(), at_once(1 << 20).await.unwrap());
-        assert!(at_once(SMALL + 1).await.is_err());
-        assert_eq!(share.held(), 2 << 20);
-        let small = at_once(SMALL).await.unwrap();
-        assert_eq!(share.held(), (2 << 20) + SMALL);
+        let links = [Tally::default(), Tally::default()];
+        let held = || [links[0].held(), links[1].held()];
+        let at_once = |link: usize, bytes| {
+            tokio::time::timeout(Duration::ZERO, share.room(&links[link], bytes))
+        };
+        let (first, second) =
+            (at_once(0, 1 << 20).await.unwrap(), at_once(1, 1 << 20).await.unwrap());
+        for link in [0, 1] {
+            assert!(at_once(link, SMALL + 1).await.is_err(), "whichever link it comes on");
+        }
+        assert_eq!(held(), [1 << 20; 2]);
+        let small = at_once(0, SMALL).await.unwrap();
+        assert_eq!(held(), [(1 << 20) + SMALL, 1 << 20]);
         drop((first, small));
-        let third = at_once(SMALL + 1).await.unwrap();
-        assert_eq!(share.held(), (1 << 20) + SMALL + 1);
+        let third = at_once(0, SMALL + 1).await.unwrap();
+        assert_eq!(held(), [SMALL + 1, 1 << 20]);
         drop((second, third));
-        assert_eq!(share.held(), 0);
+        assert_eq!(held(), [0; 2]);
+        assert_eq!([1 << 20, 1 << 19, (1 << 19) + 1].map(|bytes| share.at_once(bytes)), [2, 4, 3]);
+    }
+
+    #[test]
+    fn a_share_lasts_as_long_as_anything_of_its_node() {
+        let id = |n: usize| NodeId::new(format!("n{n}")).unwrap();
+        let mut shares = Shares::default();
+        let first = shares.of(&id(1), 1);
+        let outlives = shares.of(&id(1), 1);
+        assert!(Arc::ptr_eq(&first, &outlives));
+        assert!(!Arc::ptr_eq(&first, &shares.of(&id(2), 1)));
+        drop(first);
+        assert!(Arc::ptr_eq(&outlives, &shares.of(&id(1), 1)));
+        drop(outlives);
+        shares.of(&id(3), 1);
+        assert_eq!(shares.0.len(), 1, "nothing is kept of those who left");
     }
 
     #[test]

@@ -15,7 +15,8 @@ pub(super) struct Serving {
 
 impl Serving {
     pub(super) fn admit(node: &Arc<Node>, link: &Arc<Link>) -> Result<Self, Refusal> {
-        let of_peer = link.serving.fetch_add(1, Relaxed) + 1;
+        link.serving.fetch_add(1, Relaxed);
+        let of_peer = link.share.serving.fetch_add(1, Relaxed) + 1;
         let of_peer_max = share::requests_per_peer(node.requests_max);
         node.stats.requests_in.up();
         let mut serving =
@@ -46,6 +47,7 @@ impl Drop for Serving {
         stats.requests_in.down();
         self.link.served();
         self.link.serving.fetch_sub(1, Relaxed);
+        self.link.share.serving.fetch_sub(1, Relaxed);
         self.node.settled();
     }
 }

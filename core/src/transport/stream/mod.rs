@@ -33,14 +33,14 @@ use bytes::Bytes;
 pub(super) use self::control::Teller;
 pub(crate) use self::half::check_code;
 pub use self::half::{ReceiveHalf, SendHalf};
+pub(super) use self::{
+    control::{KIND, Streams, hear},
+    open::{MARK, open, open_here, serve},
+};
 #[cfg(any(test, feature = "simulator"))]
 pub(super) use self::{
     control::{Told, read_record},
     open::read_head,
-};
-pub(super) use self::{
-    control::{KIND, Streams, hear},
-    open::{MARK, open, open_here, serve},
 };
 use crate::{error::Result, member::NodeId};
 

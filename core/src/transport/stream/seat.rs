@@ -222,7 +222,8 @@ impl Held {
 
     /// Lets a peer's stream in, or refuses it.
     pub(super) fn served(node: &Arc<Node>, link: &Arc<Link>) -> Result<Self, Refusal> {
-        let of_peer = link.streaming.fetch_add(1, Relaxed) + 1;
+        link.streaming.fetch_add(1, Relaxed);
+        let of_peer = link.share.streaming.fetch_add(1, Relaxed) + 1;
         node.stats.streams_in.up();
         let held = Held::Served(node.clone(), link.clone());
         admit(node)?;
@@ -265,6 +266,7 @@ impl Drop for Held {
                 node.stats.streams_in.down();
                 link.served();
                 link.streaming.fetch_sub(1, Relaxed);
+                link.share.streaming.fetch_sub(1, Relaxed);
                 node
             }
             Held::Here(node, true) => {

@@ -5,6 +5,7 @@ mod dropped;
 mod health;
 mod keys;
 mod lifetime;
+mod limits;
 mod links;
 mod paused;
 mod pki;

@@ -71,12 +71,12 @@ where
 }
 
 impl TestNode {
-    async fn open(&self, to: &TestNode, topic: &str) -> Result<Stream> {
+    pub(super) async fn open(&self, to: &TestNode, topic: &str) -> Result<Stream> {
         self.transport.open_stream(&to.peer, to.addr(), topic, PATIENCE).await
     }
 
     /// The other end of a stream that nobody reads.
-    async fn ignored(&self) -> Stream {
+    pub(super) async fn ignored(&self) -> Stream {
         self.handler.arrived.acquire().await.unwrap().forget();
         self.handler.ignored.lock().pop().unwrap()
     }
@@ -107,7 +107,7 @@ fn reset_code(error: &Error) -> u32 {
 }
 
 /// Reads until that fails.
-async fn read_on(stream: &mut Stream) -> Error {
+pub(super) async fn read_on(stream: &mut Stream) -> Error {
     loop {
         match stream.read(PATIENCE).await {
             Ok(Some(_)) => {}
@@ -118,7 +118,7 @@ async fn read_on(stream: &mut Stream) -> Error {
 }
 
 /// Writes until that fails.
-async fn write_on(stream: &mut Stream) -> Error {
+pub(super) async fn write_on(stream: &mut Stream) -> Error {
     loop {
         if let Err(error) = stream.write(vec![0; 1024], PATIENCE).await {
             return error;

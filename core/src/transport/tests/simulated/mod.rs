@@ -351,7 +351,10 @@ fn nothing_is_left(transport: &Transport) -> Result<(), String> {
     let held = node.pool.links();
     let under_way: usize = held
         .iter()
-        .map(|link| [&link.leases, &link.serving, &link.streaming])
+        .map(|link| {
+            let share = &link.share;
+            [&link.leases, &link.serving, &link.streaming, &share.serving, &share.streaming]
+        })
         .flat_map(|counts| counts.map(|count| count.load(Relaxed)))
         .sum();
     let dialed = held.iter().filter(|link| link.dialed).count();
