@@ -427,9 +427,10 @@ impl Transport {
         stream::open_here(self.node(), topic)
     }
 
-    /// Closes the links to a process, if there are any; whoever uses them gets an error.
+    /// Closes the links to a process, if there are any, those being drained included; whoever uses
+    /// them gets an error.
     pub fn close_link(&self, peer: &Peer, reason: &str) {
-        for link in self.node().pool.of(peer) {
+        for link in self.node().pool.of_and_retired(peer) {
             link.hear_no_more(); // before the driver hears of its end
             self.node().drop_link(&link, LinkEnd::Closed(reason.into()));
             link.close(Code::Closed);

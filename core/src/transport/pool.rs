@@ -136,6 +136,13 @@ impl Pool {
         self.inner.lock().table.of(peer).to_vec()
     }
 
+    /// Those in the place of which there are others included.
+    pub(super) fn of_and_retired(&self, peer: &Peer) -> Vec<Arc<Link>> {
+        let inner = self.inner.lock();
+        let retired = inner.table.retired().iter().filter(|link| link.peer == *peer);
+        inner.table.of(peer).iter().chain(retired).cloned().collect()
+    }
+
     pub(super) fn links(&self) -> Vec<Arc<Link>> {
         self.inner.lock().table.links().cloned().collect()
     }

@@ -104,6 +104,41 @@ async fn a_closed_link_is_reported_once_at_each_end() {
 }
 
 #[tokio::test]
+async fn a_link_that_another_one_has_taken_the_place_of_is_closed_as_well() {
+    // Known by an address that nobody dials, so that a second dial is none to the first link.
+    let any = Options { listen: ([0, 0, 0, 0], 0).into(), ..options("b") };
+    let (mut a, b) = (TestNode::start("a").await, TestNode::with(any).await);
+    let mut stream = b.transport.open_stream(&a.peer, a.addr(), "echo", PATIENCE).await.unwrap();
+    let theirs = b.transport.node().pool.of(&a.peer)[0].clone();
+    let ours = a.transport.node().pool.of(&b.peer)[0].clone();
+    a.dial(([127, 0, 0, 1], b.addr().port()).into(), Some("b")).await.unwrap();
+    let holds = |node: &TestNode, link| node.transport.node().pool.holds(link);
+    until("another link is in its place", || !holds(&a, &ours) && !holds(&b, &theirs)).await;
+    let new = a.transport.node().pool.of(&b.peer)[0].clone();
+    assert!(Arc::ptr_eq(&ours.share, &new.share), "what they may take is one share");
+    assert!(a.transport.links_and_draining().iter().any(|link| link.draining));
+    let talking = tokio::spawn({
+        let node = b.transport.node().clone();
+        async move {
+            loop {
+                theirs.send_frame(&node, Class::Stream, Bytes::from_static(b"nonsense"));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    while !matches!(a.event().await, TransportEvent::Frame { .. }) {}
+    a.transport.close_link(&b.peer, "as asked");
+    // Those that came before, and the end of the other; nothing else runs meanwhile.
+    while a.events.try_recv().is_ok() {}
+    until("it has ended", || ours.has_ended()).await;
+    let error = stream.read(PATIENCE).await.unwrap_err();
+    assert_eq!(error.code(), Code::LinkLost, "{error}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(a.events.try_recv().is_err(), "nothing of it is heard");
+    talking.abort();
+}
+
+#[tokio::test]
 async fn the_least_recently_used_idle_link_makes_room() {
     let mut small = options("a");
     small.links_max = 2;
