@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::UdpSocket, sync::atomic::AtomicBool, threa
 
 use tokio::time::Instant;
 
-use super::*;
+use super::{dropped::nothing_is_left, streams::read_on, *};
 use crate::error::Code;
 
 /// A path to an address: what comes to it is sent on after a while, and what comes back is sent back,
@@ -253,6 +253,50 @@ async fn a_peer_far_away_that_dies_over_a_request_is_in_trouble_within_a_second(
         assert_eq!(answer.unwrap(), "x");
         while a.events.try_recv().is_ok() {}
     }
+}
+
+/// One that is read, at both ends, and one that waits for credit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_to_a_peer_that_vanishes_are_in_trouble_within_a_second_and_end() {
+    let (mut a, b, relay) = over_relay(RARELY, Duration::ZERO).await;
+    let open = async || {
+        let open = a.transport.open_stream(&b.peer, relay.addr, "ignore", PATIENCE).await.unwrap();
+        (open, b.ignored().await)
+    };
+    let ((mut read, mut read_there), (mut full, mut full_there)) = (open().await, open().await);
+    let lost = |error: Error| (error.code(), Instant::now());
+    let mut waiting = vec![
+        ("the reader", tokio::spawn(async move { lost(read_on(&mut read).await) })),
+        ("the reader there", tokio::spawn(async move { lost(read_on(&mut read_there).await) })),
+    ];
+    let writing = tokio::spawn(async move {
+        loop {
+            if let Err(error) = full.write(vec![0; 1024], None).await {
+                return lost(error);
+            }
+        }
+    });
+    waiting.push(("the writer", writing));
+    until("it waits for credit", || full_there.receive_waiting() >= 64 << 10).await;
+    // Until all is acknowledged. A pause that is too short only makes the test weaker.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    relay.cut(true, true);
+    let cut = Instant::now();
+    let event = a.event().await;
+    assert!(matches!(event, TransportEvent::LinkTrouble { .. }), "{event:?}");
+    assert!(cut.elapsed() < Duration::from_secs(1), "{:?}", cut.elapsed());
+    for (who, waiting) in waiting {
+        let (code, at) = timeout(PATIENCE, waiting).await.expect("an end").unwrap();
+        let took = at - cut;
+        // The end that was opened asks for no sign of life until its link is quiet, after 1.75 s.
+        let most = Duration::from_millis(if who == "the reader there" { 5500 } else { 4000 });
+        assert_eq!(code, Code::LinkLost, "{who}");
+        assert!(took < most, "{who} after {took:?}");
+    }
+    assert_eq!(read_on(&mut full_there).await.code(), Code::LinkLost);
+    drop(full_there);
+    nothing_is_left(&a, &b).await;
+    assert!(a.transport.links().is_empty() && b.transport.links().is_empty());
 }
 
 /// What a link says that waits on it.

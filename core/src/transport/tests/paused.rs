@@ -68,6 +68,36 @@ async fn the_health_checks_run_at_their_interval_and_a_quiet_link_is_kept_up() {
     assert_eq!(a.transport.stats().unanswered + b.transport.stats().unanswered, 0);
 }
 
+/// So that a peer that dies meanwhile is noticed within a second.
+#[tokio::test(start_paused = true)]
+async fn a_link_is_pinged_ten_times_a_second_while_something_waits_on_it() {
+    let mut a = TestNode::start("a").await;
+    let b = TestNode::start("b").await;
+    a.dial(b.addr(), Some("b")).await.unwrap();
+    a.transport.pin(&b.peer, true);
+    let sent = || a.transport.stats().packets_sent;
+    let long = Duration::from_secs(10);
+    for streams in [false, true] {
+        let began = sent();
+        if streams {
+            let stream = a.open(&b, "ignore").await.unwrap();
+            tokio::time::sleep(long).await;
+            drop((stream, b.ignored().await));
+        } else {
+            let (peer, addr) = (&b.peer, b.addr());
+            let asked = a.transport.request(peer, addr, "hang", Bytes::new(), long).await;
+            assert_eq!(asked.unwrap_err().code(), crate::Code::Timeout);
+        }
+        let grown = sent() - began;
+        assert!((90..=250).contains(&grown), "{grown} packets in ten seconds, {streams}");
+        tokio::time::sleep(Duration::from_secs(1)).await; // what is just ending
+        let quiet = sent();
+        tokio::time::sleep(long).await;
+        let grown = sent() - quiet;
+        assert!(grown <= 20, "{grown} packets in ten quiet seconds, {streams}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_link_for_the_membership_alone_goes_when_that_has_said_what_it_had_to_say() {
     let mut a = TestNode::start("a").await;
