@@ -3,7 +3,6 @@
 use std::{
     fs,
     future::Future,
-    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -24,6 +23,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Within which time a newcomer joins, attack or none. Undisturbed it takes 20 to 100 ms; 64
 /// handshakes may be before it, and the machine may be slow.
 const JOIN_MAX: Duration = Duration::from_secs(3);
+/// After so long an attack has begun to tell, and a newcomer comes.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 /// How many honest members there are.
 const MEMBERS: usize = 3;
 /// What the process may hold once an attack is over, besides what it held before: histories of who
@@ -107,22 +108,47 @@ impl Honest {
         honest
     }
 
-    /// Lets an attack happen. Throughout, every member asks every other one, and is answered.
+    /// Lets an attack happen. Throughout, every member asks every other one, and is answered; and while it
+    /// lasts a newcomer joins, as fast as ever.
     pub async fn withstand<T>(&self, attack: impl Future<Output = T>) -> Outcome<T> {
-        self.ask_all().await; // whoever measures wants warm buffers
+        self.withstand_and(attack, true).await
+    }
+
+    /// The same of an attack that keeps newcomers out, or whose effects are counted one by one.
+    pub async fn withstand_alone<T>(&self, attack: impl Future<Output = T>) -> Outcome<T> {
+        self.withstand_and(attack, false).await
+    }
+
+    async fn withstand_and<T>(
+        &self,
+        attack: impl Future<Output = T>,
+        newcomer: bool,
+    ) -> Outcome<T> {
+        // Whoever measures wants warm buffers, and what a newcomer takes is no attacker's.
+        self.ask_all().await;
+        if newcomer {
+            self.admit(0).await;
+        }
         self.held_before.get_or_init(held_bytes);
         let before = rss_kib();
         let (mut most, mut answered, mut slowest) = (before, 0, Duration::ZERO);
-        let mut attack = pin!(attack);
-        let attack = loop {
-            tokio::select! {
-                attack = &mut attack => break attack,
-                took = self.ask_all() => {
-                    answered += MEMBERS * (MEMBERS - 1);
-                    slowest = slowest.max(took);
-                    most = most.max(rss_kib());
-                }
+        let meanwhile = async {
+            if newcomer {
+                tokio::time::sleep(UNDER_WAY).await;
+                eprintln!("a newcomer meanwhile after {:?}", self.admit(0).await);
             }
+        };
+        let asking = async {
+            loop {
+                let took = self.ask_all().await;
+                answered += MEMBERS * (MEMBERS - 1);
+                slowest = slowest.max(took);
+                most = most.max(rss_kib());
+            }
+        };
+        let attack = tokio::select! {
+            (attack, ()) = async { tokio::join!(attack, meanwhile) } => attack,
+            never = asking => never,
         };
         // Once more: what it left lasts, though it was too quick for a first answer.
         slowest = slowest.max(self.ask_all().await);
@@ -155,6 +181,7 @@ impl Honest {
         newcomer.join(JOIN_MAX).await.expect("a newcomer joins in its usual time");
         let took = begun.elapsed();
         newcomer.leave().await.unwrap();
+        until("the newcomer has gone", || !self.nodes.iter().any(|node| linked(node, &id))).await;
         took
     }
 
@@ -174,13 +201,13 @@ impl Honest {
         }
     }
 
-    /// All is as before, the memory included, a newcomer joins in its usual time, and nobody ever
-    /// accused an honest member. The attackers hold nothing any more.
+    /// All is as before they withstood an attack, the memory included, a newcomer joins in its usual
+    /// time, and nobody ever accused an honest member. The attackers hold nothing any more.
     pub async fn end(mut self) {
+        let before = *self.held_before.get().expect("what was held before is known by `withstand`");
         self.are_normal().await;
         tokio::join!(self.admit(0), self.admit(1), self.admit(2));
         self.are_normal().await;
-        let before = *self.held_before.get_or_init(held_bytes);
         let kept = || held_bytes().saturating_sub(before);
         let most = KEPT_MAX >> 10;
         until(&format!("{} KiB kept are {most} at most", kept() >> 10), || kept() <= KEPT_MAX)
@@ -195,6 +222,11 @@ impl Honest {
         let accusations = std::mem::take(&mut *self.accusations.lock());
         assert!(accusations.is_empty(), "{accusations:#?}");
     }
+}
+
+/// Whether a node has a link to one of this name.
+pub fn linked(node: &Cluster, id: &str) -> bool {
+    node.stats().links.iter().any(|link| link.peer.id.as_str() == id)
 }
 
 /// Notes what a member says against an honest one.

@@ -17,6 +17,6 @@ mod honest;
 mod initial;
 mod intruder;
 
-pub use honest::{Honest, PATIENCE, node, rss_kib, until};
+pub use honest::{Honest, PATIENCE, linked, node, rss_kib, until};
 pub use initial::HalfOpen;
 pub use intruder::{Held, Intruder, KIND_FRAME, KIND_MESSAGE, stream_head};

@@ -67,7 +67,8 @@ async fn frames_that_are_too_large_or_never_end_are_given_up() {
     let outcome = honest.withstand(attack(&intruder, addr, OVERSIZED, AT_ONCE, ROUNDS)).await;
     eprintln!("oversized: {outcome:?}; a newcomer after {:?}", honest.admit(0).await);
     assert_eq!(outcome.attack, AT_ONCE * ROUNDS);
-    assert_eq!(stats(&honest).frames_dropped, (AT_ONCE * ROUNDS) as u64);
+    // And those that were meant for a newcomer who left.
+    assert!(stats(&honest).frames_dropped >= (AT_ONCE * ROUNDS) as u64);
     assert!(outcome.grown_kib <= GROWTH_MAX_KIB);
 
     // They are given up after 20 s, those among them that waited for their turn as well.

@@ -66,7 +66,8 @@ async fn many_links(secret: &Secret, honest: &Honest) {
     assert!(links.last().unwrap().0.clone().ping().is_ok(), "the newest is the link");
     let stats = node.stats().transport;
     eprintln!("grown by {} KiB, slowest {:?}: {stats:?}", outcome.grown_kib, outcome.slowest);
-    assert_eq!((stats.pool.links_total, stats.accepted as usize - before), (OF_HONEST + 1, LINKS));
+    assert_eq!(stats.pool.links_total, OF_HONEST + 1);
+    assert!(stats.accepted as usize - before >= LINKS); // and newcomers'
     until("the requests of the others ended", || {
         node.stats().transport.requests_in <= (1 + RETIRED_MAX) as u64
     })

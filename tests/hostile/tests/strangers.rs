@@ -11,12 +11,11 @@ const GROWTH_MAX_KIB: u64 = 16 << 10;
 async fn who_has_no_certificate_is_heard_by_nobody() {
     let honest = Honest::start(&Secret::generate()).await;
     let addr = honest.nodes[1].addr();
+    // Not only for the attack: their stacks end when they like, and are no memory of the members'.
+    let strangers =
+        [Intruder::new(None, "stranger"), Intruder::new(Some(&Secret::generate()), "stranger")];
     let outcome = honest
         .withstand(async {
-            let strangers = [
-                Intruder::new(None, "stranger"),
-                Intruder::new(Some(&Secret::generate()), "stranger"),
-            ];
             let mut heard = 0;
             for n in 0..200 {
                 // The client's side of the handshake is over before the other has judged it.
