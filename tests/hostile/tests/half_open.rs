@@ -49,7 +49,6 @@ async fn attack(to: SocketAddr, from: Vec<IpAddr>, proves: bool) -> (usize, usiz
 async fn handshakes_that_nobody_finishes_keep_nobody_out() {
     let honest = Honest::start(&Secret::generate()).await;
     let to = honest.nodes[0].addr();
-    let before = rss_kib();
     let local = |host| IpAddr::V4(Ipv4Addr::new(127, 0, 1, host));
     let stats = |honest: &Honest| honest.nodes[0].stats().transport;
 
@@ -73,6 +72,7 @@ async fn handshakes_that_nobody_finishes_keep_nobody_out() {
     assert!(outcome.grown_kib <= GROWTH_MAX_KIB);
 
     // Many addresses fill what there is, and no more than that; then nobody else comes in.
+    let before = rss_kib();
     let outcome = honest.withstand_alone(attack(to, (2..=20).map(local).collect(), true)).await;
     let unfinished = stats(&honest).handshakes_unfinished;
     eprintln!("many addresses: {outcome:?}, {unfinished} unfinished");
