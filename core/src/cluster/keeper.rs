@@ -89,7 +89,7 @@ pub(super) async fn open(config: &Config) -> Result<Option<(Found, Keeper, Write
         )));
     }
     if let Some((path, reason)) = &found.set_aside {
-        tracing::warn!(target: "peerage::state", ?path, reason, "a damaged state file was set aside");
+        tracing::warn!(target: "peerage::state", ?path, reason, "the state file is not used");
     }
     let me = NodeId::new(&config.node_id).map_err(Error::Internal)?;
     let first = found.kept.clone().unwrap_or_else(|| Kept {

@@ -38,27 +38,40 @@ pub(crate) struct Kept {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) kept: Option<Kept>,
-    /// A damaged file: where it is now, and what was wrong with it.
+    /// A damaged file: where it is now, and what was wrong with it. It is where it was if it could not
+    /// be set aside, which is said then.
     pub(crate) set_aside: Option<(PathBuf, String)>,
 }
 
 /// Makes the directory if need be and reads what is kept in it. An error is one of the directory,
-/// not of what is in it.
+/// not of what is in it: that stops nobody.
 pub(crate) fn read(dir: &Path) -> io::Result<Found> {
     fs::create_dir_all(dir)?;
     let path = dir.join(NAME);
-    let bytes = match fs::metadata(&path) {
-        Ok(meta) if meta.len() > BYTES_MAX => Err(format!("{} bytes long", meta.len())),
-        Ok(_) => Ok(fs::read(&path)?),
+    let bytes = match read_file(&path) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
-        Err(e) => return Err(e),
+        Err(e) => Err(format!("cannot be read: {e}")),
     };
     match bytes.and_then(|bytes| parse(&bytes)) {
         Ok(kept) => Ok(Found { kept: Some(kept), set_aside: None }),
         Err(reason) => {
-            let aside = set_aside(&path)?;
-            Ok(Found { kept: None, set_aside: Some((aside, reason)) })
+            let found = match set_aside(&path) {
+                Ok(aside) => (aside, reason),
+                Err(e) => (path, format!("{reason}; and it cannot be set aside: {e}")),
+            };
+            Ok(Found { kept: None, set_aside: Some(found) })
         }
+    }
+}
+
+/// The file's bytes, or why they are none of ours.
+fn read_file(path: &Path) -> io::Result<Result<Vec<u8>, String>> {
+    let meta = fs::metadata(path)?;
+    match meta.len() {
+        _ if !meta.is_file() => Ok(Err("is no file".into())), // a pipe would never end
+        length if length > BYTES_MAX => Ok(Err(format!("{length} bytes long"))),
+        _ => fs::read(path).map(Ok),
     }
 }
 
@@ -98,7 +111,8 @@ fn parse(bytes: &[u8]) -> Result<Kept, String> {
     Ok(kept)
 }
 
-/// Renames a damaged file; one that was set aside before gives way.
+/// Renames a damaged file, or what else is there under its name; one that was set aside before gives way,
+/// though not a directory with something in it.
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = path.with_extension("peerage.damaged");
     fs::rename(path, &aside)?;

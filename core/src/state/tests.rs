@@ -83,3 +83,38 @@ fn a_file_that_was_being_written_does_not_matter() {
     write(&dir.0, &Kept::default()).unwrap();
     assert_eq!(read(&dir.0).unwrap().kept, Some(Kept::default()));
 }
+
+#[test]
+fn what_is_no_file_is_set_aside_like_damage() {
+    let dir = Dir::new("no-file");
+    fs::create_dir_all(dir.0.join(NAME).join("inside")).unwrap();
+    let found = read(&dir.0).unwrap();
+    let (aside, reason) = found.set_aside.unwrap();
+    assert!(found.kept.is_none());
+    assert!(aside.join("inside").exists() && reason == "is no file", "{reason}");
+    write(&dir.0, &kept()).unwrap();
+    assert_eq!(read(&dir.0).unwrap().kept, Some(kept()));
+
+    // Where what was set aside before does not give way the node begins all the same.
+    fs::remove_file(dir.0.join(NAME)).unwrap();
+    fs::create_dir(dir.0.join(NAME)).unwrap();
+    let found = read(&dir.0).unwrap();
+    let (aside, reason) = found.set_aside.unwrap();
+    assert!(found.kept.is_none());
+    assert_eq!(aside, dir.0.join(NAME));
+    assert!(reason.contains("cannot be set aside"), "{reason}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_is_set_aside_like_damage() {
+    let dir = Dir::new("unreadable");
+    fs::create_dir_all(&dir.0).unwrap();
+    std::os::unix::fs::symlink(NAME, dir.0.join(NAME)).unwrap(); // to itself
+    let found = read(&dir.0).unwrap();
+    let (aside, reason) = found.set_aside.unwrap();
+    assert!(found.kept.is_none() && fs::symlink_metadata(aside).is_ok());
+    assert!(reason.contains("cannot be read"), "{reason}");
+    write(&dir.0, &kept()).unwrap();
+    assert_eq!(read(&dir.0).unwrap().kept, Some(kept()));
+}
