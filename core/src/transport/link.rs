@@ -36,12 +36,12 @@ use super::{
     node::Node,
     panics::caught,
     pool::Rank,
-    reader::Reader,
+    reader::{ReadError, Reader},
     request,
     share::{PeerShare, Tally},
     stream as streams,
 };
-use crate::member::Peer;
+use crate::{member::Peer, seldom::seldom};
 
 /// The largest membership frame on a stream.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -380,15 +380,23 @@ fn receive(node: &Arc<Node>, link: &Arc<Link>, stream: ReceiveStream) {
 async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader) {
     let received = timeout(FRAME_TIMEOUT, async {
         let _permit = link.frames_in.acquire().await.ok()?; // it is never closed
-        reader.rest(FRAME_BYTES_MAX).await.ok()
+        Some(reader.rest(FRAME_BYTES_MAX).await)
     });
     match received.await {
-        Ok(Some(bytes)) => {
+        Ok(Some(Ok(bytes))) => {
             link.framed();
             node.stats.frames_received.up();
             node.frame(link, bytes);
         }
-        Ok(None) => node.stats.frames_dropped.up(),
+        Ok(Some(Err(ReadError::TooLong))) => {
+            node.stats.frames_dropped.up();
+            // No honest peer sends it, and the next one would take as much room until it is given up.
+            seldom!(DEBUG, 10, target: "peerage::link", peer = ?link.peer, "a frame is too long");
+            link.hear_no_more();
+            node.drop_link(link, LinkEnd::Closed("a frame that is too long".into()));
+            link.close(Code::Closed);
+        }
+        Ok(Some(Err(_)) | None) => node.stats.frames_dropped.up(),
         Err(_) => node.stats.stalled.up(),
     }
 }
