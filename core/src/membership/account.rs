@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use super::{Effect, Membership, Step, Time};
+use super::{Effect, Membership, Step, Time, planted::Bug};
 use crate::{
     event::EventKind,
     evidence::{Direction, Explanation, HISTORY_MAX, Happened, Observation, PHI_MAX},
@@ -64,10 +64,11 @@ impl Membership {
     /// We could not reach a member: told once, until all that failed is well again.
     pub(super) fn health_check_failed(&mut self, step: &mut Step<'_>, id: &NodeId, check: Check) {
         let observation = self.observation(step.now, id);
+        let again = self.planted(Bug::CheckToldTwice);
         let Some(entry) = self.table.get_mut(id).filter(|e| e.member.state.is_live()) else {
             return;
         };
-        let told = entry.unreached != 0;
+        let told = entry.unreached != 0 && !again;
         entry.unreached |= check as u8;
         if !told {
             let from = step.out.len();

@@ -22,6 +22,8 @@ pub enum Bug {
     AlarmAboutLeave,
     /// A confirmed suspicion is told again.
     EventTwice,
+    /// A check that fails is told each time, not once.
+    CheckToldTwice,
     /// A suspect has no time to refute.
     NoTimeToRefute,
     /// Edges are never taken up.

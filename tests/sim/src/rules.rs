@@ -68,6 +68,13 @@ enum Told {
     Gone,
 }
 
+/// Whom a probe is for, and who was asked in it.
+#[derive(Clone, Debug)]
+struct Probe {
+    target: NodeId,
+    asked: BTreeSet<Peer>,
+}
+
 /// What one observer held and was told.
 #[derive(Clone, Debug, Default)]
 struct View {
@@ -76,8 +83,10 @@ struct View {
     left: BTreeSet<Peer>,
     skipped: u32,
     pinned: BTreeSet<Peer>,
-    /// Its probes under way, and who was asked in each.
-    probes: BTreeMap<u64, BTreeSet<Peer>>,
+    /// Of whom it told that a check failed, and has heard nothing since.
+    unwell: BTreeSet<NodeId>,
+    /// Its probes under way.
+    probes: BTreeMap<u64, Probe>,
     /// How many probes failed, and went through others.
     failed: u64,
     indirect: u64,
@@ -108,6 +117,7 @@ impl Rules {
         (self.now, self.jumped) = (seen.now, seen.jumped);
         let own = seen.machine.own_record();
         self.own(&own.id, own.incarnation, own.state, found);
+        self.heard(observer, seen);
         self.effects(observer, seen, must_live, found);
         for id in seen.touched {
             let now = seen.machine.entry(id).map(|e| held(&e.member));
@@ -154,11 +164,31 @@ impl Rules {
         }
     }
 
+    /// Whoever answers, or is heard on its edge, is well again: its next failure is another one.
+    fn heard(&mut self, observer: usize, seen: &Observed<'_>) {
+        let view = self.views.entry(observer).or_default();
+        let Some((from, bytes)) = seen.frame.filter(|_| !view.unwell.is_empty()) else { return };
+        match wire::decode(bytes).map(|message| message.frame) {
+            Ok(Frame::Heartbeat { .. }) => {
+                view.unwell.remove(&from.id);
+            }
+            Ok(Frame::Ack { seq }) => {
+                if let Some(probe) = view.probes.get(&seq).filter(|p| p.asked.contains(from)) {
+                    view.unwell.remove(&probe.target);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// A probe ends well by an answer of one who was asked, to that question, and else it fails.
     fn probes(&mut self, observer: usize, seen: &Observed<'_>, found: &mut Vec<String>) {
         let view = self.views.entry(observer).or_default();
         for (seq, target) in seen.machine.own_probes() {
-            view.probes.entry(seq).or_insert_with(|| [target.clone()].into());
+            view.probes.entry(seq).or_insert_with(|| Probe {
+                target: target.id.clone(),
+                asked: [target.clone()].into(),
+            });
         }
         if view.probes.is_empty() {
             return;
@@ -170,9 +200,9 @@ impl Rules {
             for effect in seen.effects {
                 if let Effect::Send { to, bytes, .. } = effect
                     && let Ok(Frame::PingReq { seq, .. }) = wire::decode(bytes).map(|m| m.frame)
-                    && let Some(asked) = view.probes.get_mut(&seq)
+                    && let Some(probe) = view.probes.get_mut(&seq)
                 {
-                    asked.insert(to.clone());
+                    probe.asked.insert(to.clone());
                 }
             }
         }
@@ -186,8 +216,9 @@ impl Rules {
             Frame::Ack { seq } => Some((seq, from)),
             _ => None,
         });
-        view.probes.retain(|seq, asked| {
-            let answered = answer.is_some_and(|(to, from)| to == *seq && asked.contains(from));
+        view.probes.retain(|seq, probe| {
+            let answered =
+                answer.is_some_and(|(to, from)| to == *seq && probe.asked.contains(from));
             if !under_way.contains(seq) && !answered {
                 match failed.checked_sub(1) {
                     Some(left) => failed = left,
@@ -297,6 +328,11 @@ impl Rules {
                         found.push(format!("{} runs and was declared failed", member.id));
                     }
                 }
+                // There are no heartbeats to miss any more; what fails then is another check.
+                Effect::Pin { peer, pinned: false } => {
+                    let view = self.views.entry(observer).or_default();
+                    view.unwell.remove(&peer.id);
+                }
                 _ => {}
             }
         }
@@ -315,8 +351,17 @@ impl Rules {
             EventKind::MemberRecovered { .. } => (told == Told::Suspected, Told::Joined, false),
             EventKind::MemberFailed { .. } => (told != Told::Gone, Told::Gone, true),
             EventKind::MemberLeft { .. } => (told != Told::Gone, Told::Gone, false),
+            EventKind::HealthCheckFailed { .. } => {
+                if !view.unwell.insert(member.id.clone()) {
+                    found.push(format!("a check of {} failed and was told twice", member.id));
+                }
+                return;
+            }
             _ => return,
         };
+        if next == Told::Gone || told == Told::Gone {
+            view.unwell.remove(&member.id);
+        }
         if !fits {
             found.push(format!("{} about {} after {told:?}", kind.name(), member.id));
         }

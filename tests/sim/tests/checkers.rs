@@ -67,6 +67,11 @@ fn failed(incarnation: u64) -> EventKind {
     EventKind::MemberFailed { member, observers: Arc::from([]), replaced: false }
 }
 
+fn unwell() -> EventKind {
+    let member = member(1, 1, 1, State::Alive);
+    EventKind::HealthCheckFailed { member, observers: Arc::from([]) }
+}
+
 fn left() -> EventKind {
     EventKind::MemberLeft { member: member(1, 1, 1, State::Left) }
 }
@@ -118,6 +123,8 @@ fn events_twice_for_one_cause() {
     assert_eq!(events(vec![joined(1), suspected(1), suspected(1)]).len(), 1);
     assert_eq!(events(vec![joined(1), failed(1), failed(1)]).len(), 1);
     assert_eq!(events(vec![suspected(1)]).len(), 1);
+    assert_eq!(events(vec![joined(1), unwell(), unwell()]).len(), 1);
+    assert_eq!(events(vec![joined(1), unwell(), failed(1), joined(1), unwell()]), [""; 0]);
 }
 
 #[test]

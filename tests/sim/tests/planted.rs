@@ -93,6 +93,11 @@ fn an_event_that_is_told_twice() {
 }
 
 #[test]
+fn a_failed_check_that_is_told_twice() {
+    caught(Bug::CheckToldTwice, &[], "failed and was told twice");
+}
+
+#[test]
 fn no_time_to_refute() {
     caught(Bug::NoTimeToRefute, &[], "µs to refute");
 }
