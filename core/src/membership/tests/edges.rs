@@ -19,8 +19,10 @@ struct Network {
     node: Node,
     /// Dials lead to a link, so long after.
     up_after: Option<Duration>,
-    /// Who is never heard.
+    /// Who is never heard, ...
     silent: BTreeSet<u16>,
+    /// ... and who is not there at all.
+    gone: BTreeSet<u16>,
     coming: BTreeMap<Time, Vec<u16>>,
     beats: u64,
 }
@@ -29,8 +31,8 @@ impl Network {
     /// All of the old are linked and heard, and the edges to them stand.
     fn new() -> Self {
         let up_after = Some(Duration::from_millis(20));
-        let (silent, coming) = (BTreeSet::new(), BTreeMap::new());
-        let mut network = Self { node: Node::new(40), up_after, silent, coming, beats: 0 };
+        let (silent, gone, coming) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        let mut network = Self { node: Node::new(40), up_after, silent, gone, coming, beats: 0 };
         network.pass(20);
         assert!(network.standing().is_superset(&network.called_for()));
         network
@@ -76,7 +78,9 @@ impl Network {
 
     fn heed(&mut self, out: Vec<Effect>, all: &mut Vec<(Time, Effect)>) {
         for effect in out {
-            if let (Effect::Dial { addr, .. }, Some(after)) = (&effect, self.up_after) {
+            if let (Effect::Dial { addr, .. }, Some(after)) = (&effect, self.up_after)
+                && !self.gone.contains(&(addr.port() - 7000))
+            {
                 let up = self.node.now + after;
                 self.coming.entry(up).or_default().push(addr.port() - 7000);
             }
@@ -175,6 +179,40 @@ fn a_mass_loss_of_links_is_made_good_two_in_a_tenth_of_a_second() {
     let dialed = dials(&all);
     assert_eq!((dialed.len(), most_together(&dialed)), (lost.len(), 2));
     assert_eq!(network.standing(), lost.into_iter().collect());
+}
+
+#[test]
+fn a_mass_death_moves_edges_two_in_a_tenth_of_a_second_and_none_of_the_survivors() {
+    let mut network = Network::new();
+    let before = network.called_for();
+    // Every other neighbour dies at once: their links end, and others have seen it.
+    let dead: Vec<u16> = before.iter().copied().step_by(2).collect();
+    network.gone = dead.iter().copied().collect();
+    network.silent = network.gone.clone();
+    let teller = *before.difference(&network.gone).next().unwrap();
+    let mut all = Vec::new();
+    for n in &dead {
+        let out = network.node.input(Input::LinkDown { peer: peer(*n), broken: true });
+        network.heed(out, &mut all);
+    }
+    for state in [State::Suspect, State::Failed] {
+        let observers: Vec<_> = (90..93).map(saw).collect();
+        let told = |n: &u16| Record { observers: observers.clone(), ..record(*n, 1, state) };
+        let records: Vec<_> = dead.iter().map(told).collect();
+        let out = network.node.frame(teller, Frame::Gossip, &records);
+        network.heed(out, &mut all);
+        all.extend(network.pass(2));
+    }
+    all.extend(network.pass(30));
+    assert!(dead.iter().all(|n| network.node.state(*n) == State::Failed));
+    assert_eq!(network.edges(), network.called_for());
+    assert!(network.standing().is_superset(&network.called_for()));
+    let new = network.called_for().difference(&before).count();
+    assert!(dead.len() >= 4 && new >= 4, "{} dead, {new} new", dead.len());
+    assert!(most_together(&dials(&all)) <= 2);
+    // Those of the dead are for nothing and go at once.
+    let gone: BTreeSet<u16> = taken_up(&all).into_iter().map(|(_, n)| n).collect();
+    assert_eq!(gone, network.gone);
 }
 
 #[test]

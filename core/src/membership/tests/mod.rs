@@ -2,6 +2,7 @@
 
 mod edges;
 mod evidence;
+mod health;
 mod hostile;
 mod joining;
 mod probing;
