@@ -55,6 +55,9 @@ impl fmt::Debug for Security {
 /// How many links there must be room for besides two a ring.
 pub(crate) const LINKS_BESIDES_RINGS: u64 = 8;
 
+/// How many heartbeats the dead are remembered for at least.
+const HEARTBEATS_OF_RETENTION: u32 = 10;
+
 impl Config {
     /// Checks every field and names all that are wrong in one error. Reads no file and opens no
     /// socket.
@@ -72,6 +75,13 @@ impl Config {
         if self.probe_timeout >= self.probe_interval && !check.has("probe_timeout") {
             let expected = format!("must be below the probe interval ({:?})", self.probe_interval);
             check.wrong("probe_timeout", format!("{:?}", self.probe_timeout), expected);
+        }
+        // Who was away for half of it begins anew, which must mean more than a few heartbeats missed.
+        let (retention, beat) = (self.dead_retention, self.heartbeat_interval);
+        let within = !check.has("dead_retention") && !check.has("heartbeat_interval");
+        if within && retention < beat.saturating_mul(HEARTBEATS_OF_RETENTION) {
+            let expected = format!("must be ten heartbeat intervals ({beat:?}) at least");
+            check.wrong("dead_retention", format!("{retention:?}"), expected);
         }
         // Watch edges pin their links, and what is not watched needs some too.
         let links_min = 2 * u64::from(self.watch_rings) + LINKS_BESIDES_RINGS;
@@ -315,6 +325,29 @@ mod tests {
         let named: Vec<_> = fields.iter().map(|f| f.field.as_ref()).collect();
         assert_eq!(named, ["probe_timeout"]);
         assert!(fields[0].expected.contains("probe interval"), "{fields:?}");
+    }
+
+    #[test]
+    fn the_dead_are_remembered_for_ten_heartbeats() {
+        let mut config = Builder::new("c", "n").insecure().config().clone();
+        let wrong = |config: &Config| match config.validate() {
+            Ok(()) => Vec::new(),
+            Err(Error::Config(fields)) => fields,
+            Err(other) => panic!("{other}"),
+        };
+        config.dead_retention = Duration::from_secs(10);
+        assert_eq!(wrong(&config).len(), 0, "with the default of a second");
+        config.heartbeat_interval = Duration::from_millis(1001);
+        let fields = wrong(&config);
+        let [only] = &fields[..] else { panic!("{fields:?}") };
+        assert_eq!((only.field.as_ref(), only.value.as_ref()), ("dead_retention", "10s"));
+        assert!(only.expected.contains("heartbeat intervals (1.001s)"), "{only:?}");
+        config.dead_retention = Duration::from_millis(10_010);
+        assert_eq!(wrong(&config).len(), 0);
+        // What is out of its own bounds is named alone.
+        config.heartbeat_interval = Duration::from_secs(61);
+        let named: Vec<_> = wrong(&config).iter().map(|f| f.field.to_string()).collect();
+        assert_eq!(named, ["heartbeat_interval"]);
     }
 
     #[test]
