@@ -291,9 +291,29 @@ impl Run {
                 ))));
             }
         };
+        self.hear(input);
+        None
+    }
+
+    /// Feeds the machine, and says who sent what it could make nothing of.
+    fn hear(&mut self, input: Input) {
+        let from = match &input {
+            Input::Frame { from, .. } if tracing::enabled!(target: "peerage::membership", tracing::Level::DEBUG) => {
+                Some(from.clone())
+            }
+            _ => None,
+        };
+        let before = self.driver.machine.counters();
         let now = self.driver.now();
         self.driver.machine.handle(now, input, &mut self.effects);
-        None
+        let Some(peer) = from else { return };
+        let after = self.driver.machine.counters();
+        let bad = after.frames_bad - before.frames_bad;
+        let unknown = after.frames_unknown - before.frames_unknown;
+        if bad + unknown > 0 {
+            // Why a link is closed for it is said where it is.
+            seldom!(DEBUG, 10, target: "peerage::membership", ?peer, bad, unknown, "nothing to be made of a frame");
+        }
     }
 
     fn note_seed(&mut self, addr: SocketAddr, error: Error) {

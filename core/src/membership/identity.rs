@@ -108,7 +108,7 @@ impl Membership {
     /// Another living process under our id: the older stays, at equal age the greater instance.
     pub(super) fn on_conflict(&mut self, step: &mut Step<'_>, from: &Peer, uptime_ms: u64) {
         if from.id != self.own.peer.id || from.instance == self.own.peer.instance {
-            return self.bad_frame(step, from);
+            return self.bad_frame(step, from, "a conflict over an id that is not its own");
         }
         let ours = (step.now.since(self.started).as_millis() as u64, self.own.peer.instance);
         if ours < (uptime_ms, from.instance) {

@@ -25,10 +25,9 @@ const WAIT_OF_RETENTION: u32 = 4;
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// Who heard nobody for this part of the time that the dead are remembered begins anew: what is left
-/// of it is for others to tell it who died meanwhile, ...
+/// of it is for others to tell it who died meanwhile. It is no less than five heartbeat intervals, see
+/// [`Config::validate`](crate::Config::validate).
 const ANEW_OF_RETENTION: u32 = 2;
-/// ... but not before so many heartbeats are missing.
-const ANEW_BEATS_MIN: u32 = 5;
 /// How many addresses of those who lived are kept then.
 const KNOWN_MAX: usize = 64;
 
@@ -40,6 +39,7 @@ impl Membership {
     /// shorter, for others on it as well, who then answer later still: such storms feed
     /// themselves.
     pub(super) fn starved(&mut self, now: Time, late: Duration) {
+        self.counters.starved += u64::from(!self.is_starving(now));
         self.forgive(now, late);
         self.starved_at = Some(now);
     }
@@ -103,8 +103,7 @@ impl Membership {
 
     /// After how long without a word from anybody we begin anew.
     fn anew_after(&self) -> Duration {
-        let beats = self.settings.heartbeat_interval * ANEW_BEATS_MIN;
-        (self.settings.dead_retention / ANEW_OF_RETENTION).max(beats)
+        self.settings.dead_retention / ANEW_OF_RETENTION
     }
 
     /// Nobody has been heard for so long that those we still hold alive may be long forgotten. Of

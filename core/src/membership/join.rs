@@ -1,6 +1,6 @@
 //! Joining through seeds, and admitting those who join through us.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use rand::{Rng, seq::IndexedRandom};
 
@@ -30,6 +30,9 @@ const KNOWN_TRIES: u32 = 60;
 const OLD_INSTANCE_WITHIN: Duration = Duration::from_secs(1);
 /// The most newcomers waiting for that; further ones are not answered and try again.
 const WAITING_MAX: usize = 64;
+/// How many of those that we asked to let us in are remembered: as many as there may be seeds, and those
+/// whom full seeds name. Past that the one asked first is forgotten.
+const ASKED_MAX: usize = 128;
 
 /// A newcomer under an id that is still alive here.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub(super) struct Join {
     /// When those that this node knew last time are tried again, and how often still.
     known_at: Option<Time>,
     known_tries: u32,
+    /// Who was asked to let us in and has not answered: of anybody else nothing is an answer.
+    asked: VecDeque<Peer>,
     waiting: Vec<Newcomer>,
 }
 
@@ -71,6 +76,7 @@ impl Join {
             turned: 0,
             known_at: None,
             known_tries: 0,
+            asked: VecDeque::new(),
             waiting: Vec::new(),
         }
     }
@@ -88,6 +94,21 @@ impl Join {
     pub(super) fn deadline(&self) -> Option<Time> {
         let waiting = self.waiting.iter().map(|n| n.deadline);
         waiting.chain(self.retry).chain(self.known_at).min()
+    }
+
+    fn ask(&mut self, peer: &Peer) {
+        if !self.asked.contains(peer) {
+            if self.asked.len() == ASKED_MAX {
+                self.asked.pop_front();
+            }
+            self.asked.push_back(peer.clone());
+        }
+    }
+
+    /// Whether a peer was asked to let us in, which it answers now.
+    fn is_answer(&mut self, from: &Peer) -> bool {
+        let asked = self.asked.iter().position(|peer| peer == from);
+        asked.and_then(|at| self.asked.remove(at)).is_some()
     }
 
     pub(super) fn grant(&mut self, late: Duration) {
@@ -168,6 +189,7 @@ impl Membership {
     pub(super) fn ask_to_join(&mut self, step: &mut Step<'_>, peer: &Peer, addr: SocketAddr) {
         let own = self.own_record();
         let fresh = self.table.len() == 0 || self.join.is_newcomer();
+        self.join.ask(peer);
         self.send_records(step, peer, addr, Frame::Join { fresh }, &[own]);
     }
 
@@ -182,7 +204,7 @@ impl Membership {
         let Some(record) =
             updates.into_iter().find(|r| r.peer() == from && r.state == State::Alive)
         else {
-            return self.bad_frame(step, &from);
+            return self.bad_frame(step, &from, "a join without a record of its sender");
         };
         if self.own.state == State::Left {
             return;
@@ -268,24 +290,35 @@ impl Membership {
 
     fn admit(&mut self, step: &mut Step<'_>, peer: &Peer, fresh: bool, record: Record) {
         let addr = record.addr;
-        self.join.admitted = true;
+        let known = self.table.get(&peer.id).is_some_and(|e| e.member.instance == peer.instance);
         self.apply(step, record);
-        if fresh {
+        if self.table.get(&peer.id).is_none() {
+            // The table is full of the living. Told that it is in, it would wait for what never comes;
+            // so it goes on asking, and finds room here or elsewhere.
+            return;
+        }
+        self.join.admitted = true;
+        if !fresh {
+            let own = self.own_record();
+            self.send_records(step, peer, addr, Frame::Welcome, &[own]);
+            self.send_summaries(step, peer, addr);
+        } else if !known || self.may_answer(step.now) {
             let own = self.own_record();
             let others =
                 self.table.iter().filter(|e| e.member.peer() != *peer).map(|e| e.record(step.now));
             let all: Vec<_> = std::iter::once(own).chain(others).collect();
             self.send_records(step, peer, addr, Frame::Welcome, &all);
-        } else {
-            let own = self.own_record();
-            self.send_records(step, peer, addr, Frame::Welcome, &[own]);
-            self.send_summaries(step, peer, addr);
         }
+        // Else it was told all of it, or somebody else has just let it in. If that was lost it asks
+        // again; a welcome with less would end its join before it knows anybody.
         self.table.set_linked(&peer.id, true);
         self.edge_linked(step, peer);
     }
 
     pub(super) fn on_welcome(&mut self, step: &mut Step<'_>, from: &Peer, updates: Vec<Record>) {
+        if !self.join.is_answer(from) {
+            return;
+        }
         self.apply_from_sync(step, updates);
         if self.join.is_newcomer() {
             // Whom a cluster consists of is news to its newcomer only. Who joined through it is
@@ -307,14 +340,20 @@ impl Membership {
         self.send_records(step, from, addr, Frame::Gossip, &[own]);
     }
 
-    /// Another living process has our id; its record comes along.
-    pub(super) fn on_refused(&mut self, step: &mut Step<'_>, updates: Vec<Record>) {
-        if self.join.pending {
-            return self.yield_id(step);
+    /// Another living process has our id; its record comes along, unless it has gone just now.
+    pub(super) fn on_refused(&mut self, step: &mut Step<'_>, from: &Peer, updates: Vec<Record>) {
+        if !self.join.is_answer(from) {
+            return;
         }
-        // Not a newcomer but a member of another part of the cluster: the two settle it by age.
-        let ours = |r: &Record| r.id == self.own.peer.id;
-        if let Some(record) = updates.into_iter().find(ours) {
+        let (id, instance) = (&self.own.peer.id, self.own.peer.instance);
+        let nobody = updates.is_empty();
+        let other = updates.into_iter().find(|r| r.id == *id && r.instance != instance);
+        if self.join.pending {
+            if nobody || other.is_some() {
+                self.yield_id(step);
+            }
+        } else if let Some(record) = other {
+            // Not a newcomer but a member of another part of the cluster: the two settle it by age.
             self.about_us(step, record);
         }
     }

@@ -17,6 +17,7 @@
 
 mod account;
 mod apply;
+mod counters;
 mod due;
 mod gossip;
 mod heal;
@@ -50,6 +51,7 @@ use crate::{
     wire::{self, DecodeError, Frame, Record},
 };
 
+pub use counters::Counters;
 pub use gossip::{DATAGRAM_BYTES_MAX, STREAM_BYTES_MAX, UPDATES_MAX};
 #[cfg(feature = "simulator")]
 pub use planted::Bug;
@@ -169,35 +171,6 @@ pub enum Effect {
     LeaveSpread,
     /// Another living process has our id and is to stay: this node must stop.
     Stop,
-}
-
-/// Counters since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Direct probes sent.
-    pub probes: u64,
-    /// Probes that nobody answered, not even through others.
-    pub probes_failed: u64,
-    /// Direct probes that went unanswered and were followed by indirect ones.
-    pub probes_indirect: u64,
-    /// Probes made on behalf of others.
-    pub probes_relayed: u64,
-    /// Heartbeats sent on watch edges.
-    pub heartbeats: u64,
-    /// Members that we accused since their heartbeats stayed away for too long.
-    pub silences: u64,
-    /// Suspicions about ourselves that we refuted.
-    pub refutations: u64,
-    /// Frames that did not decode or that no honest peer sends, and records that leap beyond belief.
-    pub frames_bad: u64,
-    /// Frames of a kind that this version does not know.
-    pub frames_unknown: u64,
-    /// Newcomers that the full table had no room for.
-    pub members_refused: u64,
-    /// Whole-table comparisons that were answered.
-    pub syncs: u64,
-    /// Whole-table comparisons that were refused because there were too many.
-    pub syncs_refused: u64,
 }
 
 /// What this node says about itself.
@@ -463,7 +436,7 @@ impl Membership {
         let (frame, updates) = match wire::skim(bytes) {
             Ok(message) => message,
             Err(DecodeError::UnknownKind(_)) => return self.counters.frames_unknown += 1,
-            Err(_) => return self.bad_frame(step, &from),
+            Err(error) => return self.bad_frame(step, &from, error.reason()),
         };
         self.heard_somebody(step);
         let whole = || updates.iter().filter_map(|u| u.record().ok()).collect();
@@ -487,7 +460,7 @@ impl Membership {
             }
             Frame::Join { fresh } => self.on_join(step, from, fresh, whole()),
             Frame::Welcome => self.on_welcome(step, &from, whole()),
-            Frame::Refused => self.on_refused(step, whole()),
+            Frame::Refused => self.on_refused(step, &from, whole()),
             Frame::Digest { hash } => self.on_digest(step, &from, hash),
             Frame::Summaries { after, upto, list } => {
                 self.on_summaries(step, &from, after, upto, list)
@@ -502,10 +475,9 @@ impl Membership {
     }
 
     /// What no honest peer sends: counted, and it has to make a new link at least.
-    fn bad_frame(&mut self, step: &mut Step<'_>, from: &Peer) {
+    fn bad_frame(&mut self, step: &mut Step<'_>, from: &Peer, reason: &'static str) {
         self.counters.frames_bad += 1;
-        step.out
-            .push(Effect::Close { peer: from.clone(), reason: "sent what no honest peer sends" });
+        step.out.push(Effect::Close { peer: from.clone(), reason });
     }
 
     fn link_up(

@@ -18,6 +18,8 @@ use crate::{
 const SUMMARIES_MAX: usize = 256;
 /// Whole-table answers in any one second; more are refused, and the asking side comes again.
 const SYNCS_PER_S_MAX: u32 = 16;
+/// Tables are compared after this part of the time that the dead are remembered at the latest.
+const SYNC_OF_RETENTION: u32 = 4;
 /// After a join the table is compared soon, since gossip that went round meanwhile was missed, ...
 const AFTER_JOIN: Duration = Duration::from_millis(600);
 /// ... and again as long as it differs, within this time: many may be joining. Where it does not
@@ -59,7 +61,7 @@ impl Sync {
 impl Membership {
     pub(super) fn start_syncing(&mut self, step: &Step<'_>) {
         let jitter = self.rng.random_range(0.5..1.0);
-        self.sync.next = Some(step.now + self.settings.sync_interval.mul_f64(jitter));
+        self.sync.next = Some(step.now + self.sync_interval().mul_f64(jitter));
     }
 
     pub(super) fn sync_soon(&mut self, step: &Step<'_>) {
@@ -85,7 +87,7 @@ impl Membership {
                 Some(_) => self.table.pick_linked(&mut self.rng, 1),
                 None => self.table.pick(&mut self.rng, 1, alive),
             };
-            let interval = self.settings.sync_interval;
+            let interval = self.sync_interval();
             self.sync.soon = self.sync.soon.map(|gap| gap * 2).filter(|gap| *gap < interval);
             let gap = self.sync.soon.unwrap_or(interval);
             self.sync.next = Some(step.now + gap.mul_f64(jitter));
@@ -112,7 +114,6 @@ impl Membership {
 
     pub(super) fn send_summaries(&mut self, step: &mut Step<'_>, to: &Peer, addr: SocketAddr) {
         if !self.may_answer(step.now) {
-            self.counters.syncs_refused += 1;
             return;
         }
         self.counters.syncs += 1;
@@ -131,10 +132,19 @@ impl Membership {
         }
     }
 
-    fn may_answer(&mut self, now: Time) -> bool {
+    /// Whether there is room in this second to tell one more peer about the whole table.
+    pub(super) fn may_answer(&mut self, now: Time) -> bool {
         self.sync.begin_second(now);
         self.sync.answered += 1;
-        self.sync.answered <= SYNCS_PER_S_MAX
+        let may = self.sync.answered <= SYNCS_PER_S_MAX;
+        self.counters.syncs_refused += u64::from(!may);
+        may
+    }
+
+    /// How often tables are compared. Whoever was away for as long as it may without beginning anew must
+    /// hear who died before the others forget that.
+    fn sync_interval(&self) -> Duration {
+        self.settings.sync_interval.min(self.settings.dead_retention / SYNC_OF_RETENTION)
     }
 
     /// Their table in short: ask for what is newer there, send what is newer here.

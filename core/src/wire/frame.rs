@@ -199,27 +199,27 @@ pub(crate) fn skim(mut bytes: &[u8]) -> Result<(Frame, Vec<Skimmed<'_>>), Decode
     let frame = match kind {
         1 => Frame::Gossip,
         2 => {
-            let (seq, target, reliable) = read(body, "ping")?;
+            let (seq, target, reliable) = read(body, "a malformed ping")?;
             Frame::Ping { seq, target, reliable }
         }
-        3 => Frame::Ack { seq: read(body, "ack")? },
+        3 => Frame::Ack { seq: read(body, "a malformed ack")? },
         4 => {
-            let (seq, target, addr) = read(body, "ping-req")?;
+            let (seq, target, addr) = read(body, "a malformed ping-req")?;
             Frame::PingReq { seq, target, addr }
         }
-        5 => Frame::Nack { seq: read(body, "nack")? },
-        6 => Frame::Join { fresh: read(body, "join")? },
+        5 => Frame::Nack { seq: read(body, "a malformed nack")? },
+        6 => Frame::Join { fresh: read(body, "a malformed join")? },
         7 => Frame::Welcome,
         8 => Frame::Refused,
-        9 => Frame::Digest { hash: read(body, "digest")? },
+        9 => Frame::Digest { hash: read(body, "a malformed digest")? },
         10 => {
-            let (after, upto, list) = read(body, "summaries")?;
+            let (after, upto, list) = read(body, "a malformed summaries")?;
             Frame::Summaries { after, upto, list }
         }
-        11 => Frame::Records { want: read(body, "records")? },
-        12 => Frame::Conflict { uptime_ms: read(body, "conflict")? },
+        11 => Frame::Records { want: read(body, "a malformed records")? },
+        12 => Frame::Conflict { uptime_ms: read(body, "a malformed conflict")? },
         BEAT => {
-            let (seq, seen, every_ms, want) = read(body, "heartbeat")?;
+            let (seq, seen, every_ms, want) = read(body, "a malformed heartbeat")?;
             Frame::Heartbeat { seq, seen, every_ms, want }
         }
         unknown => return Err(DecodeError::UnknownKind(unknown)),

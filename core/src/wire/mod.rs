@@ -24,8 +24,8 @@ pub enum DecodeError {
     /// More than a frame may hold.
     #[error("too long: {0} bytes")]
     TooLong(usize),
-    /// A field does not decode.
-    #[error("malformed {0}")]
+    /// A field does not decode: what it is of.
+    #[error("{0}")]
     Malformed(&'static str),
     /// A field decodes to what no honest peer sends.
     #[error("not allowed: {0}")]
@@ -33,4 +33,17 @@ pub enum DecodeError {
     /// A kind of a later version: to be skipped, no error of the peer's.
     #[error("unknown kind {0}")]
     UnknownKind(u8),
+}
+
+impl DecodeError {
+    /// What was wrong, in words that no peer can choose.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Truncated => "a truncated frame",
+            Self::TooLong(_) => "a frame that is too long",
+            Self::Malformed(what) => what,
+            Self::NotAllowed(_) => "a record beyond its limits",
+            Self::UnknownKind(_) => "a frame of an unknown kind",
+        }
+    }
 }

@@ -58,7 +58,7 @@ impl Record {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (record, _later_fields) = postcard::take_from_bytes::<Record>(bytes)
-            .map_err(|_| DecodeError::Malformed("record"))?;
+            .map_err(|_| DecodeError::Malformed("a malformed record"))?;
         check_incarnation(record.incarnation, record.id.as_str())?;
         if record.observers.len() > OBSERVERS_MAX {
             return Err(DecodeError::NotAllowed(format!("{} observers", record.observers.len())));

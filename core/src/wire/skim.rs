@@ -42,7 +42,7 @@ struct Fields<'a> {
 
 impl<'a> Skimmed<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let malformed = || DecodeError::Malformed("record");
+        let malformed = || DecodeError::Malformed("a malformed record");
         let (f, _later_fields) =
             postcard::take_from_bytes::<Fields<'_>>(bytes).map_err(|_| malformed())?;
         member::check_id(f.id).map_err(|_| malformed())?;

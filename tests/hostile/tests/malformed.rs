@@ -2,17 +2,10 @@
 //! says so at a limited rate, and honest members notice nothing.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::{
-    fmt::Debug,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt::Debug, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use peerage::{
     Cluster, NodeId, Secret, State,
     member::{Instance, Peer},
@@ -34,20 +27,47 @@ const GROWTH_MAX_KIB: u64 = 16 << 10;
 /// So many lines of a kind are written in a second.
 const LINES_MAX: usize = 10;
 
-/// Counts the lines about links that were closed for what came on them.
-struct Lines(&'static AtomicUsize);
+/// Why links are closed for it.
+const REASONS: [&str; 5] = [
+    "a truncated frame",
+    "a malformed ack",
+    "a malformed record",
+    "a record beyond its limits",
+    "a join without a record of its sender",
+];
 
-struct IsClosing(bool);
+/// What the log says.
+#[derive(Default)]
+struct Said {
+    /// How many links were closed, ...
+    closed: usize,
+    /// ... for what reasons, ...
+    reasons: BTreeSet<String>,
+    /// ... and how many frames nothing could be made of.
+    frames: usize,
+}
 
-impl Visit for IsClosing {
-    fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
-        self.0 |= format!("{value:?}").contains("sent what no honest peer sends");
+struct Lines(&'static Mutex<Said>);
+
+#[derive(Default)]
+struct Line {
+    message: String,
+    reason: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            "reason" => self.reason = format!("{value:?}"),
+            _ => {}
+        }
     }
 }
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "peerage::link"
+        matches!(metadata.target(), "peerage::link" | "peerage::membership")
     }
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
@@ -55,9 +75,17 @@ impl Subscriber for Lines {
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
     fn event(&self, event: &Event<'_>) {
-        let mut closing = IsClosing(false);
-        event.record(&mut closing);
-        self.0.fetch_add(usize::from(closing.0), Relaxed);
+        let mut line = Line::default();
+        event.record(&mut line);
+        let mut said = self.0.lock();
+        match line.message.as_str() {
+            "closing a link" => {
+                said.closed += 1;
+                said.reasons.insert(line.reason);
+            }
+            "nothing to be made of a frame" => said.frames += 1,
+            _ => {}
+        }
     }
     fn enter(&self, _: &span::Id) {}
     fn exit(&self, _: &span::Id) {}
@@ -137,8 +165,8 @@ fn nonsense() -> Vec<(&'static str, Bytes)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_counted_and_costs_the_link() {
-    static CLOSED: AtomicUsize = AtomicUsize::new(0);
-    tracing::subscriber::set_global_default(Lines(&CLOSED)).unwrap();
+    let lines: &'static Mutex<Said> = Box::leak(Box::default());
+    tracing::subscriber::set_global_default(Lines(lines)).unwrap();
     let secret = Secret::generate();
     let honest = Honest::start(&secret).await;
     let node = &honest.nodes[0];
@@ -160,21 +188,35 @@ async fn nonsense_is_counted_and_costs_the_link() {
         })
         .await;
     let seconds = begun.elapsed().as_secs() as usize + 2;
-    let lines = CLOSED.load(Relaxed);
+    let log = std::mem::take(&mut *lines.lock());
     eprintln!(
-        "{said} frames, {lines} lines in {:?}, slowest request {:?}, grown by {} KiB",
+        "{said} frames, {} and {} lines in {:?}, slowest request {:?}, grown by {} KiB",
+        log.closed,
+        log.frames,
         begun.elapsed(),
         outcome.slowest,
         outcome.grown_kib
     );
-    assert!((1..=LINES_MAX * seconds).contains(&lines), "{lines} lines in {seconds} s");
+    for lines in [log.closed, log.frames] {
+        assert!((1..=LINES_MAX * seconds).contains(&lines), "{lines} lines in {seconds} s");
+    }
+    let reasons: Vec<&str> = log.reasons.iter().map(|r| r.trim_matches('"')).collect();
+    assert!(!reasons.is_empty() && reasons.iter().all(|r| REASONS.contains(r)), "{reasons:?}");
     assert!(outcome.grown_kib <= GROWTH_MAX_KIB);
 
     // A kind that only a later version knows is no offence.
     let peer = babbler.link().await;
     let later = Bytes::from_static(b"\xfa\x03\0\0\0new");
-    babbler.transport.send_frame(&peer, babbler.addr, Class::Stream, later);
+    babbler.transport.send_frame(&peer, babbler.addr, Class::Stream, later.clone());
     until("it is counted", || node.stats().membership.frames_unknown == 1).await;
+    // It is said, once there is room for a line again.
+    let say = async {
+        while lines.lock().frames == 0 {
+            babbler.transport.send_frame(&peer, babbler.addr, Class::Stream, later.clone());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, say).await.expect("a line in time");
     assert_eq!(node.stats().membership.frames_bad, said);
     assert!(timeout(Duration::from_millis(200), babbler.events.recv()).await.is_err(), "it stays");
     babbler.transport.abort();

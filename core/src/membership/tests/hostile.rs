@@ -106,6 +106,121 @@ fn a_frame_that_is_too_long() {
     assert_eq!(node.machine.counters().frames_bad, 1);
 }
 
+/// Why a link is closed, in words of ours.
+fn closed_for(out: &[Effect]) -> Vec<&'static str> {
+    let reason = |e: &Effect| match e {
+        Effect::Close { reason, .. } => Some(*reason),
+        _ => None,
+    };
+    out.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn what_was_wrong_is_the_reason_why_a_link_is_closed() {
+    let mut node = Node::new(3);
+    for (bytes, reason) in [
+        (&b"\x01"[..], "a truncated frame"),
+        (b"\x02\x00\x00\x00\x00", "a malformed ping"),
+        (b"\x0d\x00\x00\x00\x00", "a malformed heartbeat"),
+        (b"\x01\x00\x00\x00\x00\x01\x00\xff", "a malformed record"),
+    ] {
+        let out = node.input(Input::Frame { from: peer(1), bytes: bytes.to_vec().into() });
+        assert_eq!(closed_for(&out), [reason], "{bytes:?}");
+    }
+    let far = Record { incarnation: INCARNATION_MAX + 1, ..record(2, 1, State::Failed) };
+    assert_eq!(closed_for(&node.gossip(1, far)), ["a record beyond its limits"]);
+    let long = bytes::Bytes::from(vec![1; wire::FRAME_BYTES_MAX + 1]);
+    let out = node.input(Input::Frame { from: peer(1), bytes: long });
+    assert_eq!(closed_for(&out), ["a frame that is too long"]);
+}
+
+/// A node that asks to be let in through node 1, and is not yet.
+fn asking() -> Node {
+    let config = Config { seeds: vec![addr(1)], ..Config::new("c", "n000") };
+    let settings = Settings::new(peer(0), addr(0), &config);
+    let mut node = Node { machine: Membership::new(settings, 1), now: Time(0) };
+    node.input(Input::Start);
+    node.input(Input::LinkUp { peer: peer(1), addr: addr(1), dialed: Some(addr(1)) });
+    assert!(!node.machine.is_joined());
+    node
+}
+
+fn stops(out: &[Effect]) -> bool {
+    out.iter().any(|e| matches!(e, Effect::Stop))
+}
+
+/// Another process under our id.
+fn namesake() -> Record {
+    Record { instance: Instance(77), addr: addr(77), ..record(0, 1, State::Alive) }
+}
+
+#[test]
+fn who_was_not_asked_can_neither_refuse_a_newcomer_nor_welcome_it() {
+    let mut node = asking();
+    // It dialed us, so it is no seed.
+    node.input(Input::LinkUp { peer: peer(2), addr: addr(2), dialed: None });
+    for records in [&[][..], &[namesake()], &[record(0, 1, State::Alive)]] {
+        let out = node.frame(2, Frame::Refused, records);
+        assert!(out.is_empty(), "{out:?}");
+    }
+    let out = node.frame(2, Frame::Welcome, &[record(9, 1, State::Alive)]);
+    assert!(out.is_empty() && !node.machine.is_joined(), "{out:?}");
+    assert!(node.machine.entry(&id(9)).is_none());
+    node.frame(1, Frame::Welcome, &[record(1, 1, State::Alive)]);
+    assert!(node.machine.is_joined());
+    // It was asked once, and has answered.
+    let out = node.frame(1, Frame::Welcome, &[record(9, 1, State::Alive)]);
+    assert!(out.is_empty() && node.machine.entry(&id(9)).is_none(), "{out:?}");
+}
+
+#[test]
+fn a_refusal_names_who_has_the_id_or_nobody() {
+    // Ourselves, or somebody else: that is no reason.
+    for records in [vec![record(0, 1, State::Alive)], vec![record(9, 1, State::Alive)]] {
+        let mut node = asking();
+        assert!(!stops(&node.frame(1, Frame::Refused, &records)), "{records:?}");
+    }
+    // The other may just have gone, when there is nothing left to show.
+    for records in [vec![], vec![record(9, 1, State::Alive), namesake()]] {
+        let mut node = asking();
+        assert!(stops(&node.frame(1, Frame::Refused, &records)), "{records:?}");
+    }
+    // A member asks whom it tries to find again; what they say is settled by age.
+    let mut node = Node::new(3);
+    assert!(sent(&node.frame(1, Frame::Refused, &[namesake()])).is_empty());
+    node.bury(2, 1);
+    node.input(Input::LinkUp { peer: peer(2), addr: addr(2), dialed: Some(addr(2)) });
+    let out = node.frame(2, Frame::Refused, &[namesake()]);
+    let claims = sent(&out).into_iter().filter(|(_, m)| matches!(m.frame, Frame::Conflict { .. }));
+    assert_eq!((claims.count(), stops(&out)), (1, false));
+}
+
+#[test]
+fn whom_we_asked_is_remembered_within_a_limit() {
+    let mut node = asking();
+    for n in 100..300 {
+        node.input(Input::LinkUp { peer: peer(n), addr: addr(n), dialed: Some(addr(n)) });
+    }
+    node.frame(171, Frame::Welcome, &[record(171, 1, State::Alive)]);
+    assert!(!node.machine.is_joined(), "forgotten");
+    node.frame(172, Frame::Welcome, &[record(172, 1, State::Alive)]);
+    assert!(node.machine.is_joined());
+}
+
+#[test]
+fn a_conflict_over_an_id_that_is_not_its_own_costs_the_link() {
+    let mut node = Node::new(3);
+    let before = node.machine.own_record();
+    let out = node.frame(1, Frame::Conflict { uptime_ms: u64::MAX }, &[]);
+    assert_eq!(closed_for(&out), ["a conflict over an id that is not its own"]);
+    let out = node.input(Input::Frame {
+        from: peer(0),
+        bytes: wire::encode(&Frame::Conflict { uptime_ms: u64::MAX }, &[]),
+    });
+    assert!(!stops(&out), "from ourselves");
+    assert_eq!((node.machine.counters().frames_bad, node.machine.own_record()), (2, before));
+}
+
 #[test]
 fn a_join_in_another_name_costs_the_link() {
     let mut node = Node::new(3);

@@ -73,7 +73,8 @@ fn what_a_newcomer_is_told_first_it_does_not_tell_on() {
     node.frame(1, Frame::Welcome, &cluster);
     assert_eq!(node.machine.gossip_len(), 1, "only itself");
     // What another cluster holds, which a second seed belongs to, is news to the first.
-    node.frame(2, Frame::Welcome, &[record(200, 1, State::Alive)]);
+    node.input(Input::LinkUp { peer: peer(150), addr: addr(150), dialed: Some(addr(150)) });
+    node.frame(150, Frame::Welcome, &[record(200, 1, State::Alive)]);
     assert_eq!(node.machine.gossip_len(), 2);
 }
 
@@ -153,4 +154,54 @@ fn equal_tables_cost_one_message_and_differing_ones_so_many_a_second() {
     assert_eq!(answers, 16);
     node.now = node.now + Duration::from_secs(1);
     assert_eq!(asked(&mut node, hash ^ 1), 1, "another second");
+}
+
+/// What somebody who asks to be let in is told.
+fn welcomes(out: &[Effect], n: u16) -> Vec<Message> {
+    let to = sent(out).into_iter().filter(|(to, m)| *to == peer(n) && m.frame == Frame::Welcome);
+    to.map(|(_, message)| message).collect()
+}
+
+#[test]
+fn who_finds_no_room_in_the_table_is_not_welcomed() {
+    let config = Config { members_max: 4, ..Config::new("c", "n000") };
+    let mut node = Node::with(&config, 3);
+    for fresh in [true, false] {
+        let out = node.frame(9, Frame::Join { fresh }, &[record(9, 1, State::Alive)]);
+        assert!(sent(&out).iter().all(|(to, _)| *to != peer(9)), "fresh: {fresh}");
+        assert!(node.machine.entry(&id(9)).is_none());
+    }
+    assert_eq!(node.machine.counters().members_refused, 2);
+    // A member is welcome all the same.
+    let out = node.frame(2, Frame::Join { fresh: true }, &[record(2, 1, State::Alive)]);
+    assert_eq!(welcomes(&out, 2).len(), 1);
+    // Once one is dead it gives way.
+    node.bury(1, 1);
+    let out = node.frame(9, Frame::Join { fresh: true }, &[record(9, 1, State::Alive)]);
+    let [welcome] = &welcomes(&out, 9)[..] else { panic!("{out:?}") };
+    let told: Vec<_> = welcome.updates.iter().map(|r| r.id.clone()).collect();
+    assert_eq!(told, [id(0), id(2), id(3)]);
+    assert_eq!(node.state(9), State::Alive);
+    assert_eq!(node.machine.counters().members_refused, 2);
+}
+
+#[test]
+fn who_was_let_in_gets_so_many_whole_tables_a_second() {
+    let mut node = Node::new(50);
+    let ask = |node: &mut Node, n| {
+        let out = node.frame(n, Frame::Join { fresh: true }, &[record(n, 1, State::Alive)]);
+        welcomes(&out, n).len()
+    };
+    assert_eq!(ask(&mut node, 99), 1);
+    node.pass(1);
+    let (all, before) = ((0..100).map(|_| ask(&mut node, 99)).sum::<usize>(), node.now);
+    assert_eq!((all, node.now), (16, before));
+    assert_eq!(node.machine.counters().syncs_refused, 84);
+    // So it is with one who is held dead; a newcomer's is none of these.
+    node.bury(3, 1);
+    let all: usize = (0..100).map(|_| ask(&mut node, 3)).sum();
+    assert_eq!((all, ask(&mut node, 98)), (16, 1));
+    // The first may have been lost.
+    node.now = node.now + Duration::from_secs(1);
+    assert_eq!(ask(&mut node, 99), 1);
 }

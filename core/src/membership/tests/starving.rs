@@ -113,3 +113,13 @@ fn it_gossips_only_to_whom_it_has_a_link_to() {
     assert!(strangers(false) > 0);
     assert_eq!(strangers(true), 0);
 }
+
+#[test]
+fn what_belongs_together_is_counted_once() {
+    let mut node = Node::new(3);
+    for (after_ms, starved) in [(0, 1), (200, 1), (1900, 1), (2000, 2), (10, 2), (5000, 3)] {
+        node.now = node.now + Duration::from_millis(after_ms);
+        node.input(Input::Starved(LATE));
+        assert_eq!(node.machine.counters().starved, starved, "{after_ms} ms later");
+    }
+}

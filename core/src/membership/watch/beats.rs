@@ -112,7 +112,11 @@ impl Membership {
         (seq, seen, every_ms, want): (u64, u64, u32, Want),
     ) {
         if !EVERY_MS.contains(&every_ms) {
-            return self.bad_frame(step, from);
+            return self.bad_frame(
+                step,
+                from,
+                "heartbeats in an interval that nobody may configure",
+            );
         }
         let Some(at) = self.watch.edges.find(from).or_else(|| self.meet_beat(step, from, want))
         else {
