@@ -84,21 +84,33 @@ fn two_that_declared_each_other_dead_find_each_other_again() {
 /// whoever comes back must not bring back who was forgotten, nor what the other was before.
 #[test]
 fn nobody_who_was_away_for_long_brings_the_forgotten_back() {
-    const RETENTION: u64 = 60 * S;
-    for (nodes, away, paused) in [
-        (8, 110 * S, false),
-        (8, 200 * S, false),
-        (8, 110 * S, true),
-        (8, 200 * S, true),
+    for (retention, sync, nodes, away, paused) in [
+        (60 * S, 30 * S, 8, 110 * S, false),
+        (60 * S, 30 * S, 8, 200 * S, false),
+        (60 * S, 30 * S, 8, 110 * S, true),
+        (60 * S, 30 * S, 8, 200 * S, true),
         // Not yet forgotten, but soon.
-        (8, 40 * S, true),
-        (8, 55 * S, true),
+        (60 * S, 30 * S, 8, 40 * S, true),
+        (60 * S, 30 * S, 8, 55 * S, true),
         // More than one judges at once.
-        (60, 110 * S, false),
-        (60, 200 * S, false),
+        (60 * S, 30 * S, 60, 110 * S, false),
+        (60 * S, 30 * S, 60, 200 * S, false),
+        // Not long enough to begin anew, and others have ended to tell it.
+        (60 * S, 3600 * S, 60, 28 * S, true),
+        // As short as can be configured.
+        (10 * S, 30 * S, 8, 30 * S, true),
+        (10 * S, 30 * S, 8, 60 * S, true),
+        (10 * S, 30 * S, 8, 30 * S, false),
+        (10 * S, 30 * S, 8, 60 * S, false),
+        (10 * S, 3600 * S, 60, 60 * S, false),
+        (10 * S, 3600 * S, 60, 4 * S, true),
     ] {
         let mut config = config();
-        config.dead_retention = std::time::Duration::from_micros(RETENTION);
+        config.dead_retention = std::time::Duration::from_micros(retention);
+        config.sync_interval = std::time::Duration::from_micros(sync);
+        let place = format!(
+            "{retention} µs, compared after {sync}, {nodes} nodes, away {away}, paused: {paused}"
+        );
         let mut world = World::new(11, nodes, config, true);
         world.keep_events = true;
         for (at, fault) in start_all(nodes, S, &mut StdRng::seed_from_u64(11)) {
@@ -118,13 +130,12 @@ fn nobody_who_was_away_for_long_brings_the_forgotten_back() {
             .members()
             .filter(|p| p.host != 7)
             .all(|p| p.machine.entries().all(|e| e.member.id.as_str() != "n0005"));
-        assert_eq!(forgotten, away > RETENTION, "after {away} µs");
+        assert_eq!(forgotten, away > retention, "{place}");
         apply(&mut world, Fault::Heal);
         let took = well(&mut world, 60 * S);
         world.run_until(world.now() + 60 * S);
-        assert_eq!(world.differences(), [""; 0], "{took} µs after {away} µs");
+        assert_eq!(world.differences(), [""; 0], "{took} µs, {place}");
         // All others saw it come, and the one that began anew just before it was suspected.
-        let place = format!("{nodes} nodes, away {away} µs, paused: {paused}");
         assert_eq!(count(&world, "MemberJoined", 5), nodes, "{place}");
         // The other: all at first, all but two when it began anew, and the one that was away.
         assert_eq!(count(&world, "MemberJoined", 6), 2 * nodes - 3, "{place}");
@@ -369,4 +380,31 @@ fn a_pause_that_goes_unnoticed_would_accuse_others() {
     };
     assert_eq!(accused(None), 0);
     assert!(accused(Some(peerage::membership::Bug::PausesUnnoticed)) > 0);
+}
+
+/// One of many comes or goes: its neighbours' edges move, and nobody else's.
+#[test]
+fn one_death_and_one_birth_move_few_edges() {
+    const NODES: usize = 200;
+    let most = 2 * u64::from(config().watch_rings);
+    let mut world = World::new(7, NODES + 1, config(), true);
+    for (at, fault) in start_all(NODES, 5 * S, &mut StdRng::seed_from_u64(7)) {
+        world.plan(at, fault);
+    }
+    world.run_until(120 * S);
+    assert_eq!(world.differences(), [""; 0]);
+    assert_eq!(world.edges_amiss(), [""; 0]);
+    for fault in [Fault::Crash(100), Fault::Start { host: NODES, seeds: seeds(NODES) }] {
+        let (let_go, dialed) = world.moves();
+        let what = format!("{fault:?}");
+        apply(&mut world, fault);
+        world.run_until(world.now() + 90 * S);
+        well(&mut world, S);
+        assert_eq!(world.edges_amiss(), [""; 0]);
+        let now = world.moves();
+        let (let_go, dialed) = (now.0 - let_go, now.1 - dialed);
+        println!("{what}: {let_go} let go, {dialed} dialed");
+        assert!((1..=most).contains(&let_go), "{what}: {let_go} let go");
+        assert!((1..=most).contains(&dialed), "{what}: {dialed} dialed");
+    }
 }

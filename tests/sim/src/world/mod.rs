@@ -172,6 +172,8 @@ pub struct World {
     trace: u64,
     steps: u64,
     suspicions: u64,
+    let_go: u64,
+    dialed: u64,
 }
 
 impl World {
@@ -207,6 +209,8 @@ impl World {
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,
             suspicions: 0,
+            let_go: 0,
+            dialed: 0,
         }
     }
 
@@ -271,6 +275,12 @@ impl World {
     /// How many times anybody was told of a suspicion.
     pub fn suspicions(&self) -> u64 {
         self.suspicions
+    }
+
+    /// How often anybody let go of a link that it had kept, and dialed where somebody listens; what is
+    /// dialed for a frame is not among them.
+    pub fn moves(&self) -> (u64, u64) {
+        (self.let_go, self.dialed)
     }
 
     /// Whether anybody has something to tell.
@@ -433,6 +443,7 @@ impl World {
         match effect {
             Effect::Send { to, addr, class, bytes } => self.send(p, to, addr, class, bytes),
             Effect::Dial { addr, expect } => {
+                self.dialed += u64::from(self.at.contains_key(&addr));
                 let dial = self.dial(p, addr, expect);
                 if let Some(d) = self.dials.get_mut(&dial) {
                     d.explicit = true;
@@ -443,7 +454,10 @@ impl World {
                     self.close(link, p);
                 }
             }
-            Effect::Pin { peer, pinned } => self.pin(p, &peer, pinned),
+            Effect::Pin { peer, pinned } => {
+                self.let_go += u64::from(!pinned);
+                self.pin(p, &peer, pinned);
+            }
             Effect::Event(kind) => {
                 if self.verbose {
                     self.say(p, "!!", &format!("{kind:?}"));
