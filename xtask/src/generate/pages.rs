@@ -116,7 +116,8 @@ fn reference(description: &Description) -> String {
         "",
         "Through `tracing`, for Rust programs that install a subscriber; the library installs none. \
          The targets are stable, the words are not. What a peer can cause is written ten times a \
-         second at most, with `kept_back` for how many were not. A node's tasks run in the span `node` \
+         second at most (events, which stand under `peerage::membership` at INFO, a thousand times), with \
+         `kept_back` for how many were not. A node's tasks run in the span `node` \
          (`cluster`, `id`), what serves a link within that in `link` (`peer`, `slot`, `dialed`), a dial \
          in `dial` (`addr`, `expect`, `slot`), and a call to a peer, within the caller's own span, in \
          `call` (`kind`, `peer`, `topic`).",
