@@ -139,6 +139,19 @@ fn after_a_join_tables_are_compared_again_though_one_other_had_the_same() {
 }
 
 #[test]
+fn tables_are_compared_before_the_dead_are_forgotten() {
+    for (retention, compared) in [(40, 9..=11), (24 * 3600, 0..=0)] {
+        let (sync_interval, dead_retention) =
+            (Duration::from_secs(3600), Duration::from_secs(retention));
+        let config = Config { sync_interval, dead_retention, ..Config::new("c", "n000") };
+        let mut node = Node::with(&config, 3);
+        node.pass(5);
+        let times = comparisons(&node.pass(100));
+        assert!(compared.contains(&times), "{times} with {retention} s");
+    }
+}
+
+#[test]
 fn equal_tables_cost_one_message_and_differing_ones_so_many_a_second() {
     let mut node = Node::new(3);
     let hash = node.machine.table.hash(&node.machine.own_summary());
