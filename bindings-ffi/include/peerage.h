@@ -88,8 +88,8 @@
 #define PEERAGE_EVENT_HEALTH_CHECK_FAILED 10
 
 /**
- * A file in the state directory was damaged and could not be read. It was set aside under another
- * name, and the node began without it.
+ * A file in the state directory was damaged or could not be read. It was set aside under another
+ * name, where that could be done, and the node began without it.
  */
 #define PEERAGE_EVENT_STATE_SET_ASIDE 11
 
@@ -422,8 +422,8 @@ typedef struct peerage_config {
      */
     uint32_t gossip_fanout;
     /**
-     * How often the whole table is compared with a random member's. 1 s to 1 h, default 30 s.
-     * Milliseconds.
+     * How often the whole table is compared with a random member's; after a quarter of
+     * `dead_retention` at the latest. 1 s to 1 h, default 30 s. Milliseconds.
      */
     uint64_t sync_interval;
     /**
@@ -432,9 +432,9 @@ typedef struct peerage_config {
      */
     uint64_t heal_interval;
     /**
-     * How long the dead are remembered, and tried again. No suspicion lasts longer than half of it,
-     * and who stood still or heard nobody for that half begins anew. 10 s to 30 d, default 1 d.
-     * Milliseconds.
+     * How long the dead are remembered, and tried again; ten heartbeat intervals at least. No
+     * suspicion lasts longer than half of it, and who stood still or heard nobody for that half begins
+     * anew. 10 s to 30 d, default 1 d. Milliseconds.
      */
     uint64_t dead_retention;
     /**
@@ -603,9 +603,15 @@ typedef struct peerage_stats {
      */
     uint64_t syncs;
     /**
-     * Whole-table comparisons that were refused because there were too many.
+     * Whole-table comparisons, and whole tables for one who had one already, that were refused because
+     * there were too many.
      */
     uint64_t syncs_refused;
+    /**
+     * How often our tasks were so late that others were given more time for it; what comes within two
+     * seconds of the last time belongs to it.
+     */
+    uint64_t starved;
     /**
      * Gauge: links that are up, without those being drained.
      */
@@ -655,16 +661,16 @@ typedef struct peerage_stats {
      */
     uint64_t hellos_displaced;
     /**
-     * Handshakes of peers that dialed us which failed before the hello: no certificate of ours.
+     * Handshakes, in either direction, that failed before the hello: one end had no certificate that
+     * the other accepts.
      */
     uint64_t unauthenticated;
     /**
-     * Handshakes, in either direction, that failed since a certificate had expired or was not valid
-     * yet.
+     * Those of them that failed since a certificate had expired or was not valid yet.
      */
     uint64_t expired;
     /**
-     * Peers that dialed us and belong to another cluster.
+     * Peers that dialed us, or that we dialed, and that belong to another cluster.
      */
     uint64_t wrong_cluster;
     /**
@@ -988,8 +994,8 @@ typedef struct peerage_link_stats {
     uint64_t serving;
     /**
      * Room taken by the payloads of the peer's requests and messages, until these are handled, in
-     * bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB for each of `serving`
-     * by others.
+     * bytes: at most twice `payload_max` by large ones (over 64 KiB) on all links of a node together,
+     * and 64 KiB for each of `serving` by others.
      */
     uint64_t payload_bytes;
     /**
@@ -997,7 +1003,8 @@ typedef struct peerage_link_stats {
      */
     uint64_t stream_bytes;
     /**
-     * Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB.
+     * Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB on all links of a
+     * node together.
      */
     uint64_t frame_bytes;
     /**
@@ -1264,8 +1271,8 @@ typedef struct peerage_event {
      */
     struct peerage_member_list members;
     /**
-     * StateSetAside, CertificatesReloaded, CertificatesRejected, CertificateExpiring: Where the
-     * damaged file is now.
+     * StateSetAside, CertificatesReloaded, CertificatesRejected, CertificateExpiring: Where the file
+     * is now.
      */
     struct peerage_str path;
     /**

@@ -106,6 +106,7 @@ pub(crate) fn write_stats<'a>(out: &mut Writer<'a>, value: &'a Stats) {
     out.count(value.membership.members_refused as f64);
     out.count(value.membership.syncs as f64);
     out.count(value.membership.syncs_refused as f64);
+    out.count(value.membership.starved as f64);
     out.list(&value.links, write_link_stats);
     out.count(value.transport.pool.links_total as f64);
     out.count(value.transport.pool.links_pinned as f64);

@@ -198,6 +198,7 @@ RECORDS = {
         "members_refused",
         "syncs",
         "syncs_refused",
+        "starved",
         "links",
         "links_total",
         "links_pinned",

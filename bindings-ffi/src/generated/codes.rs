@@ -86,8 +86,8 @@ pub const PEERAGE_EVENT_EVENTS_DROPPED: i32 = 9;
 /// no probe, not even through others. Once until it is heard again. A suspicion follows, unless
 /// there is one already.
 pub const PEERAGE_EVENT_HEALTH_CHECK_FAILED: i32 = 10;
-/// A file in the state directory was damaged and could not be read. It was set aside under another
-/// name, and the node began without it.
+/// A file in the state directory was damaged or could not be read. It was set aside under another
+/// name, where that could be done, and the node began without it.
 pub const PEERAGE_EVENT_STATE_SET_ASIDE: i32 = 11;
 /// The PEM files were changed, and are used from now on.
 pub const PEERAGE_EVENT_CERTIFICATES_RELOADED: i32 = 12;

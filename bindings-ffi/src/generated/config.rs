@@ -78,15 +78,15 @@ pub struct peerage_config {
     pub gossip_interval: u64,
     /// To how many members it is sent. 1 to 16, default 3.
     pub gossip_fanout: u32,
-    /// How often the whole table is compared with a random member's. 1 s to 1 h, default 30 s.
-    /// Milliseconds.
+    /// How often the whole table is compared with a random member's; after a quarter of
+    /// `dead_retention` at the latest. 1 s to 1 h, default 30 s. Milliseconds.
     pub sync_interval: u64,
     /// How often failed members and lost seeds are tried at first; doubles up to eight times it. 100 ms
     /// to 600 s, default 2 s. Milliseconds.
     pub heal_interval: u64,
-    /// How long the dead are remembered, and tried again. No suspicion lasts longer than half of it,
-    /// and who stood still or heard nobody for that half begins anew. 10 s to 30 d, default 1 d.
-    /// Milliseconds.
+    /// How long the dead are remembered, and tried again; ten heartbeat intervals at least. No
+    /// suspicion lasts longer than half of it, and who stood still or heard nobody for that half begins
+    /// anew. 10 s to 30 d, default 1 d. Milliseconds.
     pub dead_retention: u64,
     /// The most members the table holds, the dead included; past it the longest dead are forgotten, and
     /// newcomers are refused while all live. 2 to 100,000, default 10,000.

@@ -36,8 +36,8 @@ pub struct peerage_event {
     pub count: u64,
     /// EventsDropped: All members as of this event, in order of their ids, ourselves included.
     pub members: peerage_member_list,
-    /// StateSetAside, CertificatesReloaded, CertificatesRejected, CertificateExpiring: Where the
-    /// damaged file is now.
+    /// StateSetAside, CertificatesReloaded, CertificatesRejected, CertificateExpiring: Where the file
+    /// is now.
     pub path: peerage_str,
     /// StateSetAside, CertificatesRejected: What was wrong with it.
     pub reason: peerage_str,

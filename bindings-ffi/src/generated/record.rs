@@ -239,12 +239,13 @@ pub struct peerage_link_stats {
     /// The peer's requests, messages and streams on it.
     pub serving: u64,
     /// Room taken by the payloads of the peer's requests and messages, until these are handled, in
-    /// bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB for each of `serving`
-    /// by others.
+    /// bytes: at most twice `payload_max` by large ones (over 64 KiB) on all links of a node together,
+    /// and 64 KiB for each of `serving` by others.
     pub payload_bytes: u64,
     /// Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream.
     pub stream_bytes: u64,
-    /// Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB.
+    /// Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB on all links of a
+    /// node together.
     pub frame_bytes: u64,
     /// Datagrams that wait, to be sent or to be looked at: at most 256 each.
     pub datagrams_waiting: u64,
@@ -325,8 +326,12 @@ pub struct peerage_stats {
     pub members_refused: u64,
     /// Whole-table comparisons that were answered.
     pub syncs: u64,
-    /// Whole-table comparisons that were refused because there were too many.
+    /// Whole-table comparisons, and whole tables for one who had one already, that were refused because
+    /// there were too many.
     pub syncs_refused: u64,
+    /// How often our tasks were so late that others were given more time for it; what comes within two
+    /// seconds of the last time belongs to it.
+    pub starved: u64,
     /// Gauge: links that are up, without those being drained.
     pub links_total: u64,
     /// Gauge: links that are kept although they may be unused, since membership watches their peer.
@@ -351,12 +356,12 @@ pub struct peerage_stats {
     pub refused: u64,
     /// Hellos given up for a newer one, since too many were being heard, in all or of one node.
     pub hellos_displaced: u64,
-    /// Handshakes of peers that dialed us which failed before the hello: no certificate of ours.
+    /// Handshakes, in either direction, that failed before the hello: one end had no certificate that
+    /// the other accepts.
     pub unauthenticated: u64,
-    /// Handshakes, in either direction, that failed since a certificate had expired or was not valid
-    /// yet.
+    /// Those of them that failed since a certificate had expired or was not valid yet.
     pub expired: u64,
-    /// Peers that dialed us and belong to another cluster.
+    /// Peers that dialed us, or that we dialed, and that belong to another cluster.
     pub wrong_cluster: u64,
     /// Peers with a certificate for another node id than they claim, and those that dialed us in search
     /// of another node.
@@ -459,6 +464,7 @@ pub(crate) fn stats(from: &Stats) -> peerage_stats {
         members_refused: count(from.membership.members_refused),
         syncs: count(from.membership.syncs),
         syncs_refused: count(from.membership.syncs_refused),
+        starved: count(from.membership.starved),
         links_total: count(from.transport.pool.links_total),
         links_pinned: count(from.transport.pool.links_pinned),
         links_leased: count(from.transport.pool.links_leased),

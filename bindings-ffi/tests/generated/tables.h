@@ -136,6 +136,7 @@ static const table_field STATS_FIELDS[] = {
     {"members_refused", KIND_COUNT, offsetof(peerage_stats, members_refused), 0, 0},
     {"syncs", KIND_COUNT, offsetof(peerage_stats, syncs), 0, 0},
     {"syncs_refused", KIND_COUNT, offsetof(peerage_stats, syncs_refused), 0, 0},
+    {"starved", KIND_COUNT, offsetof(peerage_stats, starved), 0, 0},
     {"links_total", KIND_COUNT, offsetof(peerage_stats, links_total), 0, 0},
     {"links_pinned", KIND_COUNT, offsetof(peerage_stats, links_pinned), 0, 0},
     {"links_leased", KIND_COUNT, offsetof(peerage_stats, links_leased), 0, 0},

@@ -127,6 +127,7 @@ export function stats(r: Reader): Stats {
     membersRefused: r.count(),
     syncs: r.count(),
     syncsRefused: r.count(),
+    starved: r.count(),
     links: r.list(linkStats),
     linksTotal: r.count(),
     linksPinned: r.count(),

@@ -92,7 +92,10 @@ export interface Config {
   gossipInterval?: number | undefined;
   /** To how many members it is sent. 1 to 16, default 3. */
   gossipFanout?: number | undefined;
-  /** How often the whole table is compared with a random member's. 1 s to 1 h, default 30 s. */
+  /**
+   * How often the whole table is compared with a random member's; after a quarter of
+   * `dead_retention` at the latest. 1 s to 1 h, default 30 s.
+   */
   syncInterval?: number | undefined;
   /**
    * How often failed members and lost seeds are tried at first; doubles up to eight times it. 100
@@ -100,8 +103,9 @@ export interface Config {
    */
   healInterval?: number | undefined;
   /**
-   * How long the dead are remembered, and tried again. No suspicion lasts longer than half of it,
-   * and who stood still or heard nobody for that half begins anew. 10 s to 30 d, default 1 d.
+   * How long the dead are remembered, and tried again; ten heartbeat intervals at least. No
+   * suspicion lasts longer than half of it, and who stood still or heard nobody for that half
+   * begins anew. 10 s to 30 d, default 1 d.
    */
   deadRetention?: number | undefined;
   /**
@@ -409,13 +413,16 @@ export interface LinkStats {
   readonly serving: number;
   /**
    * Room taken by the payloads of the peer's requests and messages, until these are handled, in
-   * bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB for each of
-   * `serving` by others.
+   * bytes: at most twice `payload_max` by large ones (over 64 KiB) on all links of a node together,
+   * and 64 KiB for each of `serving` by others.
    */
   readonly payloadBytes: number;
   /** Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream. */
   readonly streamBytes: number;
-  /** Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB. */
+  /**
+   * Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB on all links of
+   * a node together.
+   */
   readonly frameBytes: number;
   /** Datagrams that wait, to be sent or to be looked at: at most 256 each. */
   readonly datagramsWaiting: number;
@@ -470,8 +477,16 @@ export interface Stats {
   readonly membersRefused: number;
   /** Whole-table comparisons that were answered. */
   readonly syncs: number;
-  /** Whole-table comparisons that were refused because there were too many. */
+  /**
+   * Whole-table comparisons, and whole tables for one who had one already, that were refused
+   * because there were too many.
+   */
   readonly syncsRefused: number;
+  /**
+   * How often our tasks were so late that others were given more time for it; what comes within two
+   * seconds of the last time belongs to it.
+   */
+  readonly starved: number;
   /** Each link that is up, those that are being drained included, in no order. */
   readonly links: readonly LinkStats[];
   /** Gauge: links that are up, without those being drained. */
@@ -500,14 +515,14 @@ export interface Stats {
   readonly refused: number;
   /** Hellos given up for a newer one, since too many were being heard, in all or of one node. */
   readonly hellosDisplaced: number;
-  /** Handshakes of peers that dialed us which failed before the hello: no certificate of ours. */
-  readonly unauthenticated: number;
   /**
-   * Handshakes, in either direction, that failed since a certificate had expired or was not valid
-   * yet.
+   * Handshakes, in either direction, that failed before the hello: one end had no certificate that
+   * the other accepts.
    */
+  readonly unauthenticated: number;
+  /** Those of them that failed since a certificate had expired or was not valid yet. */
   readonly expired: number;
-  /** Peers that dialed us and belong to another cluster. */
+  /** Peers that dialed us, or that we dialed, and that belong to another cluster. */
   readonly wrongCluster: number;
   /**
    * Peers with a certificate for another node id than they claim, and those that dialed us in
@@ -710,14 +725,14 @@ export interface HealthCheckFailed {
 }
 
 /**
- * A file in the state directory was damaged and could not be read. It was set aside under another
- * name, and the node began without it.
+ * A file in the state directory was damaged or could not be read. It was set aside under another
+ * name, where that could be done, and the node began without it.
  */
 export interface StateSetAside {
   /** The place in the one order of all events of this node. */
   readonly seq: bigint;
   readonly kind: 'StateSetAside';
-  /** Where the damaged file is now. */
+  /** Where the file is now. */
   readonly path: string;
   /** What was wrong with it. */
   readonly reason: string;
@@ -807,8 +822,8 @@ export interface EventsByName {
    */
   healthCheckFailed: [event: HealthCheckFailed];
   /**
-   * A file in the state directory was damaged and could not be read. It was set aside under another
-   * name, and the node began without it.
+   * A file in the state directory was damaged or could not be read. It was set aside under another
+   * name, where that could be done, and the node began without it.
    */
   stateSetAside: [event: StateSetAside];
   /** The PEM files were changed, and are used from now on. */

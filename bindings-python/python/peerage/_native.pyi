@@ -433,15 +433,17 @@ class LinkStats:
     @property
     def payload_bytes(self) -> int:
         """Room taken by the payloads of the peer's requests and messages, until these are
-        handled, in bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB
-        for each of `serving` by others.
+        handled, in bytes: at most twice `payload_max` by large ones (over 64 KiB) on all links
+        of a node together, and 64 KiB for each of `serving` by others.
         """
     @property
     def stream_bytes(self) -> int:
         """Bytes of streams that have arrived and that nobody has read: at most 1 MiB a stream."""
     @property
     def frame_bytes(self) -> int:
-        """Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB."""
+        """Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB on all
+        links of a node together.
+        """
     @property
     def datagrams_waiting(self) -> int:
         """Datagrams that wait, to be sent or to be looked at: at most 256 each."""
@@ -481,6 +483,7 @@ class Stats:
         "members_refused",
         "syncs",
         "syncs_refused",
+        "starved",
         "links",
         "links_total",
         "links_pinned",
@@ -590,7 +593,14 @@ class Stats:
         """Whole-table comparisons that were answered."""
     @property
     def syncs_refused(self) -> int:
-        """Whole-table comparisons that were refused because there were too many."""
+        """Whole-table comparisons, and whole tables for one who had one already, that were
+        refused because there were too many.
+        """
+    @property
+    def starved(self) -> int:
+        """How often our tasks were so late that others were given more time for it; what comes
+        within two seconds of the last time belongs to it.
+        """
     @property
     def links(self) -> tuple[LinkStats, ...]:
         """Each link that is up, those that are being drained included, in no order."""
@@ -636,17 +646,15 @@ class Stats:
         """
     @property
     def unauthenticated(self) -> int:
-        """Handshakes of peers that dialed us which failed before the hello: no certificate of
-        ours.
+        """Handshakes, in either direction, that failed before the hello: one end had no
+        certificate that the other accepts.
         """
     @property
     def expired(self) -> int:
-        """Handshakes, in either direction, that failed since a certificate had expired or was
-        not valid yet.
-        """
+        """Those of them that failed since a certificate had expired or was not valid yet."""
     @property
     def wrong_cluster(self) -> int:
-        """Peers that dialed us and belong to another cluster."""
+        """Peers that dialed us, or that we dialed, and that belong to another cluster."""
     @property
     def wrong_node(self) -> int:
         """Peers with a certificate for another node id than they claim, and those that dialed us
@@ -951,8 +959,8 @@ class HealthCheckFailed:
 
 @final
 class StateSetAside:
-    """A file in the state directory was damaged and could not be read. It was set aside under
-    another name, and the node began without it.
+    """A file in the state directory was damaged or could not be read. It was set aside under
+    another name, where that could be done, and the node began without it.
     """
 
     kind: ClassVar[Literal["StateSetAside"]]
@@ -962,7 +970,7 @@ class StateSetAside:
         """Its place in the one order of all events of this node."""
     @property
     def path(self) -> str:
-        """Where the damaged file is now."""
+        """Where the file is now."""
     @property
     def reason(self) -> str:
         """What was wrong with it."""

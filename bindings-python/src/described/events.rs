@@ -490,8 +490,8 @@ impl HealthCheckFailed {
     }
 }
 
-/// A file in the state directory was damaged and could not be read. It was set aside under another
-/// name, and the node began without it.
+/// A file in the state directory was damaged or could not be read. It was set aside under another
+/// name, where that could be done, and the node began without it.
 #[pyclass(frozen, module = "peerage")]
 pub(crate) struct StateSetAside {
     seq: u64,
@@ -521,7 +521,7 @@ impl StateSetAside {
         self.seq
     }
 
-    /// Where the damaged file is now.
+    /// Where the file is now.
     #[getter]
     fn path(&self) -> &str {
         &self.path

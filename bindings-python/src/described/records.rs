@@ -547,8 +547,8 @@ impl LinkStats {
     }
 
     /// Room taken by the payloads of the peer's requests and messages, until these are handled, in
-    /// bytes: at most twice `payload_max` by large ones (over 64 KiB), and 64 KiB for each of `serving`
-    /// by others.
+    /// bytes: at most twice `payload_max` by large ones (over 64 KiB) on all links of a node together,
+    /// and 64 KiB for each of `serving` by others.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn payload_bytes(&self) -> u64 {
@@ -562,7 +562,8 @@ impl LinkStats {
         self.0.stream_bytes as u64
     }
 
-    /// Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB.
+    /// Bytes of the peer's membership frames that wait to be looked at: at most 4 MiB on all links of a
+    /// node together.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn frame_bytes(&self) -> u64 {
@@ -624,6 +625,7 @@ impl Fields for Stats {
         "members_refused",
         "syncs",
         "syncs_refused",
+        "starved",
         "links",
         "links_total",
         "links_pinned",
@@ -808,11 +810,20 @@ impl Stats {
         self.0.membership.syncs as u64
     }
 
-    /// Whole-table comparisons that were refused because there were too many.
+    /// Whole-table comparisons, and whole tables for one who had one already, that were refused because
+    /// there were too many.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn syncs_refused(&self) -> u64 {
         self.0.membership.syncs_refused as u64
+    }
+
+    /// How often our tasks were so late that others were given more time for it; what comes within two
+    /// seconds of the last time belongs to it.
+    #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
+    #[getter]
+    fn starved(&self) -> u64 {
+        self.0.membership.starved as u64
     }
 
     /// Each link that is up, those that are being drained included, in no order.
@@ -904,22 +915,22 @@ impl Stats {
         self.0.transport.hellos_displaced as u64
     }
 
-    /// Handshakes of peers that dialed us which failed before the hello: no certificate of ours.
+    /// Handshakes, in either direction, that failed before the hello: one end had no certificate that
+    /// the other accepts.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn unauthenticated(&self) -> u64 {
         self.0.transport.unauthenticated as u64
     }
 
-    /// Handshakes, in either direction, that failed since a certificate had expired or was not valid
-    /// yet.
+    /// Those of them that failed since a certificate had expired or was not valid yet.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn expired(&self) -> u64 {
         self.0.transport.expired as u64
     }
 
-    /// Peers that dialed us and belong to another cluster.
+    /// Peers that dialed us, or that we dialed, and that belong to another cluster.
     #[allow(clippy::unnecessary_cast, reason = "counts differ in width")]
     #[getter]
     fn wrong_cluster(&self) -> u64 {

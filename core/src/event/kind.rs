@@ -77,10 +77,10 @@ pub enum EventKind {
         /// What we saw: one observation, our own.
         observers: Arc<[Observation]>,
     },
-    /// A file in the state directory was damaged and could not be read. It was set aside under
-    /// another name, and the node began without it.
+    /// A file in the state directory was damaged or could not be read. It was set aside under
+    /// another name, where that could be done, and the node began without it.
     StateSetAside {
-        /// Where the damaged file is now.
+        /// Where the file is now.
         path: String,
         /// What was wrong with it.
         reason: String,

@@ -45,7 +45,11 @@ pub(super) fn describe() {
     describe_counter!("peerage_syncs_total", "Whole-table comparisons that were answered.");
     describe_counter!(
         "peerage_syncs_refused_total",
-        "Whole-table comparisons that were refused because there were too many."
+        "Whole-table comparisons, and whole tables for one who had one already, that were refused because there were too many."
+    );
+    describe_counter!(
+        "peerage_starved_total",
+        "How often our tasks were so late that others were given more time for it; what comes within two seconds of the last time belongs to it."
     );
     describe_gauge!("peerage_links", "Gauge: links that are up, without those being drained.");
     describe_gauge!(
@@ -82,15 +86,15 @@ pub(super) fn describe() {
     );
     describe_counter!(
         "peerage_unauthenticated_total",
-        "Handshakes of peers that dialed us which failed before the hello: no certificate of ours."
+        "Handshakes, in either direction, that failed before the hello: one end had no certificate that the other accepts."
     );
     describe_counter!(
         "peerage_expired_total",
-        "Handshakes, in either direction, that failed since a certificate had expired or was not valid yet."
+        "Those of them that failed since a certificate had expired or was not valid yet."
     );
     describe_counter!(
         "peerage_wrong_cluster_total",
-        "Peers that dialed us and belong to another cluster."
+        "Peers that dialed us, or that we dialed, and that belong to another cluster."
     );
     describe_counter!(
         "peerage_wrong_node_total",
@@ -230,6 +234,7 @@ pub(super) fn publish(stats: &Stats, labels: &[Label]) {
     counter!("peerage_syncs_total", labels.to_vec()).absolute(u64_of(stats.membership.syncs));
     counter!("peerage_syncs_refused_total", labels.to_vec())
         .absolute(u64_of(stats.membership.syncs_refused));
+    counter!("peerage_starved_total", labels.to_vec()).absolute(u64_of(stats.membership.starved));
     gauge!("peerage_links", labels.to_vec()).set(f64_of(stats.transport.pool.links_total));
     gauge!("peerage_links_pinned", labels.to_vec()).set(f64_of(stats.transport.pool.links_pinned));
     gauge!("peerage_links_leased", labels.to_vec()).set(f64_of(stats.transport.pool.links_leased));
