@@ -33,12 +33,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn start(suspended: Suspended) -> Self {
-        Self {
-            started: Instant::now(),
-            suspended,
-            before: suspended(),
-            since: AtomicU64::new(0),
-        }
+        Self { started: Instant::now(), suspended, before: suspended(), since: AtomicU64::new(0) }
     }
 
     /// What it shows. Never less than before.

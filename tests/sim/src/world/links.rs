@@ -344,9 +344,8 @@ impl World {
     /// Whether there is no room for another link at a process, and none that may go for it.
     fn is_full(&self, q: usize) -> bool {
         let links = self.processes[q].links.links();
-        let may_go = |link: &LinkId| {
-            self.links.get(*link).is_none_or(|l| l.may_go(l.end_of(q), self.now))
-        };
+        let may_go =
+            |link: &LinkId| self.links.get(*link).is_none_or(|l| l.may_go(l.end_of(q), self.now));
         links.len() >= self.links_max + RESERVE && !links.iter().any(may_go)
     }
 

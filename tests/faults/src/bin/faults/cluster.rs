@@ -155,16 +155,15 @@ impl Cluster {
 
     /// Which direction to a member fails in the eyes of those who accuse it, as these nodes heard, and
     /// how often each was said.
-    pub(crate) fn directions(&self, member: usize, by: &[usize]) -> BTreeMap<&str, usize> {
+    pub(crate) fn directions(&self, member: usize, by: &[usize]) -> BTreeMap<String, usize> {
         let (member, by): (_, Vec<_>) = (id(member), by.iter().map(|i| id(*i)).collect());
         let accusations = ["MemberSuspected", "MemberFailed"].map(|kind| self.fleet.of_kind(kind));
         let about = |seen: &&Seen| seen.member.as_ref() == Some(&member) && by.contains(&seen.node);
         let mut said = BTreeMap::new();
         for seen in accusations.into_iter().flatten().filter(about) {
-            for (direction, _) in
-                seen.directions.iter().zip(&seen.observers).filter(|(_, o)| by.contains(o))
-            {
-                *said.entry(direction.as_str()).or_default() += 1;
+            let each = seen.directions.iter().zip(&seen.observers);
+            for (direction, _) in each.filter(|(_, observer)| by.contains(observer)) {
+                *said.entry(direction.clone()).or_default() += 1;
             }
         }
         said

@@ -141,7 +141,10 @@ fn one_way(drops: Drops, fails: &str, holds: &str) -> Result<String> {
     let took = cluster.declared_by_all(5, &others, at, s(8))?;
     let said = cluster.directions(5, &others);
     let (right, wrong) = (said.get(fails), said.get(holds));
-    ensure!(right.is_some() && wrong.is_none(), "the direction that fails, and how often: {said:?}");
+    ensure!(
+        right.is_some() && wrong.is_none(),
+        "the direction that fails, and how often: {said:?}"
+    );
     cluster.fleet.pass(s(10))?;
     cluster.only_failed(&[5], &others, "while it was cut off")?;
     cluster.see(&others, 19, s(1))?;
