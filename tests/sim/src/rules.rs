@@ -388,6 +388,8 @@ impl Rules {
             EventKind::MemberFailed { replaced: true, .. } => {
                 self.suspected.insert(life, 0);
             }
+            // Whoever begins anew tells that all are gone, which nobody has observed: no verdict on anybody.
+            EventKind::MemberFailed { replaced: false, observers, .. } if observers.is_empty() => {}
             EventKind::MemberFailed { replaced: false, .. } => {
                 if let Some(since) = self.suspected.get(&life)
                     && self.now - since < REFUTE_MIN
