@@ -70,6 +70,17 @@ async fn told(events: &mut Events, name: &str) -> EventKind {
     seen.into_iter().last().unwrap().kind
 }
 
+/// It is told that the certificate ends within these days, the last of which has begun.
+async fn expires(events: &mut Events, days: i64) {
+    let EventKind::CertificateExpiring { path, seconds_left } =
+        told(events, "CertificateExpiring").await
+    else {
+        unreachable!()
+    };
+    assert!(path.ends_with("cert.pem"), "{path}");
+    assert!(((days - 1) * DAY..=days * DAY).contains(&seconds_left.into()), "{seconds_left} s");
+}
+
 /// What the metric says, in days, if it was published since it was looked at last.
 fn published(snapshotter: &Snapshotter) -> Option<f64> {
     let all = snapshotter.snapshot().into_vec();
@@ -100,13 +111,7 @@ async fn that_certificates_end_and_are_replaced_is_told_and_shown() {
     .await;
 
     // What there was to tell at the start, when nobody listened yet.
-    let EventKind::CertificateExpiring { path, seconds_left } =
-        told(&mut events, "CertificateExpiring").await
-    else {
-        unreachable!()
-    };
-    assert!(path.ends_with("cert.pem"), "{path}");
-    assert!((19 * DAY..=20 * DAY).contains(&seconds_left.into()), "{seconds_left} s");
+    expires(&mut events, 20).await;
 
     // Less than a tenth is told anew.
     authority.issue("n0", 10);
@@ -116,13 +121,7 @@ async fn that_certificates_end_and_are_replaced_is_told_and_shown() {
         unreachable!()
     };
     assert!(path.ends_with("cert.pem"), "{path}");
-    let EventKind::CertificateExpiring { path, seconds_left } =
-        told(&mut events, "CertificateExpiring").await
-    else {
-        unreachable!()
-    };
-    assert!(path.ends_with("cert.pem"), "{path}");
-    assert!((9 * DAY..=10 * DAY).contains(&seconds_left.into()), "{seconds_left} s");
+    expires(&mut events, 10).await;
 
     // What cannot be used is told, and what there was stays in use.
     fs::write(authority.dir.join("cert.pem"), "no certificate").unwrap();
