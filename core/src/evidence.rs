@@ -15,18 +15,29 @@ pub const HISTORY_MAX: usize = 32;
 /// Which way between an observer and a member fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Direction {
-    /// The observer has no watch edge to the member, so that it cannot tell.
+    /// The observer cannot tell: it got no answer, and has no watch edge, or no link any more, on
+    /// which the member would have been heard.
     #[default]
     Unknown,
     /// We don't hear them: the member's heartbeats do not reach the observer.
     FromMember,
-    /// They don't hear us: the observer's heartbeats do not reach the member, whose own arrive.
+    /// They don't hear us: the observer's heartbeats or probes do not reach the member, whose own
+    /// words arrive.
     ToMember,
     /// Neither hears the other.
     Both,
 }
 
 impl Direction {
+    pub(crate) fn of_failing(from_member: bool, to_member: bool) -> Self {
+        match (from_member, to_member) {
+            (true, true) => Direction::Both,
+            (true, false) => Direction::FromMember,
+            (false, true) => Direction::ToMember,
+            (false, false) => Direction::Unknown,
+        }
+    }
+
     /// The name that logs and every language use.
     pub fn as_str(self) -> &'static str {
         match self {

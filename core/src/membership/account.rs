@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use super::{Effect, Membership, Step, Time, planted::Bug};
 use crate::{
     event::EventKind,
-    evidence::{Direction, Explanation, HISTORY_MAX, Happened, Observation, PHI_MAX},
+    evidence::{Explanation, HISTORY_MAX, Happened, Observation, PHI_MAX},
     member::{NodeId, State},
 };
 
@@ -51,12 +51,12 @@ impl History {
 impl Membership {
     /// What we see of a member that we cannot reach.
     pub(super) fn observation(&self, now: Time, id: &NodeId) -> Observation {
-        let edge = self.watch_sight(now, id);
+        let phi = self.watch_sight(now, id).and_then(|edge| edge.phi);
         Observation {
             observer: self.own.peer.id.clone(),
-            phi: edge.as_ref().and_then(|e| e.phi).map(|phi| phi.min(PHI_MAX)),
+            phi: phi.map(|phi| phi.min(PHI_MAX)),
             missed_probes: self.table.get(id).map_or(0, |e| e.missed_probes),
-            direction: edge.map_or(Direction::Unknown, |e| e.direction),
+            direction: self.direction(now, id),
             health_score: self.health.score(),
         }
     }

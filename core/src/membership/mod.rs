@@ -439,6 +439,7 @@ impl Membership {
             Err(error) => return self.bad_frame(step, &from, error.reason()),
         };
         self.heard_somebody(step);
+        self.probes.on_frame(&from);
         let whole = || updates.iter().filter_map(|u| u.record().ok()).collect();
         match frame {
             Frame::Gossip => self.hear_all(step, &from, &updates),

@@ -49,6 +49,8 @@ struct Probe {
     again: Time,
     /// Who of them is well but had no answer either.
     nacks: BTreeSet<Peer>,
+    /// Something else came from the target when an answer should have come long since.
+    heard: bool,
 }
 
 impl Probe {
@@ -109,6 +111,13 @@ impl Probes {
             && probe.helpers.contains(from)
         {
             probe.nacks.insert(from.clone());
+        }
+    }
+
+    /// A frame came from somebody.
+    pub(super) fn on_frame(&mut self, from: &Peer) {
+        for probe in self.own.values_mut().filter(|p| p.indirect && p.target == *from) {
+            probe.heard = true;
         }
     }
 
@@ -194,6 +203,7 @@ impl Membership {
             indirect: false,
             again: deadline,
             nacks: BTreeSet::new(),
+            heard: false,
         };
         self.probes.own.insert(seq, probe);
         self.counters.probes += 1;
@@ -306,6 +316,7 @@ impl Membership {
         if unanswered {
             if let Some(entry) = self.table.get_mut(&probe.target.id) {
                 entry.missed_probes = entry.missed_probes.saturating_add(1);
+                entry.heard_meanwhile = probe.heard;
             }
             self.suspect(step, &probe.target.id, Check::Probe);
         }

@@ -36,6 +36,8 @@ pub struct Entry {
     pub linked: bool,
     /// How many probes of ours in a row it has not answered.
     pub missed_probes: u32,
+    /// Whether it was heard while it did not answer the last of them.
+    pub(super) heard_meanwhile: bool,
     /// The checks of it that fail, see [`Check`](super::account::Check).
     pub(super) unreached: u8,
     /// When the first that we saw of it happened, if anything did, ...
@@ -252,6 +254,7 @@ impl Table {
                 let (linked, live_at, linked_at) = (false, None, None);
                 let entry = Entry {
                     missed_probes: 0,
+                    heard_meanwhile: false,
                     unreached: 0,
                     since: None,
                     first_incarnation: member.incarnation,

@@ -71,6 +71,80 @@ fn a_member_that_hears_nothing_of_us_is_seen_to() {
     assert!(told.unseen >= 5, "{told:?}");
 }
 
+/// Lets time pass in which node 1 answers no ping and the others do. What happened.
+fn pass_without_answer(node: &mut Node, ms: u64) -> Vec<(Time, Effect)> {
+    let until = node.now + Duration::from_millis(ms);
+    let mut all = Vec::new();
+    while let Some(at) = node.machine.deadline().filter(|at| *at <= until) {
+        node.now = node.now.max(at);
+        let out = node.input(Input::Tick);
+        for (to, message) in sent(&out) {
+            if let Frame::Ping { seq, .. } = message.frame
+                && to != peer(1)
+            {
+                node.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]);
+            }
+        }
+        all.extend(out.into_iter().map(|e| (at, e)));
+    }
+    node.now = until;
+    all
+}
+
+/// A node that has heard node 1, and been seen by it, for a while.
+fn node_that_hears_1() -> Node {
+    let mut node = Node::new(5);
+    node.pass(2);
+    for seq in 1..13 {
+        beat_of_1(&mut node, seq);
+        node.pass(1);
+    }
+    node
+}
+
+fn beat_of_1(node: &mut Node, seq: u64) {
+    let want = wire::Want::Watch;
+    node.frame(1, Frame::Heartbeat { seq, seen: u64::MAX, every_ms: 1000, want }, &[]);
+}
+
+#[test]
+fn a_probe_without_an_answer_says_which_way_fails_before_a_silence_does() {
+    for (beats, fails) in [(true, Direction::ToMember), (false, Direction::FromMember)] {
+        let mut node = node_that_hears_1();
+        node.input(Input::LinkTrouble { peer: peer(1) });
+        let mut all = Vec::new();
+        for seq in 14..17 {
+            all.extend(pass_without_answer(&mut node, 600));
+            if beats {
+                beat_of_1(&mut node, seq);
+            }
+        }
+        let seen = seen_by(&all, "MemberSuspected");
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert_eq!((seen[0].missed_probes, seen[0].direction), (1, fails), "{seen:?}");
+    }
+}
+
+#[test]
+fn what_came_while_an_answer_could_still_come_says_nothing() {
+    let mut node = node_that_hears_1();
+    node.input(Input::LinkTrouble { peer: peer(1) });
+    pass_without_answer(&mut node, 100);
+    beat_of_1(&mut node, 14);
+    let seen = seen_by(&pass_without_answer(&mut node, 1450), "MemberSuspected");
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen[0].direction, Direction::Unknown, "{seen:?}");
+}
+
+#[test]
+fn over_a_link_that_is_gone_no_heartbeat_is_missed() {
+    let mut node = node_that_hears_1();
+    node.input(Input::LinkDown { peer: peer(1), broken: true });
+    let seen = seen_by(&pass_without_answer(&mut node, 1600), "MemberSuspected");
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen[0].direction, Direction::Unknown, "{seen:?}");
+}
+
 #[test]
 fn probes_that_nobody_answers_are_counted_and_told_once() {
     let mut node = Node::new(2);

@@ -150,9 +150,23 @@ impl Edge {
         since.saturating_sub(self.unsaid).max(self.unseen_when_heard)
     }
 
+    /// Whether its silence is too surprising, ...
+    fn is_silent(&self, now: Time, deviations: f64, pause: Duration) -> bool {
+        self.heard.is_some() && self.phi.crossing(deviations, pause) <= now
+    }
+
+    /// ... and whether a heartbeat at least is missing, though there is a link that it could come by.
+    fn is_late(&self, now: Time) -> bool {
+        let due = self.phi.expected().mul_f64(LATE);
+        self.linked && !self.rests && self.heard.is_some_and(|at| now.since(at) >= due)
+    }
+
+    /// Whether our heartbeats do not arrive there, by the peer's own word.
+    fn is_unseen(&self) -> bool {
+        self.unseen_when_heard >= UNSEEN_MAX
+    }
+
     fn sight(&self, now: Time, deviations: f64, pause: Duration) -> WatchEdge {
-        let from = self.heard.is_some() && self.phi.crossing(deviations, pause) <= now;
-        let to = self.unseen_when_heard >= UNSEEN_MAX;
         WatchEdge {
             peer: self.peer.clone(),
             watched: self.watched,
@@ -160,12 +174,10 @@ impl Edge {
             heard: self.heard,
             unseen: self.unseen(),
             phi: self.heard.map(|_| self.phi.value(now, pause)),
-            direction: match (from, to) {
-                (true, true) => Direction::Both,
-                (true, false) => Direction::FromMember,
-                (false, true) => Direction::ToMember,
-                (false, false) => Direction::Unknown,
-            },
+            direction: Direction::of_failing(
+                self.is_silent(now, deviations, pause),
+                self.is_unseen(),
+            ),
         }
     }
 }
@@ -271,6 +283,19 @@ impl Membership {
     pub(super) fn watch_sight(&self, now: Time, id: &NodeId) -> Option<WatchEdge> {
         let edge = &self.watch.edges[self.watch.edges.find_id(id)?];
         Some(edge.sight(now, self.watch.deviations, self.heartbeat_pause()))
+    }
+
+    /// Which way to a member fails. A probe that got no answer tells before a silence does: its
+    /// member was heard meanwhile, or was not though a heartbeat was due.
+    pub(super) fn direction(&self, now: Time, id: &NodeId) -> Direction {
+        let missed = self.table.get(id).filter(|e| e.missed_probes > 0);
+        let heard = missed.is_some_and(|e| e.heard_meanwhile);
+        let Some(edge) = self.watch.edges.find_id(id).map(|at| &self.watch.edges[at]) else {
+            return Direction::of_failing(false, heard);
+        };
+        let silent = edge.is_silent(now, self.watch.deviations, self.heartbeat_pause());
+        let late = missed.is_some() && !heard && edge.is_late(now);
+        Direction::of_failing(silent || late, heard || edge.is_unseen())
     }
 
     /// The most edges that there can be.

@@ -124,25 +124,24 @@ fn nobody_fails(cluster: &mut Cluster, time: Duration) -> Result<String> {
 /// All that one node sends is dropped: the others declare it failed, and nobody else. It hears
 /// them, so for it nobody is gone as long as that lasts; healed, they are one cluster again.
 fn not_heard() -> Result<String> {
-    one_way(Drops::Sent(Network::ip(5)), Some("fromMember"), "toMember")
+    one_way(Drops::Sent(Network::ip(5)), "fromMember", "toMember")
 }
 
 /// All that is sent to one node is dropped. It may hold whom it likes dead.
 fn hears_nothing() -> Result<String> {
-    // Its heartbeats arrive, so those who accuse it are mostly such as have no edge to tell by.
-    one_way(Drops::Received(Network::ip(5)), None, "fromMember")
+    one_way(Drops::Received(Network::ip(5)), "toMember", "fromMember")
 }
 
-/// `fails` is the direction that fails, where the evidence is to name it, and `holds` the other one.
-fn one_way(drops: Drops, fails: Option<&str>, holds: &str) -> Result<String> {
+/// The evidence is to name the direction that fails, and never the one that holds.
+fn one_way(drops: Drops, fails: &str, holds: &str) -> Result<String> {
     let mut cluster = Cluster::start(20)?;
     let others = cluster.others(&[5]);
     let at = now_us();
     cluster.network.drop(&[drops])?;
     let took = cluster.declared_by_all(5, &others, at, s(8))?;
     let said = cluster.directions(5, &others);
-    let named = fails.is_none_or(|fails| said.contains_key(fails));
-    let right = named && !said.contains_key(holds);
+    let named = said.get(fails).copied().unwrap_or_default();
+    let right = 2 * named > said.values().sum() && !said.contains_key(holds);
     ensure!(right, "the direction that fails, and how often: {said:?}");
     cluster.fleet.pass(s(10))?;
     cluster.only_failed(&[5], &others, "while it was cut off")?;
@@ -196,6 +195,10 @@ fn split() -> Result<String> {
     ))
 }
 
+/// How long who is starved waits for the processor, on average of all times; nobody else waits for a
+/// thousandth of a second.
+const STARVED: Duration = Duration::from_millis(30);
+
 /// One observer gets next to nothing of its processor, which others burn: it accuses nobody for
 /// whom that ends in a declaration, and nobody accuses any of those who are not starved.
 fn starved_observer() -> Result<String> {
@@ -210,6 +213,7 @@ fn starved_observer() -> Result<String> {
     cluster.fleet.pass(s(25))?;
     let starved = waited(&cluster, 6)?.each_since(before.0);
     let other = waited(&cluster, 7)?.each_since(before.1);
+    ensure!(starved >= STARVED, "it waited only {starved:?} for the processor each time");
     let all = cluster.others(&[]);
     cluster.only_failed(&[6], &all, "while one was starved")?;
     let suspected = cluster.suspected();
@@ -221,13 +225,14 @@ fn starved_observer() -> Result<String> {
     ))
 }
 
-/// Burns the first processor, but yields to all but the idle class.
+/// Burns the first processor; others of the usual class get their share of it, the idle class next
+/// to nothing.
 struct Hog(Child);
 
 impl Hog {
     fn start() -> Result<Self> {
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", "0", "nice", "-n", "15", "sh", "-c", "while :; do :; done"]);
+        command.args(["--cpu-list", "0", "sh", "-c", "while :; do :; done"]);
         command.stdin(Stdio::null());
         die_with_us(&mut command);
         Ok(Self(command.spawn().context("cannot start a hog")?))
