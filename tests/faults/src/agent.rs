@@ -34,6 +34,11 @@ async fn obey(mut orders: mpsc::Receiver<Order>, secret: &Secret) {
         match order {
             Order::Start(start) => nodes.extend(begin(&start, secret).await),
             Order::View => nodes.iter().for_each(|node| say(&view(node))),
+            Order::Heard { member } => {
+                for node in &nodes {
+                    say(&heard(node, &member).await);
+                }
+            }
             Order::Block { ms } => block(&nodes, Duration::from_millis(ms)),
         }
     }
@@ -103,6 +108,16 @@ fn view(node: &Cluster) -> Report {
         alive: alive.len(),
         others: others.iter().map(|m| (m.id.to_string(), m.state.to_string())).collect(),
         unresponsive: unresponsive.map(|m| m.id.to_string()).collect(),
+    }
+}
+
+async fn heard(node: &Cluster, member: &str) -> Report {
+    let told = node.explain(member).await.ok().flatten().filter(|told| told.watched);
+    let ms = told.and_then(|told| told.heard).map(|ago| ago.as_millis());
+    Report::Heard {
+        node: node.local().id.to_string(),
+        member: member.to_owned(),
+        ms: ms.and_then(|ms| u64::try_from(ms).ok()),
     }
 }
 

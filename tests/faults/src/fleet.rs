@@ -21,6 +21,8 @@ use crate::{
 const VIEW_INTERVAL: Duration = Duration::from_millis(50);
 /// How long starting a process and a node may take on a busy machine.
 const START_MAX: Duration = Duration::from_secs(30);
+/// How long an answer to a question may.
+const HEARD_MAX: Duration = Duration::from_secs(5);
 
 /// An agent of a fleet, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +39,8 @@ pub struct Fleet {
     views: BTreeMap<String, View>,
     /// How long the loop of a node was blocked when it last was.
     blocked: BTreeMap<String, Duration>,
+    /// Who heard whom last, how long ago, of those that were asked.
+    heard: BTreeMap<(String, String), Option<Duration>>,
     seen: Vec<Seen>,
     inputs: Receiver<(usize, Input)>,
     give: Sender<(usize, Input)>,
@@ -68,6 +72,7 @@ impl Fleet {
             addrs: BTreeMap::new(),
             views: BTreeMap::new(),
             blocked: BTreeMap::new(),
+            heard: BTreeMap::new(),
             seen: Vec::new(),
             inputs,
             give,
@@ -124,6 +129,18 @@ impl Fleet {
     /// How long the loop of a node was blocked, once it is no more.
     pub fn blocked(&self, node: &str) -> Option<Duration> {
         self.blocked.get(node).copied()
+    }
+
+    /// How long ago each of these nodes, as far as it watches the member, heard a heartbeat of it.
+    pub fn heard(&mut self, nodes: &[String], member: &str) -> Result<Vec<Duration>> {
+        self.heard.clear();
+        for agent in nodes.iter().map(|node| self.home(node)).collect::<BTreeSet<_>>() {
+            self.agents[agent.0].tell(&Order::Heard { member: member.to_owned() })?;
+        }
+        let key = |node: &String| (node.clone(), member.to_owned());
+        let all = |fleet: &Fleet| nodes.iter().all(|node| fleet.heard.contains_key(&key(node)));
+        self.wait(HEARD_MAX, &format!("all say when they heard {member}"), all)?;
+        Ok(nodes.iter().filter_map(|node| self.heard[&key(node)]).collect())
     }
 
     /// Kills the process of a node, and with it all that it runs.
@@ -261,6 +278,9 @@ impl Fleet {
             }
             Input::Report(Report::Blocked { node, blocked_ms }) => {
                 self.blocked.insert(node, Duration::from_millis(blocked_ms));
+            }
+            Input::Report(Report::Heard { node, member, ms }) => {
+                self.heard.insert((node, member), ms.map(Duration::from_millis));
             }
             Input::Report(Report::Event(seen)) => {
                 ensure!(seen.kind != "EventsDropped", "{} lost events", seen.node);

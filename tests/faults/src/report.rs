@@ -15,6 +15,11 @@ pub enum Order {
     Start(Start),
     /// Answered by one `View` for each node.
     View,
+    /// Answered by one `Heard` for each node.
+    Heard {
+        /// A member's id.
+        member: String,
+    },
     /// Block the loop that obeys, for so long; answered by `Blocked` when that is over. In a
     /// language whose loop answers for the node, the node is unresponsive meanwhile.
     Block {
@@ -71,6 +76,15 @@ pub enum Report {
         others: Vec<(String, String)>,
         /// Those that say that their program does not respond.
         unresponsive: Vec<String>,
+    },
+    /// When a node heard a heartbeat of a member last.
+    Heard {
+        /// Its id.
+        node: String,
+        /// The member's.
+        member: String,
+        /// How long ago, in milliseconds; nothing where it does not watch that one.
+        ms: Option<u64>,
     },
     /// A loop was blocked, and is not any more.
     Blocked {

@@ -18,6 +18,10 @@ const BLOCKED: Duration = Duration::from_secs(30);
 const AFTER: Duration = Duration::from_secs(5);
 /// Until all have heard of it then.
 const SPREAD: Duration = Duration::from_secs(3);
+/// How long ago the last heartbeat was heard, one being due each second, ...
+const HEARD: Duration = Duration::from_millis(2500);
+/// ... by all who watch a member; with ten rings of twenty there are more than so many.
+const WATCHERS: usize = 4;
 
 /// Node's event loop is blocked, Python's GIL held, at the same time: all see both unresponsive
 /// soon, and nobody finds them wanting, whose heartbeats go on; all see them responsive soon after.
@@ -41,6 +45,17 @@ pub(crate) fn blocked() -> Result<String> {
     // A question that was asked just before is the earliest that can go unanswered.
     let earliest = AFTER.saturating_sub(Duration::from_millis(500));
     ensure!(flagged >= earliest, "unresponsive already after {flagged:?}");
+    // Long after the last word of the loops themselves.
+    cluster.fleet.pass(BLOCKED / 2)?;
+    let mut heard = Vec::new();
+    for node in &blocked {
+        let ago = cluster.fleet.heard(&others, node)?;
+        let recent = ago.iter().filter(|ago| **ago <= HEARD).count();
+        let all = recent == ago.len() && recent >= WATCHERS;
+        ensure!(all, "heartbeats of {node} were heard so long ago: {ago:?}");
+        heard.push(recent);
+    }
+    ensure!(blocked.iter().all(|node| cluster.fleet.blocked(node).is_none()), "free too early");
     let over = |fleet: &Fleet| blocked.iter().all(|node| fleet.blocked(node).is_some());
     cluster.fleet.wait(BLOCKED + SPREAD, "the loops are free again", over)?;
     let back = see(&mut cluster, &[], SPREAD).context("after the loops were free again")?;
@@ -52,8 +67,8 @@ pub(crate) fn blocked() -> Result<String> {
     let suspected = cluster.hardly_doubted(&blocked, Duration::from_secs(1))?;
     cluster.all_alive(SPREAD)?; // these programs included
     Ok(format!(
-        "unresponsive everywhere after {} ms, responsive {} ms after the loops were free; \
-         suspected {suspected} times",
+        "unresponsive everywhere after {} ms, meanwhile heard by {heard:?} who watch them, \
+         responsive {} ms after the loops were free; suspected {suspected} times",
         flagged.as_millis(),
         back.as_millis()
     ))
