@@ -129,10 +129,15 @@ impl Link {
 }
 
 impl Node {
+    /// Whether anything of ours is under way.
+    pub(super) fn something_waits(&self) -> bool {
+        self.stats.requests_out.get() + self.stats.streams_out.get() > 0
+    }
+
     /// Asks the peers of all links on which something of ours waits whether they are there. Whether
     /// there are any.
     pub(super) fn ping_where_something_waits(&self, trouble: &Notify) -> bool {
-        if self.stats.requests_out.get() + self.stats.streams_out.get() == 0 {
+        if !self.something_waits() {
             return false;
         }
         for link in self.pool.links_and_retired() {

@@ -4,7 +4,11 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
     time::Duration,
 };
@@ -83,8 +87,10 @@ pub(super) struct Node {
     pub(super) stop: CancellationToken,
     /// Everything has ended.
     pub(super) finished: CancellationToken,
-    /// A link has a request of ours to wait for that had none.
+    /// Something of ours is under way, and links are not pinged for it yet.
     pub(super) asked: Notify,
+    /// They are.
+    pub(super) asking: AtomicBool,
     /// What this node proves itself by and whom it believes.
     pub(super) keys: Arc<Keys>,
     /// A link may have keys that are not those any more.
@@ -156,6 +162,7 @@ impl Node {
             stop: CancellationToken::new(),
             finished: CancellationToken::new(),
             asked: Notify::new(),
+            asking: AtomicBool::new(false),
             keys,
             keys_changed: Notify::new(),
             security: Mutex::new(options.security),
@@ -231,7 +238,6 @@ impl Node {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ping = interval(PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut waiting = false;
         // Each node at its own moment: where both ends ping at the same, one does so in vain.
         let moment = self.me.instance.0 % KEEP_EVERY.as_millis() as u64;
         let mut keep = interval_at(Instant::now() + Duration::from_millis(moment), KEEP_EVERY);
@@ -251,11 +257,18 @@ impl Node {
                         }
                     }
                 }
-                () = self.asked.notified(), if !waiting => {
-                    waiting = true;
+                () = self.asked.notified(), if !self.asking.load(Relaxed) => {
+                    self.asking.store(true, Relaxed);
                     ping.reset();
                 }
-                _ = ping.tick(), if waiting => waiting = self.ping_where_something_waits(trouble),
+                _ = ping.tick(), if self.asking.load(Relaxed) => {
+                    if !self.ping_where_something_waits(trouble) {
+                        self.asking.store(false, SeqCst);
+                        fence(SeqCst);
+                        // What began just before saw that it was asked for.
+                        self.asking.store(self.something_waits(), Relaxed);
+                    }
+                }
                 _ = keep.tick() => {
                     self.keep_links_up();
                     self.shelf.tidy();

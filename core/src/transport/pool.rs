@@ -2,6 +2,7 @@
 
 mod dialing;
 mod lease;
+mod room;
 mod table;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use rand::{SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, timeout_at},
 };
 
@@ -24,6 +25,7 @@ pub(super) use self::{
 };
 use self::{
     dialing::{Dial, Outcome},
+    room::Room,
     table::{Gone, Table},
 };
 use super::{
@@ -49,7 +51,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct Pool {
     inner: Mutex<Inner>,
     /// Woken when a link may have become free, or a dial ended.
-    room: Notify,
+    room: Room,
     pub(super) limits: Limits,
     /// Those who wait for room look again when they are told to, and never by themselves.
     #[cfg(test)]
@@ -122,7 +124,7 @@ impl Pool {
         };
         Self {
             inner: Mutex::new(inner),
-            room: Notify::new(),
+            room: Room::default(),
             limits,
             #[cfg(test)]
             only_when_told: false.into(),
@@ -226,9 +228,9 @@ impl Pool {
         LOOK_AGAIN
     }
 
-    /// Wakes whoever waits for room.
+    /// Wakes whoever waits for room, after something that made some.
     pub(super) fn stir(&self) {
-        self.room.notify_waiters();
+        self.room.stir();
     }
 }
 
@@ -249,13 +251,15 @@ impl Node {
         let mut began = matches!(step, Step::Dialing(_, true));
         let mut first = Some(step);
         loop {
-            let mut room = std::pin::pin!(self.pool.room.notified());
+            let mut room = std::pin::pin!(self.pool.room.freed());
+            let mut _wanted = None;
             let step = match first.take() {
                 Some(step) => step,
                 None => self.guarded(|| self.try_lease(peer, addr, false))?,
             };
             let step = match step {
                 Step::Full(_) | Step::Later(..) => {
+                    _wanted = Some(self.pool.room.want());
                     room.as_mut().enable(); // before the second look, so that no wake is missed
                     self.guarded(|| self.try_lease(peer, addr, false))?
                 }
@@ -309,7 +313,8 @@ impl Node {
         until: Instant,
     ) -> Dialed {
         loop {
-            let mut room = std::pin::pin!(self.pool.room.notified());
+            let mut room = std::pin::pin!(self.pool.room.freed());
+            let _wanted = self.pool.room.want();
             room.as_mut().enable(); // before the look, so that no wake is missed
             let here = self.guarded(|| {
                 let inner = self.pool.inner.lock();

@@ -1,6 +1,9 @@
 //! What the transport counts.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 macro_rules! stats {
     ($($(#[$doc:meta])* $field:ident,)*) => {
@@ -151,6 +154,11 @@ impl Counter {
 
     pub(super) fn up(&self) {
         self.add(1);
+    }
+
+    /// The same, before whatever sequentially consistent follows.
+    pub(super) fn up_in_order(&self) {
+        self.0.fetch_add(1, SeqCst);
     }
 
     pub(super) fn down(&self) {

@@ -1,6 +1,9 @@
 //! A use of a link.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::Ordering::{Relaxed, SeqCst},
+};
 
 use crate::transport::{link::Link, node::Node};
 
@@ -16,10 +19,10 @@ pub(in crate::transport) struct Lease {
 impl Lease {
     /// To be taken under the table's lock, so that the link is not evicted meanwhile.
     pub(super) fn of(link: Arc<Link>, node: &Arc<Node>) -> Self {
-        // A link that has a stream has a lease all the while.
-        let first = link.leases.fetch_add(1, Relaxed) == 0 || node.stats.streams_out.get() > 0;
-        node.stats.requests_out.up();
-        if first {
+        link.leases.fetch_add(1, Relaxed);
+        node.stats.requests_out.up_in_order();
+        // Whoever ceases to ask says so first, and then looks whether something is under way.
+        if !node.asking.load(SeqCst) {
             node.asked.notify_one();
         }
         Self { link, node: node.clone(), is_stream: false }
@@ -42,7 +45,7 @@ impl Drop for Lease {
         } else {
             self.node.stats.requests_out.down();
         }
-        if self.link.leases.fetch_sub(1, Relaxed) == 1 {
+        if self.link.leases.fetch_sub(1, SeqCst) == 1 && self.node.pool.room.is_wanted() {
             self.node.pool.stir();
         }
         self.node.settled();
