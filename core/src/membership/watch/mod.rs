@@ -13,6 +13,7 @@
 
 mod beats;
 mod edges;
+mod sight;
 #[cfg(feature = "simulator")]
 mod warm;
 
@@ -25,12 +26,12 @@ use super::{
 };
 use crate::{
     config::LINKS_BESIDES_RINGS,
-    evidence::Direction,
     member::{Member, NodeId, Peer, State},
     wire::Want,
 };
 use beats::{on_round, with_wobble};
 use edges::Edges;
+pub use sight::WatchEdge;
 
 /// How long after the last member came or went edges are planned anew: more may come or go, ...
 const SETTLE: Duration = Duration::from_millis(300);
@@ -149,37 +150,6 @@ impl Edge {
         let since = self.sent.saturating_sub(self.echoed);
         since.saturating_sub(self.unsaid).max(self.unseen_when_heard)
     }
-
-    /// Whether its silence is too surprising, ...
-    fn is_silent(&self, now: Time, deviations: f64, pause: Duration) -> bool {
-        self.heard.is_some() && self.phi.crossing(deviations, pause) <= now
-    }
-
-    /// ... and whether a heartbeat at least is missing, though there is a link that it could come by.
-    fn is_late(&self, now: Time) -> bool {
-        let due = self.phi.expected().mul_f64(LATE);
-        self.linked && !self.rests && self.heard.is_some_and(|at| now.since(at) >= due)
-    }
-
-    /// Whether our heartbeats do not arrive there, by the peer's own word.
-    fn is_unseen(&self) -> bool {
-        self.unseen_when_heard >= UNSEEN_MAX
-    }
-
-    fn sight(&self, now: Time, deviations: f64, pause: Duration) -> WatchEdge {
-        WatchEdge {
-            peer: self.peer.clone(),
-            watched: self.watched,
-            wanted: self.wanted,
-            heard: self.heard,
-            unseen: self.unseen(),
-            phi: self.heard.map(|_| self.phi.value(now, pause)),
-            direction: Direction::of_failing(
-                self.is_silent(now, deviations, pause),
-                self.is_unseen(),
-            ),
-        }
-    }
 }
 
 /// What the rings make of a member.
@@ -211,25 +181,6 @@ pub(super) struct Watch {
     deviations: f64,
     /// The earliest of all heartbeats and judgements, or earlier.
     due: Option<Time>,
-}
-
-/// What one end of a watch edge knows, for whoever looks.
-#[derive(Clone, Debug)]
-pub struct WatchEdge {
-    /// The other end.
-    pub peer: Peer,
-    /// Whether we judge its silence.
-    pub watched: bool,
-    /// Whether the rings call for the edge, as opposed to one that is about to go.
-    pub wanted: bool,
-    /// When we last heard a heartbeat.
-    pub heard: Option<Time>,
-    /// How many of our last heartbeats the other end has not seen.
-    pub unseen: u64,
-    /// How surprising the silence is; nothing before the first heartbeat.
-    pub phi: Option<f64>,
-    /// Which way fails, as far as we can tell.
-    pub direction: Direction,
 }
 
 impl Watch {
@@ -272,32 +223,6 @@ impl Watch {
 }
 
 impl Membership {
-    /// The watch edges, in order of the peers' ids.
-    pub fn watch_edges(&self, now: Time) -> impl Iterator<Item = WatchEdge> {
-        let pause = self.heartbeat_pause();
-        let deviations = self.watch.deviations;
-        self.watch.edges.iter().map(move |e| e.sight(now, deviations, pause))
-    }
-
-    /// The edge to whoever has this id.
-    pub(super) fn watch_sight(&self, now: Time, id: &NodeId) -> Option<WatchEdge> {
-        let edge = &self.watch.edges[self.watch.edges.find_id(id)?];
-        Some(edge.sight(now, self.watch.deviations, self.heartbeat_pause()))
-    }
-
-    /// Which way to a member fails. A probe that got no answer tells before a silence does: its
-    /// member was heard meanwhile, or was not though a heartbeat was due.
-    pub(super) fn direction(&self, now: Time, id: &NodeId) -> Direction {
-        let missed = self.table.get(id).filter(|e| e.missed_probes > 0);
-        let heard = missed.is_some_and(|e| e.heard_meanwhile);
-        let Some(edge) = self.watch.edges.find_id(id).map(|at| &self.watch.edges[at]) else {
-            return Direction::of_failing(false, heard);
-        };
-        let silent = edge.is_silent(now, self.watch.deviations, self.heartbeat_pause());
-        let late = missed.is_some() && !heard && edge.is_late(now);
-        Direction::of_failing(silent || late, heard || edge.is_unseen())
-    }
-
     /// The most edges that there can be.
     pub fn watch_edges_max(&self) -> usize {
         2 * self.settings.watch_rings as usize + LINKS_BESIDES_RINGS as usize
@@ -306,16 +231,6 @@ impl Membership {
     /// Whether the rings make us watch a member.
     pub(super) fn is_watched(&self, id: &NodeId) -> bool {
         self.watch.edges.find_id(id).is_some_and(|at| self.watch.edges[at].watched)
-    }
-
-    /// Whether a member is heard in each interval, and said just now that it hears us.
-    pub(super) fn is_heard_both_ways(&self, now: Time, id: &NodeId) -> bool {
-        let Some(edge) = self.watch.edges.find_id(id).map(|at| &self.watch.edges[at]) else {
-            return false;
-        };
-        let just_now = self.settings.heartbeat_interval.mul_f64(UNASKED);
-        let heard = edge.heard.is_some_and(|at| now.since(at) < just_now) && !edge.rests;
-        heard && edge.is_judged_there() && edge.unseen_when_heard <= 1
     }
 
     pub(super) fn tick_watch(&mut self, step: &mut Step<'_>) {
