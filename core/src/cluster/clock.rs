@@ -9,15 +9,25 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 
 use crate::membership::Time;
 
-/// Says for how long the computer has been suspended since it was booted.
-pub(super) type Suspended = fn() -> Duration;
+/// What the system tells of time besides the clock that timers go by.
+#[derive(Clone, Copy)]
+pub(super) struct System {
+    /// For how long the computer has been suspended since it was booted.
+    pub(super) suspended: fn() -> Duration,
+    /// What its wall clock shows, if it has one. Read once, at a node's start, for
+    /// [`Settings::clock`](crate::membership::Settings::clock).
+    pub(super) wall: fn() -> Option<Duration>,
+}
+
+/// The one that there is.
+pub(super) const SYSTEM: System = System { suspended, wall };
 
 /// Less than this is none: the two clocks are not read in one moment.
 const NOTICED_FROM: Duration = Duration::from_millis(100);
@@ -25,14 +35,14 @@ const NOTICED_FROM: Duration = Duration::from_millis(100);
 /// A node's own clock, which begins at zero.
 pub(super) struct Clock {
     started: Instant,
-    suspended: Suspended,
+    suspended: fn() -> Duration,
     before: Duration,
     /// For how long it was suspended since the start, in microseconds.
     since: AtomicU64,
 }
 
 impl Clock {
-    pub(super) fn start(suspended: Suspended) -> Self {
+    pub(super) fn start(suspended: fn() -> Duration) -> Self {
         Self { started: Instant::now(), suspended, before: suspended(), since: AtomicU64::new(0) }
     }
 
@@ -59,9 +69,14 @@ impl Clock {
     }
 }
 
+/// Nothing where it cannot be right.
+fn wall() -> Option<Duration> {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()
+}
+
 /// For how long the computer has been suspended, where the system tells.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn suspended() -> Duration {
+fn suspended() -> Duration {
     use rustix::time::{ClockId, Timespec, clock_gettime};
     let of = |time: Timespec| {
         Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
@@ -73,7 +88,7 @@ pub(super) fn suspended() -> Duration {
 
 /// Elsewhere it does not, or there is nothing to tell, since timers count that time as well (Windows).
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn suspended() -> Duration {
+fn suspended() -> Duration {
     Duration::ZERO
 }
 

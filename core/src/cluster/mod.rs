@@ -25,7 +25,7 @@ use crate::{
     event::EventKind,
     evidence::Explanation,
     member::{self, Instance, Member, NodeId, Peer, State},
-    membership::{Membership, Settings},
+    membership::{Membership, Settings, hash},
     transport::{Options, Transport, secret::Secret},
 };
 
@@ -103,7 +103,7 @@ impl Cluster {
         let handle = runtime.handle();
         let (gate, opened) = oneshot::channel();
         // On our own runtime, whose threads no user code can occupy all of.
-        let node = Self::start_here(config, runtime, opened, rand::random(), clock::suspended);
+        let node = Self::start_here(config, runtime, opened, rand::random(), clock::SYSTEM);
         let started = handle.spawn(node);
         let cluster = started.await.map_err(|e| Error::Internal(format!("start: {e}")))??;
         Ok((cluster, gate))
@@ -115,7 +115,7 @@ impl Cluster {
         runtime: Arc<runtime::Runtime>,
         gate: oneshot::Receiver<()>,
         chance: (u64, u64),
-        suspended: clock::Suspended,
+        system: clock::System,
     ) -> Result<Cluster> {
         let options = Options::of(&config, Instance(chance.0))?;
         let me = Peer { id: options.node_id.clone(), instance: options.instance };
@@ -130,6 +130,8 @@ impl Cluster {
             settings.incarnation = kept.incarnation.saturating_add(1);
             settings.known = kept.members.iter().map(|(_, addr)| *addr).collect();
         }
+        let clock = Clock::start(system.suspended);
+        settings.clock = (system.wall)().map(|wall| wall + moment_of(&config.cluster));
         let machine = Membership::new(settings, chance.1);
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
         let cancel = CancellationToken::new();
@@ -140,7 +142,7 @@ impl Cluster {
             orders,
             shared: shared.clone(),
             cancel: cancel.clone(),
-            clock: Clock::start(suspended),
+            clock,
             seeds: config.seeds.clone(),
             leave_timeout: config.leave_timeout,
             keeper,
@@ -447,6 +449,11 @@ impl Cluster {
         self.0.shared.check_open()?;
         self.0.commands.send(command).await.map_err(|_| self.0.shared.closed_error())
     }
+}
+
+/// Clusters that share machines have moments of their own.
+fn moment_of(cluster: &str) -> Duration {
+    Duration::from_micros(hash(cluster) % 60_000_000)
 }
 
 fn check_topic(topic: &str) -> Result<()> {

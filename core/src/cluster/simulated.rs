@@ -148,7 +148,12 @@ async fn live(
     drop(gate);
     let chance = (rng.random(), rng.random());
     let runtime = Runtime::of_the_test();
-    let node = Cluster::start_here(config, runtime, opened, chance, || Duration::ZERO).await?;
+    let system = clock::System {
+        suspended: || Duration::ZERO,
+        // Half of the nodes do not know what time it is.
+        wall: if rng.random() { turmoil::sim_elapsed } else { || None },
+    };
+    let node = Cluster::start_here(config, runtime, opened, chance, system).await?;
     node.handle("echo", |request| async move { Ok(request.payload) })?;
     *slot.lock() = Some(node.clone());
     loop {

@@ -89,8 +89,9 @@ async fn who_was_suspended_for_long_begins_anew() {
     let retention = config.dead_retention;
     let runtime = runtime::Runtime::shared().unwrap();
     let suspended = || Duration::from_millis(SUSPENDED_MS.load(Relaxed));
+    let system = clock::System { suspended, ..clock::SYSTEM };
     let (gate, opened) = oneshot::channel();
-    let node = Cluster::start_here(config, runtime.clone(), opened, rand::random(), suspended);
+    let node = Cluster::start_here(config, runtime.clone(), opened, rand::random(), system);
     let node = runtime.handle().spawn(node).await.unwrap().unwrap();
     drop(gate);
     node.join(Duration::from_secs(10)).await.unwrap();

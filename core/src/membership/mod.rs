@@ -55,6 +55,7 @@ pub use counters::Counters;
 pub use gossip::{DATAGRAM_BYTES_MAX, STREAM_BYTES_MAX, UPDATES_MAX};
 #[cfg(feature = "simulator")]
 pub use planted::Bug;
+pub(crate) use rings::hash;
 #[cfg(feature = "simulator")]
 pub use rings::{place_seed, watchers_of};
 pub use settings::Settings;
@@ -249,7 +250,7 @@ impl Membership {
         };
         let mut rng = StdRng::seed_from_u64(seed);
         let table = table::Table::new(&settings.me.id, settings.watch_rings, rng.random());
-        let watch = watch::Watch::new(settings.phi_threshold, &mut rng);
+        let watch = watch::Watch::new(&settings, &mut rng);
         Self {
             rng,
             own,

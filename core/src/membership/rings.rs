@@ -10,9 +10,14 @@
 
 use crate::member::NodeId;
 
-/// A number that follows from the id alone (FNV-1a, 64 bit): what its places are made from.
+/// A number that follows from the id alone: what its places are made from.
 pub fn place_seed(id: &NodeId) -> u64 {
-    id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    hash(id.as_str())
+}
+
+/// A number that follows from the text alone, wherever it is computed (FNV-1a, 64 bit).
+pub fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }

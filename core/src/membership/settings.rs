@@ -21,6 +21,10 @@ pub struct Settings {
     pub known: Vec<SocketAddr>,
     /// What this node announces at first; more than when it ran last.
     pub incarnation: u64,
+    /// What a clock that all nodes can read shows at time zero, if there is one. It is used for one
+    /// thing: rounds of heartbeats begin at moments that nodes have in common, which saves them
+    /// wakes. A clock that is wrong saves none, and does nothing else.
+    pub clock: Option<Duration>,
     pub probe_interval: Duration,
     pub probe_timeout: Duration,
     pub indirect_timeout: Duration,
@@ -48,6 +52,7 @@ impl Settings {
             tags: crate::config::shared_tags(&config.tags),
             known: Vec::new(),
             incarnation: 1,
+            clock: None,
             seeds: config.seeds.iter().copied().filter(|s| *s != addr).collect(),
             probe_interval: config.probe_interval,
             probe_timeout: config.probe_timeout,

@@ -8,8 +8,8 @@ use crate::{
 /// One thing that happens. Hosts are numbers; a host runs one process at a time. Times are in
 /// microseconds.
 ///
-/// A step of the wall clock is not among them: no machine ever sees a wall clock, and there is
-/// nothing that a driver would do about one. What a machine can see is a jump of its monotonic
+/// A step of the wall clock is not among them: a machine is told of it once, at its start, and there
+/// is nothing that a driver would do about one. What a machine can see is a jump of its monotonic
 /// clock, and a suspension during which that clock stood still.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{
     ANSWER_MIN, EVERY_MS, LATE, LAY_EVERY, SPARSE, Time, UNASKED, UNSEEN_MAX, WANTED_FOR,
-    WANTED_FOR_ITS, WOBBLE,
+    WANTED_FOR_ITS,
 };
 use crate::{
-    member::{Instance, Peer, State},
-    membership::{Class, Effect, Membership, Step, account::Check, phi::Phi, rings::mix},
+    member::{Peer, State},
+    membership::{Class, Effect, Membership, Step, account::Check, phi::Phi},
     wire::{self, Frame, Want},
 };
 
@@ -34,8 +34,8 @@ impl Membership {
 
     pub(super) fn send_heartbeat(&mut self, step: &mut Step<'_>, at: usize, want: Want) {
         let interval = self.settings.heartbeat_interval;
-        let offset = self.watch.offset;
-        let (follows, own) = (self.follows(at), self.own.peer.instance);
+        let follows = self.follows(at);
+        let rounds = &self.watch.rounds;
         let edge = &mut self.watch.edges[at];
         let every = if edge.is_judged_there() { interval } else { sparse(interval) };
         // The last word to one that judges our silence must not be lost.
@@ -47,13 +47,10 @@ impl Membership {
         // After a pause of ours the missed ones are not made up for.
         edge.slot = edge.slot + every;
         if edge.slot <= step.now + every / 2 || edge.slot > step.now + every * 2 {
-            edge.slot = on_round(step.now + every, offset, interval);
+            edge.slot = rounds.first(step.now + every);
         }
-        edge.next = if follows {
-            step.now + interval.mul_f64(UNASKED)
-        } else {
-            with_wobble(edge.slot, own, interval)
-        };
+        edge.next =
+            if follows { step.now + interval.mul_f64(UNASKED) } else { rounds.begins(edge.slot) };
         let every_ms = u32::try_from(every.as_millis()).unwrap_or(u32::MAX);
         let frame = Frame::Heartbeat { seq: edge.sent, seen: edge.seen, every_ms, want };
         let (peer, addr) = (edge.peer.clone(), edge.addr);
@@ -80,7 +77,7 @@ impl Membership {
     /// Sets when the next heartbeat on an edge goes out: when it is its turn, or before that if
     /// the one whom we watch falls silent.
     fn plan_beat(&mut self, now: Time, at: usize) {
-        let (interval, offset) = (self.settings.heartbeat_interval, self.watch.offset);
+        let interval = self.settings.heartbeat_interval;
         let edge = &self.watch.edges[at];
         let mut next = edge.next;
         if edge.watched
@@ -89,7 +86,7 @@ impl Membership {
         {
             let late = heard + edge.phi.expected().mul_f64(LATE);
             let late = late.max(edge.spoke + interval);
-            next = next.min(on_round(late, offset, interval));
+            next = next.min(self.watch.rounds.first(late));
         }
         self.watch.edges.beat_at(at, Some(next.max(now)));
     }
@@ -286,17 +283,4 @@ impl Membership {
 fn sparse(interval: Duration) -> Duration {
     let most = Duration::from_millis((*EVERY_MS.end()).into());
     (interval * SPARSE).min(most).max(interval)
-}
-
-/// The first round of heartbeats not before a time.
-pub(super) fn on_round(time: Time, offset: Duration, interval: Duration) -> Time {
-    let interval = (interval.as_micros() as u64).max(1);
-    let offset = offset.as_micros() as u64 % interval;
-    Time((time.0.saturating_sub(offset)).div_ceil(interval) * interval + offset)
-}
-
-/// When a node begins a round, given when it should: the same for all its heartbeats of that round.
-pub(super) fn with_wobble(slot: Time, own: Instance, interval: Duration) -> Time {
-    let most = interval.mul_f64(WOBBLE).as_micros() as u64;
-    slot + Duration::from_micros(mix(slot.0 ^ own.0) % most.max(1))
 }

@@ -13,6 +13,7 @@
 
 mod beats;
 mod edges;
+mod rounds;
 mod sight;
 #[cfg(feature = "simulator")]
 mod warm;
@@ -22,15 +23,16 @@ use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Dur
 use rand::{Rng, rngs::StdRng};
 
 use super::{
-    Effect, Membership, Step, Time, account::Check, phi, phi::Phi, planted::Bug, time::First,
+    Effect, Membership, Settings, Step, Time, account::Check, phi, phi::Phi, planted::Bug,
+    time::First,
 };
 use crate::{
     config::LINKS_BESIDES_RINGS,
     member::{Member, NodeId, Peer, State},
     wire::Want,
 };
-use beats::{on_round, with_wobble};
 use edges::Edges;
+use rounds::Rounds;
 pub use sight::WatchEdge;
 
 /// How long after the last member came or went edges are planned anew: more may come or go, ...
@@ -78,10 +80,6 @@ const ANSWER_MIN: f64 = 0.5;
 /// From so many heartbeats that the peer has not seen on they go by stream: a path that is hostile
 /// to datagrams must not look like a death.
 const UNSEEN_MAX: u64 = 3;
-/// Heartbeats that nobody asked for go out in one round an interval: what a node sends at once it
-/// wakes for once, and once more for the answers. Each round is late by up to this share of the
-/// interval, as chance has it, so that no two nodes stay in step.
-const WOBBLE: f64 = 0.1;
 /// The bounds that the configuration sets for the interval; a peer that claims another lies.
 const EVERY_MS: RangeInclusive<u32> = 100..=60_000;
 
@@ -165,8 +163,8 @@ struct Neighbour {
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     edges: Edges,
-    /// The round of heartbeats begins so much off the full interval: nodes are not in step.
-    offset: Duration,
+    /// Heartbeats that nobody asked for go out in one round an interval.
+    rounds: Rounds,
     /// The last set of live processes that was seen, and the one that edges were planned for.
     seen: u64,
     planned_for: u64,
@@ -184,10 +182,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(threshold: u32, rng: &mut StdRng) -> Self {
+    pub(super) fn new(settings: &Settings, rng: &mut StdRng) -> Self {
         Self {
             edges: Edges::default(),
-            offset: Duration::from_micros(rng.random_range(0..1_000_000)),
+            rounds: Rounds::new(settings, rng),
             seen: 0,
             planned_for: 0,
             storms: 0,
@@ -195,7 +193,7 @@ impl Watch {
             plan_latest: None,
             lay_at: None,
             laid: None,
-            deviations: phi::deviations(f64::from(threshold)),
+            deviations: phi::deviations(f64::from(settings.phi_threshold)),
             due: None,
         }
     }
@@ -323,7 +321,7 @@ impl Membership {
             return;
         }
         let interval = self.settings.heartbeat_interval;
-        let first = on_round(step.now, self.watch.offset, interval);
+        let first = self.watch.rounds.first(step.now);
         let Some((state, addr, linked)) = self.of_peer(&peer) else { return };
         let dial_at = match self.own.peer.id < peer.id {
             true => step.now,
@@ -350,7 +348,7 @@ impl Membership {
             unsaid: 0,
             unreached: false,
             rests: false,
-            next: with_wobble(first, self.own.peer.instance, interval),
+            next: self.watch.rounds.begins(first),
             slot: first,
             spoke: Time::default(),
             dial_at,

@@ -142,6 +142,8 @@ pub struct World {
     pub keep_events: bool,
     /// Planted in every machine that starts from now on.
     pub bug: Option<Bug>,
+    /// Machines are told what time it is: so with every other seed.
+    clocks: bool,
     now: u64,
     queue: Queue,
     /// What the queue speaks of, and the places that are free.
@@ -186,6 +188,7 @@ impl World {
             verbose: false,
             keep_events: false,
             bug: None,
+            clocks: seed.is_multiple_of(2),
             now: 0,
             queue: Queue::new(),
             happenings: Vec::new(),

@@ -1,6 +1,6 @@
 //! Processes: how they start and how they end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use peerage::{
     member::{Instance, Peer},
@@ -28,8 +28,11 @@ impl World {
             .map(|s| self.on(*s).map_or(Self::home(*s), |p| p.addr))
             .filter(|a| *a != addr)
             .collect();
-        let mut machine =
-            Membership::new(Settings::new(peer.clone(), addr, &config), self.rng.random());
+        let mut settings = Settings::new(peer.clone(), addr, &config);
+        // Hosts agree within 20 ms on what time it is.
+        let off = peer.instance.0 % 20_000;
+        settings.clock = self.clocks.then(|| Duration::from_micros(self.now + off));
+        let mut machine = Membership::new(settings, self.rng.random());
         machine.share(&self.shared);
         if self.rules.is_some() {
             machine.take_touched(); // from now on it notes them
