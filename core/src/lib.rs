@@ -26,6 +26,7 @@ mod measured;
 pub mod member;
 #[doc(hidden)] // public for the simulator, which is its second driver; no part of the stable API
 pub mod membership;
+mod moments;
 mod panics;
 mod seldom;
 mod state;

@@ -8,11 +8,11 @@ use std::{
 use tokio::{
     sync::watch,
     task::{JoinError, JoinHandle},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval_at},
 };
 
 use super::{driver::Ending, keeper::Writer, runtime::Runtime, shared::Shared};
-use crate::{error::Error, measured, transport::Transport};
+use crate::{error::Error, measured, moments::Moments, transport::Transport};
 
 /// One phase of the end.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,11 +55,12 @@ pub(super) fn supervise(
     shared: Arc<Shared>,
     drain_timeout: Duration,
     writer: Option<Writer>,
+    moments: Moments,
     runtime: Arc<Runtime>,
 ) -> watch::Receiver<Option<Arc<LeaveReport>>> {
     let (done, wait) = watch::channel(None);
     tokio::spawn(async move {
-        let ended = until_it_ends(driver, &transport, &shared).await;
+        let ended = until_it_ends(driver, &transport, &shared, moments).await;
         let ending = match ended {
             Ok(ending) => ending,
             Err(panic) => Ending::Failed(Error::Internal(format!("the driver panicked: {panic}"))),
@@ -79,9 +80,12 @@ async fn until_it_ends(
     mut driver: JoinHandle<Ending>,
     transport: &Transport,
     shared: &Shared,
+    moments: Moments,
 ) -> Result<Ending, JoinError> {
-    let mut publish = interval(measured::EVERY);
-    publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    shared.measured.publish(&shared.stats(transport));
+    let first = moments.first(measured::EVERY, shared.me.instance.0);
+    let mut publish = interval_at(first, measured::EVERY);
+    publish.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let ended = loop {
         tokio::select! {
             ended = &mut driver => break ended,

@@ -26,6 +26,7 @@ use crate::{
     evidence::Explanation,
     member::{self, Instance, Member, NodeId, Peer, State},
     membership::{Membership, Settings, hash},
+    moments::Moments,
     transport::{Options, Transport, secret::Secret},
 };
 
@@ -117,7 +118,10 @@ impl Cluster {
         chance: (u64, u64),
         system: clock::System,
     ) -> Result<Cluster> {
-        let options = Options::of(&config, Instance(chance.0))?;
+        let mut options = Options::of(&config, Instance(chance.0))?;
+        let moments = (system.wall)().map(|wall| wall + moment_of(&config.cluster));
+        let moments = Moments::new(moments);
+        options.moments = moments;
         let me = Peer { id: options.node_id.clone(), instance: options.instance };
         let (found, keeper, writer) = match keeper::open(&config).await? {
             Some((found, keeper, writer)) => (found, Some(keeper), Some(writer)),
@@ -131,7 +135,7 @@ impl Cluster {
             settings.known = kept.members.iter().map(|(_, addr)| *addr).collect();
         }
         let clock = Clock::start(system.suspended);
-        settings.clock = (system.wall)().map(|wall| wall + moment_of(&config.cluster));
+        settings.clock = moments.now();
         let machine = Membership::new(settings, chance.1);
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
         let cancel = CancellationToken::new();
@@ -165,6 +169,7 @@ impl Cluster {
             shared.clone(),
             config.drain_timeout,
             writer,
+            moments,
             runtime,
         );
         Ok(Cluster(Arc::new(Handle { shared, transport, commands, cancel, ended })))

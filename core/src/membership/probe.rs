@@ -33,6 +33,9 @@ const CORROBORATORS: f64 = 1.0;
 /// How often a member is probed that we hold no link to: each costs a handshake. Who watches it
 /// does hold one, and when those are gone the rings give it new ones, who dial it at once.
 const STRANGER_EVERY: Duration = Duration::from_secs(30);
+/// Where tables are to be compared within so long before or after that, both are done with the one
+/// link.
+const STRANGER_ABOUT: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug)]
 struct Probe {
@@ -140,7 +143,11 @@ impl Membership {
         self.judge_probes(step);
         if self.probes.next.is_some_and(|at| at <= step.now) {
             self.probes.next = Some(step.now + self.health.scale(self.settings.probe_interval));
-            let next = self.next_stranger(step).or_else(|| self.next_in_rotation());
+            let stranger = self.next_stranger(step.now, step.now);
+            if let Some(id) = &stranger {
+                self.compare_besides(step, id, STRANGER_ABOUT);
+            }
+            let next = stranger.or_else(|| self.next_in_rotation());
             if let Some(id) = next.filter(|id| !self.is_answer_enough(step.now, id)) {
                 self.probe(step, &id);
             }
@@ -225,14 +232,23 @@ impl Membership {
         None
     }
 
-    /// The next in order of the ids that we hold no link to, if it is time for one.
-    fn next_stranger(&mut self, step: &Step<'_>) -> Option<NodeId> {
-        if self.probes.stranger_at > step.now || self.join.pending() {
+    /// Probes a member without a link whose turn comes soon, for one who needs a link to anybody.
+    pub(super) fn probe_stranger(&mut self, step: &mut Step<'_>) -> Option<NodeId> {
+        let id = self.next_stranger(step.now, step.now + STRANGER_ABOUT)?;
+        self.probe(step, &id);
+        Some(id)
+    }
+
+    /// The next in order of the ids that we hold no link to, if it has its turn by then.
+    fn next_stranger(&mut self, now: Time, by: Time) -> Option<NodeId> {
+        if self.probes.stranger_at > by || self.join.pending() {
             return None;
         }
-        self.probes.stranger_at = step.now + STRANGER_EVERY;
+        self.probes.stranger_at = now + STRANGER_EVERY;
         let stranger = |e: &&super::Entry| e.member.state.is_live() && !e.linked;
-        let after = self.table.range(self.probes.stranger.as_ref(), None).find(stranger);
+        // Each begins at its own place in that order: they do not all call upon the same one.
+        let last = self.probes.stranger.as_ref().unwrap_or(&self.own.peer.id);
+        let after = self.table.range(Some(last), None).find(stranger);
         let found = after.or_else(|| self.table.iter().find(stranger));
         self.probes.stranger = found.map(|e| e.member.id.clone());
         self.probes.stranger.clone()

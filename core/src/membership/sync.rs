@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use rand::Rng;
 
 use super::{Class, Membership, Step, Time, table};
 use crate::{
-    member::{NodeId, Peer, State},
+    member::{Member, NodeId, Peer, State},
     wire::{Frame, Record, Summary},
 };
 
@@ -80,26 +81,43 @@ impl Membership {
 
     pub(super) fn tick_sync(&mut self, step: &mut Step<'_>) {
         if self.sync.next.is_some_and(|at| at <= step.now) {
-            let jitter = self.rng.random_range(0.9..1.1);
-            let hash = self.table.hash(&self.own_summary());
             let alive = |e: &super::Entry| e.member.state == State::Alive;
             let partner = match self.sync.soon {
-                Some(_) => self.table.pick_linked(&mut self.rng, 1),
-                None => self.table.pick(&mut self.rng, 1, alive),
+                Some(_) => self.table.pick_linked(&mut self.rng, 1).pop(),
+                None => self
+                    .probe_stranger(step)
+                    .and_then(|id| self.table.get(&id).filter(|e| alive(e)))
+                    .map(|e| e.member.clone())
+                    .or_else(|| self.table.pick(&mut self.rng, 1, alive).pop()),
             };
-            let interval = self.sync_interval();
-            self.sync.soon = self.sync.soon.map(|gap| gap * 2).filter(|gap| *gap < interval);
-            let gap = self.sync.soon.unwrap_or(interval);
-            self.sync.next = Some(step.now + gap.mul_f64(jitter));
-            if let Some(member) = partner.into_iter().next() {
-                self.send(
-                    step,
-                    &member.peer(),
-                    member.addr,
-                    Class::Stream,
-                    &Frame::Digest { hash },
-                );
-            }
+            self.compare(step, partner);
+        }
+    }
+
+    /// Compares tables with one that a link is needed to for something else, where that is to be done
+    /// within a time anyhow.
+    pub(super) fn compare_besides(&mut self, step: &mut Step<'_>, id: &NodeId, within: Duration) {
+        let within = within.min(self.sync_interval() / 2);
+        let due = self.sync.next.is_some_and(|at| at <= step.now + within);
+        let alive = self.table.get(id).filter(|e| e.member.state == State::Alive);
+        if let Some(member) = alive.map(|e| e.member.clone())
+            && due
+            && self.sync.soon.is_none()
+        {
+            self.compare(step, Some(member));
+        }
+    }
+
+    fn compare(&mut self, step: &mut Step<'_>, partner: Option<Arc<Member>>) {
+        let jitter = self.rng.random_range(0.9..1.1);
+        let interval = self.sync_interval();
+        self.sync.soon = self.sync.soon.map(|gap| gap * 2).filter(|gap| *gap < interval);
+        let gap = self.sync.soon.unwrap_or(interval);
+        self.sync.next = Some(step.now + gap.mul_f64(jitter));
+        if let Some(member) = partner {
+            let hash = self.table.hash(&self.own_summary());
+            let digest = Frame::Digest { hash };
+            self.send(step, &member.peer(), member.addr, Class::Stream, &digest);
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
     future::pending,
     sync::{
         Arc,
-        atomic::Ordering::{AcqRel, Relaxed, Release},
+        atomic::Ordering::{AcqRel, Relaxed, Release, SeqCst},
     },
     time::Duration,
 };
@@ -46,12 +46,19 @@ const SUCCEEDED_DEADLINE: Duration = Duration::from_millis(500);
 /// first is under way.
 const PING_AGAIN: Duration = Duration::from_millis(250);
 
+/// After so long without a word on a link with streams of the peer's its end is asked: three of its own
+/// questions should have come.
+const UNHEARD: Duration = Duration::from_millis(300);
+
 /// How often a node looks which links are quiet, ...
 pub(super) const KEEP_EVERY: Duration = Duration::from_millis(500);
 /// ... which is where nothing was heard for so long. Above the default interval of heartbeats: where they
 /// go, a keep-alive as well would double the packets. With that, a link is silent for 1.75 s at most, of
 /// the 3 s after which QUIC takes it for dead; a ping that is lost is repeated many times before.
 const QUIET: Duration = Duration::from_millis(1250);
+/// The end that did not dial leaves it to the other for so much longer: both may look in the same
+/// moment, and the ping of one is enough.
+const QUIET_OTHER: Duration = Duration::from_millis(1250 + 500);
 
 /// A sign of life that was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -129,19 +136,32 @@ impl Link {
 }
 
 impl Node {
-    /// Whether anything of ours is under way.
-    pub(super) fn something_waits(&self) -> bool {
-        self.stats.requests_out.get() + self.stats.streams_out.get() > 0
+    /// Something begins, and is counted already, that waits for a peer.
+    pub(super) fn ask_from_now_on(&self) {
+        // Whoever ceases to ask says so first, and then looks whether something is under way.
+        if !self.asking.load(SeqCst) {
+            self.asked.notify_one();
+        }
     }
 
-    /// Asks the peers of all links on which something of ours waits whether they are there. Whether
-    /// there are any.
+    /// Whether anything that waits for a peer is under way: requests and streams of ours, and streams
+    /// of peers'.
+    pub(super) fn something_waits(&self) -> bool {
+        let stats = &self.stats;
+        stats.requests_out.get() + stats.streams_out.get() + stats.streams_in.get() > 0
+    }
+
+    /// Asks the peers of all links on which something waits whether they are there. Whether there are
+    /// any.
     pub(super) fn ping_where_something_waits(&self, trouble: &Notify) -> bool {
         if !self.something_waits() {
             return false;
         }
         for link in self.pool.links_and_retired() {
-            if link.leases.load(Relaxed) == 0 {
+            // Whoever opened a stream asks all the while; where nothing of that comes any more we ask.
+            let unheard = || link.health.heard().is_none_or(|ago| ago >= UNHEARD);
+            let serves = || link.streaming.load(Relaxed) > 0 && unheard();
+            if link.leases.load(Relaxed) == 0 && !serves() {
                 *link.awaited.lock() = None;
             } else if link.keep_asking() {
                 trouble.notify_one();
@@ -151,11 +171,11 @@ impl Node {
     }
 
     /// Keeps up the links on which nothing is heard: all of them at once, so that the machine wakes once
-    /// for many. The stack would do so for each at its own time, and at both ends; here the other end
-    /// hears the ping and has no need of its own.
+    /// for many. The stack would do so for each at its own time, and at both ends.
     pub(super) fn keep_links_up(&self) {
         for link in self.pool.links_and_retired() {
-            if link.health.heard().is_none_or(|ago| ago >= QUIET) {
+            let quiet = if link.dialed { QUIET } else { QUIET_OTHER };
+            if link.health.heard().is_none_or(|ago| ago >= quiet) {
                 let _ = link.handle.clone().ping(); // it may have just ended
             }
         }

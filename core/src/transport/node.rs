@@ -41,6 +41,7 @@ use crate::{
     config::Security,
     error::{Error, Result},
     member::Peer,
+    moments::Moments,
     seldom::Seldom,
 };
 
@@ -177,10 +178,9 @@ impl Node {
         let accept = node.clone();
         node.spawn("accept loop", async move { accept.accept(server.endpoint).await });
         let watch = node.clone();
-        node.spawn(
-            "link watch",
-            async move { watch.watch(&trouble, options.link_idle_timeout).await },
-        );
+        node.spawn("link watch", async move {
+            watch.watch(&trouble, options.link_idle_timeout, options.moments).await
+        });
         let check = node.clone();
         node.spawn("link checks", async move {
             check.keep_checking(options.health_check_interval).await;
@@ -232,16 +232,14 @@ impl Node {
 
     /// Reports links in trouble as soon as the stack notices, pings those on which a request waits,
     /// keeps the quiet ones up, closes unused ones, and lets go of memory that nobody wants again.
-    async fn watch(self: &Arc<Self>, trouble: &Notify, unused_max: Duration) {
+    async fn watch(self: &Arc<Self>, trouble: &Notify, unused_max: Duration, moments: Moments) {
         let period = (unused_max / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
         let mut sweep = interval(period);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ping = interval(PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Each node at its own moment: where both ends ping at the same, one does so in vain.
-        let moment = self.me.instance.0 % KEEP_EVERY.as_millis() as u64;
-        let mut keep = interval_at(Instant::now() + Duration::from_millis(moment), KEEP_EVERY);
-        keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut keep = interval_at(moments.first(KEEP_EVERY, self.me.instance.0), KEEP_EVERY);
+        keep.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,

@@ -73,22 +73,7 @@ fn a_member_that_hears_nothing_of_us_is_seen_to() {
 
 /// Lets time pass in which node 1 answers no ping and the others do. What happened.
 fn pass_without_answer(node: &mut Node, ms: u64) -> Vec<(Time, Effect)> {
-    let until = node.now + Duration::from_millis(ms);
-    let mut all = Vec::new();
-    while let Some(at) = node.machine.deadline().filter(|at| *at <= until) {
-        node.now = node.now.max(at);
-        let out = node.input(Input::Tick);
-        for (to, message) in sent(&out) {
-            if let Frame::Ping { seq, .. } = message.frame
-                && to != peer(1)
-            {
-                node.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]);
-            }
-        }
-        all.extend(out.into_iter().map(|e| (at, e)));
-    }
-    node.now = until;
-    all
+    node.pass_without(Some(1), Duration::from_millis(ms))
 }
 
 /// A node that has heard node 1, and been seen by it, for a while.

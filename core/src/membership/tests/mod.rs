@@ -106,10 +106,18 @@ impl Node {
 
     /// Lets what is due happen, and answers the pings that go out. What happened.
     fn tick(&mut self) -> Vec<Effect> {
+        self.tick_without(None)
+    }
+
+    /// The same where this member answers none.
+    fn tick_without(&mut self, dumb: Option<u16>) -> Vec<Effect> {
         let mut out = self.input(Input::Tick);
         for (to, message) in sent(&out) {
-            if let Frame::Ping { seq, .. } = message.frame {
-                out.extend(self.frame(to.instance.0 as u16, Frame::Ack { seq }, &[]));
+            let to = to.instance.0 as u16;
+            if let Frame::Ping { seq, .. } = message.frame
+                && Some(to) != dumb
+            {
+                out.extend(self.frame(to, Frame::Ack { seq }, &[]));
             }
         }
         out
@@ -117,10 +125,17 @@ impl Node {
 
     /// Lets so many seconds pass, in which every ping is answered. What happened, and when.
     fn pass(&mut self, seconds: u64) -> Vec<(Time, Effect)> {
-        let until = self.now + Duration::from_secs(seconds);
+        self.pass_without(None, Duration::from_secs(seconds))
+    }
+
+    /// Lets so much time pass, in which every ping is answered but those to this member. What
+    /// happened, and when.
+    fn pass_without(&mut self, dumb: Option<u16>, time: Duration) -> Vec<(Time, Effect)> {
+        let until = self.now + time;
         let mut all = Vec::new();
         while let Some(at) = self.machine.deadline().filter(|at| *at <= until) {
-            all.extend(self.pass_to_next().into_iter().map(|e| (at, e)));
+            self.now = self.now.max(at);
+            all.extend(self.tick_without(dumb).into_iter().map(|e| (at, e)));
         }
         self.now = until;
         all

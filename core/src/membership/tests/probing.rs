@@ -203,3 +203,70 @@ fn a_link_that_broke_is_a_question_and_no_accusation() {
         assert!(!events(&out).contains(&"MemberSuspected"), "{:?}", events(&out));
     }
 }
+
+/// Whom it pings and compares tables with among those that it has no link to, by the time.
+fn called_upon(all: &[(Time, Effect)], linked: u16) -> [Vec<(Time, u16)>; 2] {
+    let of = |wanted: fn(&Frame) -> bool| {
+        let to = |(at, effect): &(Time, Effect)| {
+            let (to, message) = sent(std::slice::from_ref(effect)).pop()?;
+            let to = to.instance.0 as u16;
+            (to > linked && wanted(&message.frame)).then_some((*at, to))
+        };
+        all.iter().filter_map(to).collect()
+    };
+    [of(|f| matches!(f, Frame::Ping { .. })), of(|f| matches!(f, Frame::Digest { .. }))]
+}
+
+/// Node 0 has links to all others but these, which it knows.
+fn with_strangers(linked: u16, strangers: u16) -> Node {
+    let mut node = Node::new(linked);
+    let all: Vec<_> =
+        (linked + 1..=linked + strangers).map(|n| record(n, 1, State::Alive)).collect();
+    node.frame(1, Frame::Records { want: Vec::new() }, &all);
+    node
+}
+
+#[test]
+fn who_is_probed_without_a_link_is_compared_tables_with_over_the_same_one() {
+    let mut node = with_strangers(12, 80);
+    node.pass(60); // what it does after a join
+    // Those on its rings it pings besides, since they do not answer its dials.
+    let [pinged, compared] = called_upon(&node.pass(1200), 12);
+    assert!((38..=48).contains(&compared.len()), "{} in 20 min", compared.len());
+    assert!(compared.iter().all(|one| pinged.contains(one)), "{compared:?}");
+    // All have their turn.
+    let different: BTreeSet<_> = compared.iter().map(|(_, n)| *n).collect();
+    assert_eq!(different.len(), compared.len());
+}
+
+#[test]
+fn tables_are_compared_as_rarely_as_configured_and_strangers_are_probed_all_the_same() {
+    let sync_interval = Duration::from_secs(300);
+    let dead_retention = Duration::from_secs(3600);
+    let config = Config { sync_interval, dead_retention, ..Config::new("c", "n000") };
+    let mut node = Node::with(&config, 12);
+    let all: Vec<_> = (13..=92).map(|n| record(n, 1, State::Alive)).collect();
+    node.frame(1, Frame::Records { want: Vec::new() }, &all);
+    node.pass(300);
+    let all = node.pass(3000);
+    let digests = sent(&all.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>());
+    let digests = digests.iter().filter(|(_, m)| matches!(m.frame, Frame::Digest { .. })).count();
+    assert!((9..=12).contains(&digests), "{digests} in 50 min");
+    let [pinged, _] = called_upon(&all, 12);
+    assert!(pinged.len() >= 95, "{} in 50 min", pinged.len());
+}
+
+#[test]
+fn nodes_that_start_together_do_not_all_call_upon_the_same_one() {
+    let first = |n: u16| {
+        let config = Config::new("c", format!("n{n:03}"));
+        let mut node = Node::with(&config, 1);
+        let all: Vec<_> =
+            (2..=200).filter(|o| *o != n).map(|o| record(o, 1, State::Alive)).collect();
+        node.frame(1, Frame::Records { want: Vec::new() }, &all);
+        let [pinged, _] = called_upon(&node.pass(60), 1);
+        pinged[0].1
+    };
+    let different: BTreeSet<_> = (10..50).map(first).collect();
+    assert!(different.len() >= 35, "{different:?}");
+}

@@ -21,10 +21,7 @@ impl Lease {
     pub(super) fn of(link: Arc<Link>, node: &Arc<Node>) -> Self {
         link.leases.fetch_add(1, Relaxed);
         node.stats.requests_out.up_in_order();
-        // Whoever ceases to ask says so first, and then looks whether something is under way.
-        if !node.asking.load(SeqCst) {
-            node.asked.notify_one();
-        }
+        node.ask_from_now_on();
         Self { link, node: node.clone(), is_stream: false }
     }
 

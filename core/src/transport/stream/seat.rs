@@ -224,7 +224,8 @@ impl Held {
     pub(super) fn served(node: &Arc<Node>, link: &Arc<Link>) -> Result<Self, Refusal> {
         link.streaming.fetch_add(1, Relaxed);
         let of_peer = link.share.streaming.fetch_add(1, Relaxed) + 1;
-        node.stats.streams_in.up();
+        node.stats.streams_in.up_in_order();
+        node.ask_from_now_on();
         let held = Held::Served(node.clone(), link.clone());
         admit(node)?;
         // One peer leaves a quarter to others.

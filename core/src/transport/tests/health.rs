@@ -288,10 +288,8 @@ async fn streams_to_a_peer_that_vanishes_are_in_trouble_within_a_second_and_end(
     for (who, waiting) in waiting {
         let (code, at) = timeout(PATIENCE, waiting).await.expect("an end").unwrap();
         let took = at - cut;
-        // The end that was opened asks for no sign of life until its link is quiet, after 1.75 s.
-        let most = Duration::from_millis(if who == "the reader there" { 5500 } else { 4000 });
         assert_eq!(code, Code::LinkLost, "{who}");
-        assert!(took < most, "{who} after {took:?}");
+        assert!(took < Duration::from_secs(4), "{who} after {took:?}");
     }
     assert_eq!(read_on(&mut full_there).await.code(), Code::LinkLost);
     drop(full_there);
