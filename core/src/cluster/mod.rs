@@ -121,7 +121,7 @@ impl Cluster {
         let mut options = Options::of(&config, Instance(chance.0))?;
         let moments = (system.wall)().map(|wall| wall + moment_of(&config.cluster));
         let moments = Moments::new(moments);
-        options.moments = moments;
+        options.clock = moments.now();
         let me = Peer { id: options.node_id.clone(), instance: options.instance };
         let (found, keeper, writer) = match keeper::open(&config).await? {
             Some((found, keeper, writer)) => (found, Some(keeper), Some(writer)),

@@ -14,9 +14,8 @@ use s2n_quic::{
         WriteError,
     },
 };
-use tokio::sync::Notify;
 
-use super::stats::Stats;
+use super::{intake::Intake, stats::Stats};
 
 /// The largest frame that is sent as a datagram; it fits the first packets of any path (measured:
 /// about 1160 bytes right after the handshake). Larger ones go by stream.
@@ -46,11 +45,8 @@ impl Endpoint for Datagrams {
             bytes_max: usize::try_from(info.max_datagram_payload).unwrap_or(usize::MAX),
             stats: self.stats.clone(),
         });
-        let incoming = Arc::new(Incoming {
-            queue: Mutex::default(),
-            arrived: Notify::new(),
-            stats: self.stats.clone(),
-        });
+        let way = Mutex::new(Way::Waits(VecDeque::new()));
+        let incoming = Arc::new(Incoming { way, stats: self.stats.clone() });
         (Outbox { outgoing, misses: 0 }, Inbox { incoming })
     }
 
@@ -75,7 +71,7 @@ impl Outgoing {
 
     /// Queues a datagram; when the queue is full the oldest is dropped.
     pub(super) fn push(&self, bytes: Bytes) {
-        push_bounded(&self.queue, bytes, &self.stats);
+        push_bounded(&mut self.queue.lock(), bytes, &self.stats);
         // Outside the lock: the connection takes its own lock first and ours after it.
         self.waker.wake_by_ref();
     }
@@ -90,8 +86,7 @@ impl Outgoing {
     }
 }
 
-fn push_bounded(queue: &Mutex<VecDeque<Bytes>>, bytes: Bytes, stats: &Stats) {
-    let mut queue = queue.lock();
+fn push_bounded(queue: &mut VecDeque<Bytes>, bytes: Bytes, stats: &Stats) {
     if queue.len() >= QUEUE_MAX {
         queue.pop_front();
         stats.datagrams_dropped.up();
@@ -140,30 +135,40 @@ impl Sender for Outbox {
     }
 }
 
-/// Our half of the receiving queue.
+/// Where what arrives goes.
 pub(super) struct Incoming {
-    queue: Mutex<VecDeque<Bytes>>,
-    arrived: Notify,
+    way: Mutex<Way>,
     stats: Arc<Stats>,
 }
 
+enum Way {
+    /// Before the peer has said who it is.
+    Waits(VecDeque<Bytes>),
+    /// From the stack's own thread: a task for each link would be woken for each heartbeat.
+    Flows(Arc<Intake>),
+}
+
 impl Incoming {
-    /// Waits for the next datagram. Cancel-safe.
-    pub(super) async fn next(&self) -> Bytes {
-        loop {
-            if let Some(bytes) = self.queue.lock().pop_front() {
-                return bytes;
+    /// What waits goes there, and what comes from now on.
+    pub(super) fn flow_to(&self, intake: Arc<Intake>) {
+        let mut way = self.way.lock();
+        if let Way::Waits(queue) = &mut *way {
+            for bytes in queue.drain(..) {
+                intake.frame(bytes);
             }
-            self.arrived.notified().await; // keeps one permit, so nothing is missed in between
         }
+        *way = Way::Flows(intake);
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.queue.lock().len()
+        match &*self.way.lock() {
+            Way::Waits(queue) => queue.len(),
+            Way::Flows(_) => 0,
+        }
     }
 }
 
-/// The stack's half of the receiving queue.
+/// The stack's half of it.
 pub(super) struct Inbox {
     incoming: Arc<Incoming>,
 }
@@ -179,9 +184,13 @@ impl Receiver for Inbox {
         if datagram.is_empty() {
             return; // a sign of life was asked for, and the stack gives it
         }
-        self.incoming.stats.datagrams_received.up();
-        push_bounded(&self.incoming.queue, Bytes::copy_from_slice(datagram), &self.incoming.stats);
-        self.incoming.arrived.notify_one();
+        let stats = &self.incoming.stats;
+        stats.datagrams_received.up();
+        let bytes = Bytes::copy_from_slice(datagram);
+        match &mut *self.incoming.way.lock() {
+            Way::Waits(queue) => push_bounded(queue, bytes, stats),
+            Way::Flows(intake) => intake.frame_of_stack(bytes),
+        }
     }
 
     fn on_connection_error(&mut self, _: connection::Error) {}

@@ -33,6 +33,7 @@ use super::{
     datagram::{Incoming, Outgoing},
     end::{Code, LinkEnd, MOVED, Taken},
     health::Health,
+    intake::Intake,
     node::Node,
     panics::caught,
     pool::Rank,
@@ -97,8 +98,6 @@ pub(super) struct Link {
     pub(super) distrusted: AtomicBool,
     /// A ping decides over it.
     pub(super) checking: AtomicBool,
-    /// It is being closed: no further stream of the peer's is taken.
-    pub(super) closing: AtomicBool,
     /// How many of the peer's were, in both directions and in one.
     taken: [AtomicU64; 2],
     /// Its peer did not answer that.
@@ -120,8 +119,9 @@ pub(super) struct Link {
     frames_in: Semaphore,
     /// What all links of the same node have in common: the limits are kept there.
     pub(super) share: Arc<PeerShare>,
-    /// How many bytes of the peer's membership frames wait for the driver.
-    frame_bytes: Arc<AtomicUsize>,
+    /// Where the peer's membership frames go. Closed when the link is being closed: no further stream of
+    /// the peer's is taken then either.
+    pub(super) intake: Arc<Intake>,
     /// Room taken by what the peer's requests and messages bring.
     pub(super) payloads: Tally,
     /// Bytes of our handlers' answers that the peer has yet to read.
@@ -137,13 +137,12 @@ impl Deref for Link {
 }
 
 impl Link {
-    pub(super) fn new(beginning: Beginning, share: Arc<PeerShare>) -> Self {
+    pub(super) fn new(beginning: Beginning, share: Arc<PeerShare>, intake: Arc<Intake>) -> Self {
         let began = Instant::now();
         Self {
             beginning,
             leases: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
-            closing: AtomicBool::new(false),
             taken: Default::default(),
             streaming: AtomicUsize::new(0),
             renewing: AtomicBool::new(false),
@@ -161,7 +160,7 @@ impl Link {
             frames_out: Arc::new(Semaphore::new(FRAMES_AT_ONCE)),
             frames_in: Semaphore::new(FRAMES_AT_ONCE),
             share,
-            frame_bytes: Arc::default(),
+            intake,
             payloads: Tally::default(),
             answers: Tally::default(),
         }
@@ -234,11 +233,6 @@ impl Link {
         self.ended.cancelled().await;
     }
 
-    /// How many bytes of the peer's membership frames wait for the driver.
-    pub(super) fn frame_bytes(&self) -> usize {
-        self.frame_bytes.load(Relaxed)
-    }
-
     /// How many datagrams wait, to be sent or to be looked at.
     pub(super) fn datagrams_waiting(&self) -> usize {
         self.outgoing.waiting() + self.incoming.waiting()
@@ -264,7 +258,7 @@ impl Link {
 
     /// Takes nothing from the peer any more: it is about to be closed.
     pub(super) fn hear_no_more(&self) {
-        self.closing.store(true, SeqCst);
+        self.intake.close();
     }
 
     /// Closes the connection; whoever uses it gets an error at once.
@@ -279,12 +273,12 @@ impl Link {
 
     /// Takes a stream of the peer's, unless the link is being closed.
     fn take(&self, stream: u64) -> bool {
-        if self.closing.load(SeqCst) {
+        if self.intake.is_closed() {
             return false;
         }
         let kind = usize::from(stream & 2 != 0);
         self.taken[kind].fetch_max((stream >> 2) + 1, SeqCst);
-        !self.closing.load(SeqCst)
+        !self.intake.is_closed()
     }
 
     /// Sends a membership frame, best effort. Datagrams are no use of the link: probes and gossip
@@ -323,7 +317,9 @@ impl Link {
 
 /// Serves a link until it ends, and says why it did.
 pub(super) async fn run(node: &Arc<Node>, link: &Arc<Link>, acceptor: StreamAcceptor) -> LinkEnd {
+    link.incoming.flow_to(link.intake.clone());
     let end = serve(node, link, acceptor).await;
+    link.hear_no_more();
     link.streams.end(end.to_string());
     end
 }
@@ -337,9 +333,6 @@ async fn serve(node: &Arc<Node>, link: &Arc<Link>, mut acceptor: StreamAcceptor)
     loop {
         tokio::select! {
             () = &mut stopped => return LinkEnd::Closed("this node shuts down".into()),
-            bytes = link.incoming.next() => {
-                node.frame(link, bytes);
-            }
             stream = acceptor.accept() => match stream {
                 // Dropped after the link has ended: until then the peer would take that for an answer.
                 Ok(Some(stream)) if !link.take(stream.id()) => {
@@ -386,7 +379,7 @@ async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader) {
         Ok(Some(Ok(bytes))) => {
             link.framed();
             node.stats.frames_received.up();
-            node.frame(link, bytes);
+            link.intake.frame(bytes);
         }
         Ok(Some(Err(ReadError::TooLong))) => {
             node.stats.frames_dropped.up();
@@ -402,27 +395,6 @@ async fn receive_frame(node: &Arc<Node>, link: &Arc<Link>, mut reader: Reader) {
 }
 
 impl Node {
-    /// Hands a membership frame to the driver, or drops it when the driver is behind or the peer
-    /// has had its share.
-    pub(super) fn frame(&self, link: &Link, bytes: Bytes) {
-        #[cfg(test)]
-        assert_ne!(&bytes[..], super::tests::PANIC_FRAME, "the pump was asked to panic");
-        if link.closing.load(SeqCst) {
-            return self.stats.frames_dropped.up();
-        }
-        let now = Instant::now();
-        let Some(waiting) = link.share.take(now, &link.frame_bytes, bytes.len()) else {
-            return self.stats.frames_refused.up();
-        };
-        let peer = link.peer.clone();
-        // Some room is kept for what must not be lost.
-        if self.events.capacity() <= super::EVENTS_RESERVED
-            || self.events.try_send(TransportEvent::Frame { peer, bytes, waiting }).is_err()
-        {
-            self.stats.frames_dropped.up();
-        }
-    }
-
     /// Runs a task that ends with the transport, or does nothing when that has ended; a panic in
     /// it is reported.
     pub(super) fn spawn<F>(self: &Arc<Self>, what: &'static str, future: F)

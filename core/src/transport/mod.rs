@@ -33,6 +33,7 @@ mod give_up;
 mod health;
 mod hello;
 mod identity;
+mod intake;
 mod keys;
 mod knock;
 mod link;
@@ -474,7 +475,7 @@ impl Transport {
                 payload_bytes: link.payloads.held(),
                 answer_bytes: link.answers.held(),
                 stream_bytes: link.streams.waiting(),
-                frame_bytes: link.frame_bytes(),
+                frame_bytes: link.intake.waiting(),
                 datagrams_waiting: link.datagrams_waiting(),
                 dialed: link.dialed,
                 pinned: standing == Standing::Pinned,

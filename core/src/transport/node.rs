@@ -177,9 +177,9 @@ impl Node {
         });
         let accept = node.clone();
         node.spawn("accept loop", async move { accept.accept(server.endpoint).await });
-        let watch = node.clone();
+        let (watch, moments) = (node.clone(), Moments::new(options.clock));
         node.spawn("link watch", async move {
-            watch.watch(&trouble, options.link_idle_timeout, options.moments).await
+            watch.watch(&trouble, options.link_idle_timeout, moments).await
         });
         let check = node.clone();
         node.spawn("link checks", async move {

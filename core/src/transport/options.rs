@@ -6,7 +6,6 @@ use crate::{
     config::{Config, Security},
     error::{Error, Result},
     member::{Instance, NodeId},
-    moments::Moments,
 };
 
 /// What a transport is started with.
@@ -40,8 +39,9 @@ pub struct Options {
     pub requests_max: usize,
     /// The most streams that are open at once, ours and peers' each.
     pub streams_max: usize,
-    /// When it does what nodes do now and then.
-    pub(crate) moments: Moments,
+    /// What a clock that all nodes can read shows now, if there is one: they do what they do now and
+    /// then at the same moments.
+    pub clock: Option<Duration>,
 }
 
 impl Options {
@@ -70,7 +70,7 @@ impl Options {
             payload_max: config.payload_max,
             requests_max: config.requests_max as usize,
             streams_max: config.streams_max as usize,
-            moments: Moments::new(None),
+            clock: None,
         })
     }
 }

@@ -32,6 +32,7 @@ use super::{
     Class, TransportEvent,
     backoff::Backoff,
     end::{Code, LinkEnd},
+    intake::Intake,
     link::{Beginning, Link},
     node::Node,
     share::Shares,
@@ -435,7 +436,9 @@ impl Node {
     ) -> (Arc<Link>, Installed<Arc<Link>>) {
         let mut inner = self.pool.inner.lock();
         let share = inner.shares.of(&beginning.peer.id, self.payload_max);
-        let link = Arc::new(Link::new(beginning, share));
+        let (peer, events, stats) = (&beginning.peer, &self.events, &self.stats);
+        let intake = Intake::new(peer.clone(), share.clone(), events.clone(), stats.clone());
+        let link = Arc::new(Link::new(beginning, share, Arc::new(intake)));
         let installed = inner.table.install(&link);
         match &installed {
             Installed::Up(first) if *first || dialed.is_some() => self.emit_up(&link, dialed),

@@ -4,7 +4,6 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::moments::Moments;
 
 #[tokio::test(start_paused = true)]
 async fn an_unused_link_is_closed_after_a_minute_and_a_pinned_one_never() {
@@ -44,9 +43,9 @@ async fn an_unused_link_is_closed_after_a_minute_and_a_pinned_one_never() {
 #[tokio::test(start_paused = true)]
 async fn the_health_checks_run_at_their_interval_and_a_quiet_link_is_kept_up() {
     // Of one clock, so that they look at the same moment.
-    let moments = Moments::new(Some(Duration::ZERO));
-    let mut a = TestNode::with(Options { moments, ..options("a") }).await;
-    let b = TestNode::with(Options { moments, ..options("b") }).await;
+    let clock = Some(Duration::ZERO);
+    let mut a = TestNode::with(Options { clock, ..options("a") }).await;
+    let b = TestNode::with(Options { clock, ..options("b") }).await;
     let began = Instant::now();
     a.dial(b.addr(), Some("b")).await.unwrap();
     for node in [&a, &b] {

@@ -1,7 +1,5 @@
 //! Requests and messages.
 
-use std::sync::atomic::Ordering::SeqCst;
-
 use super::{super::end::Code as Closing, *};
 use crate::error::Code;
 
@@ -258,7 +256,7 @@ async fn a_request_is_asked_again_only_where_the_peer_had_not_taken_it() {
         // On its way when the link was given up.
         assert_eq!(a.request(&b, "echo", "").await.unwrap(), "");
         let old = link();
-        old.closing.store(true, SeqCst);
+        old.hear_no_more();
         let close = async {
             until("it is under way", || a.transport.links()[0].in_flight == 1).await;
             a.transport.ping(&b.peer, PATIENCE).await.unwrap(); // it is there
