@@ -59,7 +59,9 @@ pub(super) fn supervise(
     runtime: Arc<Runtime>,
 ) -> watch::Receiver<Option<Arc<LeaveReport>>> {
     let (done, wait) = watch::channel(None);
+    let guard = Unsupervised(shared.clone());
     tokio::spawn(async move {
+        let _guard = guard;
         let ended = until_it_ends(driver, &transport, &shared, moments).await;
         let ending = match ended {
             Ok(ending) => ending,
@@ -73,6 +75,20 @@ pub(super) fn supervise(
         drop(runtime);
     });
     wait
+}
+
+/// Where a program's runtime is shut down with a node on it, all of the node's tasks are dropped where
+/// they are, this one among them: whoever still asks the node or listens to it is told.
+struct Unsupervised(Arc<Shared>);
+
+impl Drop for Unsupervised {
+    fn drop(&mut self) {
+        let reason = "the runtime that it ran on was shut down";
+        self.0.close(Error::Closed(reason.into())); // unless it ended before
+        self.0.topics.clear();
+        self.0.streams.clear();
+        self.0.hub.close();
+    }
 }
 
 /// Publishes the metrics meanwhile.

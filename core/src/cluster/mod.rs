@@ -94,16 +94,35 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// As [`Cluster::start`], but on a runtime of the program's, which must have timers and I/O enabled.
+    /// A request from a task there wakes no other thread: one after the other goes up to twice as fast
+    /// (`docs/BENCHMARKS.md`). In exchange the node depends on it. Code that blocks all its threads keeps
+    /// heartbeats from going out, and the others suspect the member after some two seconds; where the
+    /// runtime is shut down the node ends without a goodbye.
+    pub async fn start_on(config: Config, runtime: &tokio::runtime::Handle) -> Result<Cluster> {
+        config.validate()?;
+        let runtime = Runtime::of_program(runtime)?;
+        let (cluster, gate) = Self::start_in(config, runtime).await?;
+        drop(gate);
+        Ok(cluster)
+    }
+
     /// As [`Cluster::start`], but the node joins nobody and hears nobody before the gate is opened
     /// or dropped.
     pub(crate) async fn start_behind_gate(
         config: Config,
     ) -> Result<(Cluster, oneshot::Sender<()>)> {
         config.validate()?;
-        let runtime = runtime::Runtime::shared()?;
+        // Whose threads no user code can occupy all of.
+        Self::start_in(config, Runtime::shared()?).await
+    }
+
+    async fn start_in(
+        config: Config,
+        runtime: Arc<Runtime>,
+    ) -> Result<(Cluster, oneshot::Sender<()>)> {
         let handle = runtime.handle();
         let (gate, opened) = oneshot::channel();
-        // On our own runtime, whose threads no user code can occupy all of.
         let node = Self::start_here(config, runtime, opened, rand::random(), clock::SYSTEM);
         let started = handle.spawn(node);
         let cluster = started.await.map_err(|e| Error::Internal(format!("start: {e}")))??;
@@ -113,7 +132,7 @@ impl Cluster {
     /// `chance` decides which process this is and what its machine draws.
     async fn start_here(
         config: Config,
-        runtime: Arc<runtime::Runtime>,
+        runtime: Arc<Runtime>,
         gate: oneshot::Receiver<()>,
         chance: (u64, u64),
         system: clock::System,

@@ -1,5 +1,5 @@
 //! The one tokio runtime of a loaded library: started with the first cluster, shared by all,
-//! ended with the last.
+//! ended with the last. Or that of a program which wants its nodes there.
 
 use std::{
     sync::{
@@ -12,12 +12,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    panics::caught_here,
+};
 
-/// A share in the runtime. The last one ends it.
+/// A share in a runtime. The last one ends it, unless it is the program's.
 pub(crate) struct Runtime {
     threads: Option<tokio::runtime::Runtime>,
+    handle: Handle,
     lag: Lag,
     /// Dropped with it, which ends the thread that looks.
     _end: mpsc::Sender<()>,
@@ -53,7 +58,7 @@ impl Lag {
     }
 
     /// Looks, from a thread that is none of the runtime's, until the runtime ends.
-    fn watch(self, handle: tokio::runtime::Handle, end: mpsc::Receiver<()>) {
+    fn watch(self, handle: Handle, end: mpsc::Receiver<()>) {
         while let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(LOOK_EVERY) {
             if self.waiting.load(Ordering::Relaxed) != 0 {
                 continue;
@@ -70,6 +75,8 @@ impl Lag {
 }
 
 static SHARED: Mutex<Weak<Runtime>> = Mutex::new(Weak::new());
+/// Those of programs that have nodes.
+static PROGRAMS: Mutex<Vec<Weak<Runtime>>> = Mutex::new(Vec::new());
 
 /// Threads beyond this bring a membership library nothing.
 const THREADS_MAX: usize = 8;
@@ -88,27 +95,58 @@ impl Runtime {
             .enable_all()
             .build()
             .map_err(|e| Error::Internal(format!("cannot start threads: {e}")))?;
-        let lag = Lag { began: Instant::now(), waiting: Arc::default(), last: Arc::default() };
-        let (end, ended) = mpsc::channel();
-        let (watching, handle) = (lag.clone(), runtime.handle().clone());
-        thread::Builder::new()
-            .name("peerage-lag".into())
-            .spawn(move || watching.watch(handle, ended))
-            .map_err(|e| Error::Internal(format!("cannot start a thread: {e}")))?;
-        let runtime = Arc::new(Runtime { threads: Some(runtime), lag, _end: end });
+        let handle = runtime.handle().clone();
+        let runtime = Self::watched(handle, Some(runtime))?;
         *shared = Arc::downgrade(&runtime);
         Ok(runtime)
     }
 
-    /// None of our own, and nobody who looks for lag: for a node whose test runs it.
+    /// The program's own.
+    pub(crate) fn of_program(handle: &Handle) -> Result<Arc<Runtime>> {
+        let mut programs = PROGRAMS.lock();
+        programs.retain(|one| one.strong_count() > 0);
+        let known = programs.iter().filter_map(Weak::upgrade);
+        if let Some(known) = known.into_iter().find(|one| one.handle.id() == handle.id()) {
+            return Ok(known);
+        }
+        let timers = caught_here(|| {
+            let _inside = handle.enter();
+            drop(tokio::time::sleep(Duration::ZERO));
+        });
+        if timers.is_err() {
+            return Err(Error::Argument {
+                field: "runtime",
+                value: handle.id().to_string(),
+                expected: "must have timers and I/O enabled (`enable_all`), has no timers".into(),
+            });
+        }
+        let runtime = Self::watched(handle.clone(), None)?;
+        programs.push(Arc::downgrade(&runtime));
+        Ok(runtime)
+    }
+
+    /// One that somebody looks after.
+    fn watched(handle: Handle, threads: Option<tokio::runtime::Runtime>) -> Result<Arc<Runtime>> {
+        let lag = Lag { began: Instant::now(), waiting: Arc::default(), last: Arc::default() };
+        let (end, ended) = mpsc::channel();
+        let (watching, watched) = (lag.clone(), handle.clone());
+        thread::Builder::new()
+            .name("peerage-lag".into())
+            .spawn(move || watching.watch(watched, ended))
+            .map_err(|e| Error::Internal(format!("cannot start a thread: {e}")))?;
+        Ok(Arc::new(Runtime { threads, handle, lag, _end: end }))
+    }
+
+    /// The test's own, and nobody who looks for lag.
     #[cfg(test)]
     pub(crate) fn of_the_test() -> Arc<Runtime> {
         let lag = Lag { began: Instant::now(), waiting: Arc::default(), last: Arc::default() };
-        Arc::new(Runtime { threads: None, lag, _end: mpsc::channel().0 })
+        let (handle, end) = (Handle::current(), mpsc::channel().0);
+        Arc::new(Runtime { threads: None, handle, lag, _end: end })
     }
 
-    pub(crate) fn handle(&self) -> tokio::runtime::Handle {
-        self.threads.as_ref().expect("it is taken only in drop").handle().clone()
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// How late tasks are.

@@ -87,7 +87,7 @@ async fn who_was_suspended_for_long_begins_anew() {
     let config = Cluster::builder("c", "n").secret(secret).seed(other.addr());
     let config = config.config().clone();
     let retention = config.dead_retention;
-    let runtime = runtime::Runtime::shared().unwrap();
+    let runtime = Runtime::shared().unwrap();
     let suspended = || Duration::from_millis(SUSPENDED_MS.load(Relaxed));
     let system = clock::System { suspended, ..clock::SYSTEM };
     let (gate, opened) = oneshot::channel();
@@ -209,4 +209,64 @@ async fn who_is_not_asked_any_more_responds() {
     until("it is told", || seen(true)).await;
     next.abort();
     until("it responds", || seen(false)).await;
+}
+
+/// Two nodes on one runtime, which have met.
+async fn pair_on(runtime: &tokio::runtime::Handle) -> (Cluster, Cluster) {
+    let secret = Secret::generate();
+    let other = Cluster::builder("c", "other").secret(secret.clone()).start_on(runtime).await;
+    let other = other.unwrap();
+    let node = Cluster::builder("c", "n").secret(secret).seed(other.addr());
+    let node = node.start_on(runtime).await.unwrap();
+    node.join(Duration::from_secs(10)).await.unwrap();
+    (other, node)
+}
+
+async fn runs_on_the_runtime_of_the_program() {
+    let here = tokio::runtime::Handle::current();
+    let (other, node) = pair_on(&here).await;
+    let where_handled = || async {
+        let there = tokio::runtime::Handle::current();
+        Ok(Bytes::from(there.id().to_string()))
+    };
+    other.handle("where", move |_| where_handled()).unwrap();
+    let answer = node.request("other", "where", "", None).await.unwrap();
+    assert_eq!(answer, here.id().to_string());
+    assert!(soon(node.leave()).await.unwrap().complete());
+    assert!(soon(other.leave()).await.unwrap().complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_runs_on_the_runtime_of_the_program() {
+    runs_on_the_runtime_of_the_program().await;
+}
+
+#[tokio::test]
+async fn a_node_runs_on_a_runtime_of_one_thread() {
+    runs_on_the_runtime_of_the_program().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_runtime_is_shut_down_has_ended_and_says_why() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (other, node) = pair_on(runtime.handle()).await;
+    let mut events = node.events();
+    runtime.shutdown_background();
+    ended(&mut events).await;
+    let error = node.closed().unwrap();
+    assert_eq!(error.code(), Code::Closed);
+    assert!(error.to_string().contains("the runtime that it ran on was shut down"), "{error}");
+    assert_eq!(node.request("other", "t", "", None).await.unwrap_err().code(), Code::Closed);
+    assert_eq!(soon(node.leave()).await.unwrap_err().code(), Code::Closed);
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_runtime_without_timers_is_refused() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let node = Cluster::builder("c", "n").insecure().start_on(runtime.handle()).await;
+    let Err(Error::Argument { field, expected, .. }) = node else { panic!("{node:?}") };
+    assert_eq!(field, "runtime");
+    assert!(expected.contains("enable_all"), "{expected}");
+    runtime.shutdown_background();
 }

@@ -260,6 +260,11 @@ impl Builder {
     pub async fn start(self) -> Result<crate::Cluster> {
         crate::Cluster::start(self.0).await
     }
+
+    /// The same on a runtime of the program's: see [`Cluster::start_on`](crate::Cluster::start_on).
+    pub async fn start_on(self, runtime: &tokio::runtime::Handle) -> Result<crate::Cluster> {
+        crate::Cluster::start_on(self.0, runtime).await
+    }
 }
 
 impl From<Config> for Builder {

@@ -2,21 +2,13 @@
 
 use std::{
     future::Future,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use peerage::{
-    Cluster, Request, Secret,
-    member::Peer,
-    transport::{Inbound, Refusal, Transport, TransportEvent},
-};
-use peerage_bench::mute::options;
-use tokio::{sync::mpsc, task::JoinSet};
+use peerage::{Builder, Cluster, Request, Secret};
+use tokio::task::JoinSet;
 
 /// Bytes of a request and of its answer.
 pub(crate) const PAYLOAD: usize = 128;
@@ -90,16 +82,27 @@ pub(crate) struct Peerage {
 }
 
 impl Peerage {
+    /// On the runtime of those who ask.
     pub(crate) async fn start() -> Result<Self> {
+        let here = tokio::runtime::Handle::current();
+        Self::start_by(async |node: Builder| node.start_on(&here).await).await
+    }
+
+    /// On the library's own, as bindings do and whoever says nothing.
+    pub(crate) async fn start_apart() -> Result<Self> {
+        Self::start_by(async |node: Builder| node.start().await).await
+    }
+
+    async fn start_by(start: impl AsyncFn(Builder) -> peerage::Result<Cluster>) -> Result<Self> {
         let secret = Secret::generate();
-        let answers = Cluster::builder("bench", "answers").secret(secret.clone()).start().await?;
+        let answers = start(Cluster::builder("bench", "answers").secret(secret.clone())).await?;
         answers.handle("echo", |request: Request| async move {
             work(&request.payload).await;
             Ok(request.payload)
         })?;
         answers.handle("sink", |_: Request| async { Ok(Bytes::new()) })?;
-        let asks =
-            Cluster::builder("bench", "asks").secret(secret).seed(answers.addr()).start().await?;
+        let asks = Cluster::builder("bench", "asks").secret(secret).seed(answers.addr());
+        let asks = start(asks).await?;
         asks.join(DEADLINE).await?;
         Ok(Self { asks, answers })
     }
@@ -108,71 +111,6 @@ impl Peerage {
         self.asks.leave().await?;
         self.answers.leave().await?;
         Ok(())
-    }
-}
-
-/// Two transports on the requesters' runtime and no node above them: the pool and its requests alone.
-pub(crate) struct Here {
-    asks: Transport,
-    answers: Transport,
-    peer: Peer,
-    _events: [mpsc::Receiver<TransportEvent>; 2],
-}
-
-struct Echo;
-
-impl Inbound for Echo {
-    fn request(
-        &self,
-        _: Peer,
-        topic: String,
-        payload: Bytes,
-        _: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>> {
-        Box::pin(async move {
-            if topic == "sink" {
-                return Ok(Bytes::new());
-            }
-            work(&payload).await;
-            Ok(payload)
-        })
-    }
-}
-
-impl Here {
-    pub(crate) async fn start() -> Result<Self> {
-        let (asks, answers) = (options("asks"), options("answers"));
-        let peer = Peer { id: answers.node_id.clone(), instance: answers.instance };
-        let (answers, heard) = Transport::bind(answers, Arc::new(Echo)).await?;
-        let (asks, events) = Transport::bind(asks, Arc::new(Echo)).await?;
-        Ok(Self { asks, answers, peer, _events: [events, heard] })
-    }
-
-    pub(crate) async fn stop(self) {
-        self.asks.shutdown(Duration::ZERO).await;
-        self.answers.shutdown(Duration::ZERO).await;
-    }
-}
-
-/// A requester of a bare transport's.
-pub(crate) struct Asker {
-    transport: Transport,
-    peer: Peer,
-    addr: SocketAddr,
-}
-
-impl Requester for Here {
-    type Asker = Asker;
-
-    fn requester(&self) -> Asker {
-        let (transport, peer) = (self.asks.clone(), self.peer.clone());
-        Asker { transport, peer, addr: self.answers.local_addr() }
-    }
-}
-
-impl Ask for Asker {
-    async fn ask(&mut self, topic: &str, payload: Bytes) -> Result<Bytes> {
-        Ok(self.transport.request(&self.peer, self.addr, topic, payload, DEADLINE).await?)
     }
 }
 

@@ -2,11 +2,10 @@
 //! can do is left to users of Peerage.
 //!
 //! Raw means: one connection, a cloned handle for each requester, a bidirectional stream for each
-//! request, a task for each accepted stream, the same limits. It runs once on the runtime of the
-//! requesters and once on one of its own, as Peerage does: the difference is what it costs not to
-//! depend on the program's. Likewise Peerage's transport runs once as in a node, on the library's
-//! runtime, and once by itself on that of the requesters. All take turns, round by round, so that a
-//! machine that slows down slows all.
+//! request, a task for each accepted stream, the same limits. Both run once on the runtime of the
+//! requesters (`Cluster::start_on`) and once apart, on one of their own (`Cluster::start`): the
+//! difference is what it costs not to depend on the program's. All take turns, round by round, so that
+//! a machine that slows down slows all.
 //!
 //! * `contest`: requests of 128 bytes, answered at once or after 5 ms;
 //! * `bulk`: requests of 10 MiB, beside one stream;
@@ -27,7 +26,7 @@ use clap::Parser;
 use peerage_bench::{median, rounded};
 use serde::Serialize;
 
-use contest::{Contest, Here, Peerage};
+use contest::{Contest, Peerage};
 
 /// How many ask at once, and how long the handler takes.
 const CONTESTS: [(usize, Duration); 4] = [
@@ -72,23 +71,22 @@ struct Row {
     bytes: usize,
     peerage: f64,
     raw: f64,
-    /// Raw on a runtime of its own.
-    apart: f64,
-    /// Peerage's transport on the requesters' runtime, without a node.
-    here: f64,
-    /// Of Peerage to raw on the requesters' runtime.
+    /// Of Peerage to raw, both on the requesters' runtime.
     ratio: f64,
     /// The least and the greatest ratio of any one round. Where they lie far apart, the machine
     /// was busy with something else and the medians mean little.
     ratio_min: f64,
     ratio_max: f64,
-    /// Of Peerage to raw on a runtime of its own: both are apart.
-    ratio_apart: f64,
-    /// Of Peerage's transport to raw, both on the requesters' runtime.
-    ratio_here: f64,
     /// Of raw to Peerage in processor time for a request or a MiB, of both ends and their requesters:
     /// what the ratio would be if only that counted. It hardly depends on what else is running.
     ratio_cpu: f64,
+    /// Both on runtimes of their own.
+    peerage_apart: f64,
+    raw_apart: f64,
+    ratio_apart: f64,
+    /// Of Peerage on its own runtime to raw on the requesters': what a program gives for a node that
+    /// does not depend on it.
+    ratio_across: f64,
 }
 
 /// What one round came to.
@@ -121,13 +119,13 @@ fn cpu_s() -> f64 {
     return 0.0;
 }
 
-/// What the rounds of the three came to.
+/// What the rounds of all four came to.
 #[derive(Default)]
 struct Rounds {
-    peerage: Vec<Took>,
     raw: Vec<Took>,
-    apart: Vec<Took>,
-    here: Vec<Took>,
+    peerage: Vec<Took>,
+    raw_apart: Vec<Took>,
+    peerage_apart: Vec<Took>,
 }
 
 impl Rounds {
@@ -138,21 +136,21 @@ impl Rounds {
         let ratio_cpu = median(pairs().map(|(ours, raw)| cpu(raw) / cpu(ours)).collect());
         let rate = |all: &[Took]| median(all.iter().map(|took| took.rate()).collect());
         let (peerage, raw) = (rate(&self.peerage), rate(&self.raw));
-        let (apart, here) = (rate(&self.apart), rate(&self.here));
+        let (peerage_apart, raw_apart) = (rate(&self.peerage_apart), rate(&self.raw_apart));
         Row {
             requesters,
             handler_ms: handler.as_millis() as u64,
             bytes,
             peerage: peerage.round(),
             raw: raw.round(),
-            apart: apart.round(),
-            here: here.round(),
             ratio: rounded(peerage / raw, 3),
             ratio_min: rounded(ratios.iter().copied().fold(f64::INFINITY, f64::min), 3),
             ratio_max: rounded(ratios.iter().copied().fold(0.0, f64::max), 3),
-            ratio_apart: rounded(peerage / apart, 3),
-            ratio_here: rounded(here / raw, 3),
             ratio_cpu: rounded(ratio_cpu, 3),
+            peerage_apart: peerage_apart.round(),
+            raw_apart: raw_apart.round(),
+            ratio_apart: rounded(peerage_apart / raw_apart, 3),
+            ratio_across: rounded(peerage_apart / raw, 3),
         }
     }
 }
@@ -166,9 +164,9 @@ async fn main() -> Result<()> {
     let (mut requests, mut bulk) = (Vec::new(), Vec::new());
     if wanted(Part::Requests) || wanted(Part::Bulk) {
         let raw = raw::Raw::start().await?;
-        let apart = raw::Raw::start_apart().await?;
+        let raw_apart = raw::Raw::start_apart().await?;
         let peerage = Peerage::start().await?;
-        let here = Here::start().await?;
+        let peerage_apart = Peerage::start_apart().await?;
         if wanted(Part::Requests) {
             for (requesters, handler) in CONTESTS {
                 if options.requesters.is_some_and(|only| only != requesters) {
@@ -182,8 +180,8 @@ async fn main() -> Result<()> {
                     let took = (
                         Took::by(contest.of(&raw)).await?,
                         Took::by(contest.of(&peerage)).await?,
-                        Took::by(contest.of(&apart)).await?,
-                        Took::by(contest.of(&here)).await?,
+                        Took::by(contest.of(&raw_apart)).await?,
+                        Took::by(contest.of(&peerage_apart)).await?,
                     );
                     rounds.add(number, took);
                 }
@@ -201,8 +199,8 @@ async fn main() -> Result<()> {
                     let took = (
                         Took::by(bulk::raw(&raw, requesters, round)).await?,
                         Took::by(bulk::requests(&peerage, requesters, round)).await?,
-                        Took::by(bulk::raw(&apart, requesters, round)).await?,
-                        Took::by(bulk::requests(&here, requesters, round)).await?,
+                        Took::by(bulk::raw(&raw_apart, requesters, round)).await?,
+                        Took::by(bulk::requests(&peerage_apart, requesters, round)).await?,
                     );
                     rounds.add(number, took);
                 }
@@ -210,7 +208,7 @@ async fn main() -> Result<()> {
             }
         }
         peerage.stop().await?;
-        here.stop().await;
+        peerage_apart.stop().await?;
     }
     let leases = if wanted(Part::Lease) { lease::rows(options.rounds).await? } else { Vec::new() };
 
@@ -230,14 +228,14 @@ async fn main() -> Result<()> {
 }
 
 impl Rounds {
-    /// Adds what raw, Peerage, raw apart and Peerage's transport here came to, unless they only
+    /// Adds what raw and Peerage came to, on the requesters' runtime and apart, unless they only
     /// warmed up.
-    fn add(&mut self, number: u32, (raw, peerage, apart, here): (Took, Took, Took, Took)) {
+    fn add(&mut self, number: u32, took: (Took, Took, Took, Took)) {
         if number > 0 {
-            self.raw.push(raw);
-            self.peerage.push(peerage);
-            self.apart.push(apart);
-            self.here.push(here);
+            self.raw.push(took.0);
+            self.peerage.push(took.1);
+            self.raw_apart.push(took.2);
+            self.peerage_apart.push(took.3);
         }
     }
 }
@@ -247,16 +245,14 @@ fn table(unit: &str, rows: &[Row]) {
         return;
     }
     println!(
-        "\n{unit}\nrequesters   handler   Peerage       raw   ratio   (rounds)   raw apart   ratio   CPU   transport here   ratio"
+        "\n{unit}\nrequesters   handler   Peerage       raw   ratio   (rounds)   CPU   both apart:  Peerage       raw   ratio   across"
     );
     for row in rows {
-        let Row {
-            requesters, handler_ms, peerage, raw, apart, ratio, ratio_apart, ratio_cpu, ..
-        } = row;
-        let (here, ratio_here) = (row.here, row.ratio_here);
+        let Row { requesters, handler_ms, peerage, raw, ratio, ratio_cpu, .. } = row;
+        let Row { peerage_apart, raw_apart, ratio_apart, ratio_across, .. } = row;
         let rounds = format!("{:.2}–{:.2}", row.ratio_min, row.ratio_max);
         println!(
-            "{requesters:>10}{handler_ms:>7} ms{peerage:>10.0}{raw:>10.0}{ratio:>8.2}{rounds:>12}{apart:>11.0}{ratio_apart:>8.2}{ratio_cpu:>6.2}{here:>17.0}{ratio_here:>8.2}"
+            "{requesters:>10}{handler_ms:>7} ms{peerage:>10.0}{raw:>10.0}{ratio:>8.2}{rounds:>12}{ratio_cpu:>6.2}{peerage_apart:>23.0}{raw_apart:>10.0}{ratio_apart:>8.2}{ratio_across:>9.2}"
         );
     }
 }
@@ -269,24 +265,23 @@ mod tests {
     async fn both_answer() {
         use contest::{Ask, Requester};
         let raw = raw::Raw::start().await.expect("raw starts");
-        let apart = raw::Raw::start_apart().await.expect("raw starts apart");
+        let raw_apart = raw::Raw::start_apart().await.expect("raw starts apart");
         let peerage = Peerage::start().await.expect("Peerage starts");
-        let here = Here::start().await.expect("the transports start");
+        let peerage_apart = Peerage::start_apart().await.expect("Peerage starts apart");
         let time = Duration::from_millis(50);
         for handler in [Duration::ZERO, Duration::from_millis(1)] {
             let contest = Contest { requesters: 4, handler, time };
             assert!(contest.of(&raw).await.expect("raw answers") > 0.0);
-            assert!(contest.of(&apart).await.expect("raw answers") > 0.0);
+            assert!(contest.of(&raw_apart).await.expect("raw answers") > 0.0);
             assert!(contest.of(&peerage).await.expect("Peerage answers") > 0.0);
-            assert!(contest.of(&here).await.expect("the transport answers") > 0.0);
+            assert!(contest.of(&peerage_apart).await.expect("Peerage answers") > 0.0);
         }
         let asked = bytes::Bytes::from_static(&[0, 1]);
         assert_eq!(raw.requester().ask("echo", asked.clone()).await.expect("an answer"), asked);
         assert!(bulk::raw(&raw, 2, time).await.expect("raw takes it") > 0.0);
         assert!(bulk::requests(&peerage, 2, time).await.expect("Peerage takes it") > 0.0);
-        assert!(bulk::requests(&here, 2, time).await.expect("the transport takes it") > 0.0);
-        here.stop().await;
         peerage.stop().await.expect("it stops");
+        peerage_apart.stop().await.expect("it stops");
     }
 
     #[tokio::test(flavor = "multi_thread")]
