@@ -1,8 +1,13 @@
 //! What a deadline may be, and waiting no longer than that.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 use crate::error::{Error, Result};
 
@@ -33,4 +38,40 @@ pub(crate) async fn within<T>(
     check(deadline)?;
     let late = || Error::Timeout { target: target.into(), after: deadline };
     timeout(deadline, work).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Waits for the work, at most until then. What is done without waiting costs no timer and no look at the
+/// clock: most steps of a small request are. Where it is pinned already, nothing of it is copied.
+pub(crate) async fn in_time<F: Future>(
+    mut work: Pin<&mut F>,
+    until: impl FnOnce() -> Instant,
+) -> Result<F::Output, Elapsed> {
+    match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => timeout_at(until(), work).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, pin::pin};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_needs_no_clock_and_what_waits_ends_in_time() {
+        let done = in_time(pin!(async { 7 }), || panic!("nobody waits")).await;
+        assert_eq!(done.ok(), Some(7));
+        let began = Instant::now();
+        let until = || began + Duration::from_secs(2);
+        let late = in_time(pin!(pending::<()>()), until).await;
+        assert!(late.is_err());
+        assert!((Duration::from_secs(2)..Duration::from_millis(2010)).contains(&began.elapsed()));
+        let began = Instant::now();
+        let until = || began + Duration::from_secs(2);
+        let done = in_time(pin!(sleep(Duration::from_secs(1))), until).await;
+        assert!(done.is_ok() && began.elapsed() < Duration::from_secs(2));
+    }
 }

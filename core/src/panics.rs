@@ -4,6 +4,7 @@ use std::{
     any::Any,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     task::Poll,
 };
 
@@ -12,7 +13,13 @@ use std::{
 /// It is put on the heap, once. An `async fn` would hold what it was given twice, and a task around
 /// it a third time: of a request, whose future has 2 KiB, the copying was a tenth of the CPU.
 pub(crate) fn caught<F: Future>(future: F) -> impl Future<Output = Result<F::Output, String>> {
-    let mut future = Box::pin(future);
+    caught_box(Box::pin(future))
+}
+
+/// The same of one that is on the heap already.
+pub(crate) fn caught_box<F: Future + ?Sized>(
+    mut future: Pin<Box<F>>,
+) -> impl Future<Output = Result<F::Output, String>> {
     std::future::poll_fn(move |cx| {
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,

@@ -18,7 +18,7 @@ use crate::{
     error::{Code, Error, Result},
     measured::Measured,
     member::{Member, Peer, State},
-    transport::{Inbound, Refusal, StreamHandler, Transport},
+    transport::{Answering, Inbound, Refusal, StreamHandler, Transport},
 };
 
 /// Immutable; swapped in whole by the driver, so that readers never wait for it.
@@ -196,17 +196,9 @@ impl Inbound for Shared {
         topic: String,
         payload: Bytes,
         _deadline: Duration,
-    ) -> Boxed<Result<Bytes, Refusal>> {
-        let Some(handler) = self.topics.get(&topic) else {
-            return Box::pin(async { Err(Refusal::UnknownTopic) });
-        };
-        let answer = handler(Request { from: from.id, topic, payload });
-        let max = self.payload_max;
-        Box::pin(async move {
-            let answer = answer.await.map_err(Refusal::Handler)?;
-            let bytes = answer.len() as u64;
-            if bytes > max { Err(Refusal::TooLarge { bytes, max }) } else { Ok(answer) }
-        })
+    ) -> Result<Answering, Refusal> {
+        let handler = self.topics.get(&topic).ok_or(Refusal::UnknownTopic)?;
+        Ok(handler(Request { from: from.id, topic, payload }))
     }
 
     fn message(&self, from: Peer, topic: String, payload: Bytes) -> Boxed<()> {

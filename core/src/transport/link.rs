@@ -36,7 +36,7 @@ use super::{
     intake::Intake,
     node::Node,
     panics::caught,
-    pool::Rank,
+    pool::{Entry, Rank},
     reader::{ReadError, Reader},
     request,
     share::{PeerShare, Tally},
@@ -172,14 +172,21 @@ impl Link {
 
     /// Notes a use.
     pub(super) fn touch(&self) {
-        self.used_millis.store(self.millis().max(1), Relaxed);
+        self.note_use(self.millis().max(1));
+    }
+
+    /// Many do so in one millisecond: what is written takes it from the other processors' caches.
+    fn note_use(&self, now: u64) {
+        if self.used_millis.load(Relaxed) != now {
+            self.used_millis.store(now, Relaxed);
+        }
     }
 
     /// Notes that a request of the peer's has been dealt with.
     pub(super) fn served(&self) {
         let now = self.millis().max(1);
         self.served_millis.store(now, Relaxed);
-        self.used_millis.store(now, Relaxed);
+        self.note_use(now);
     }
 
     /// Notes a frame of the membership's that is no datagram.
@@ -312,6 +319,41 @@ impl Link {
         stream.send_vectored(&mut [Bytes::from_static(&[request::KIND_FRAME]), bytes]).await?;
         // Waits until the peer has it all: the permit bounds what is under way.
         stream.close().await
+    }
+}
+
+/// What the pool decides by.
+impl Entry for Arc<Link> {
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Self::ptr_eq(self, other)
+    }
+
+    fn load(&self) -> usize {
+        self.leases.load(Relaxed)
+    }
+
+    fn in_trouble(&self) -> bool {
+        self.health.in_trouble()
+    }
+
+    fn may_go(&self) -> bool {
+        self.evictable()
+    }
+
+    fn last_use(&self) -> Instant {
+        Link::last_use(self)
     }
 }
 

@@ -60,7 +60,7 @@ use std::{
     fmt,
     future::Future,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -188,22 +188,25 @@ pub enum KeyEvent {
     },
 }
 
+/// A request that is being handled: its answer, or what its handler says of its failure.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
+
 /// What takes peers' requests, and hears what there is to measure; a panic in it is answered as
 /// [`Refusal::Handler`]. By default it takes nothing.
 ///
 /// The transport holds it as long as it runs: it must not hold the [`Transport`] in turn, or
 /// dropping that would end nothing.
 pub trait Inbound: Send + Sync + 'static {
-    /// Handles a request. Dropped when nobody waits for the answer any more.
+    /// Handles a request, or refuses it. Dropped when nobody waits for the answer any more.
     fn request(
         &self,
         from: Peer,
         topic: String,
         payload: Bytes,
         deadline: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>> {
+    ) -> Result<Answering, Refusal> {
         let _ = (from, topic, payload, deadline);
-        Box::pin(async { Err(Refusal::UnknownTopic) })
+        Err(Refusal::UnknownTopic)
     }
 
     /// Handles a message.
@@ -378,7 +381,7 @@ impl Transport {
         peer: &Peer,
         addr: SocketAddr,
         until: Instant,
-    ) -> Result<impl Send + use<>> {
+    ) -> Result<impl Send + use<'_>> {
         self.node().lease(peer, addr, until).await
     }
 
@@ -393,7 +396,9 @@ impl Transport {
         deadline: Duration,
     ) -> Result<Bytes> {
         let call = Call { peer, topic, payload, deadline, until: Instant::now() + deadline };
-        request::request(self.node(), call, addr).instrument(span("request", peer, topic)).await
+        // Pinned first, or it is copied on its way.
+        let work = pin!(request::request(self.node(), call, addr));
+        work.instrument(span("request", peer, topic)).await
     }
 
     /// Sends a message and waits until the peer's stack has all of it; that says nothing about
@@ -407,7 +412,8 @@ impl Transport {
         deadline: Duration,
     ) -> Result<()> {
         let call = Call { peer, topic, payload, deadline, until: Instant::now() + deadline };
-        request::message(self.node(), call, addr).instrument(span("message", peer, topic)).await
+        let work = pin!(request::message(self.node(), call, addr));
+        work.instrument(span("message", peer, topic)).await
     }
 
     /// Opens a stream and waits until the peer has taken it, at most until the deadline.

@@ -5,11 +5,9 @@ mod lease;
 mod room;
 mod table;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+#[cfg(test)]
+use std::sync::atomic::Ordering::Relaxed;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rand::{SeedableRng, rngs::StdRng, seq::IteratorRandom};
@@ -25,6 +23,7 @@ pub(super) use self::{
 };
 use self::{
     dialing::{Dial, Outcome},
+    lease::CallLease,
     room::Room,
     table::{Gone, Table},
 };
@@ -74,8 +73,8 @@ struct Inner {
     misses: u64,
 }
 
-enum Step {
-    Ready(Lease),
+enum Step<'a> {
+    Ready(CallLease<'a>),
     /// A dial is under way; whether this call began it.
     Dialing(watch::Receiver<Outcome>, bool),
     /// Dials have failed: not before then, and why.
@@ -85,9 +84,9 @@ enum Step {
 }
 
 /// What waiting for a dial came to.
-enum Dialed {
+enum Dialed<'a> {
     /// There is a link, of this dial's or of the peer's.
-    Here(Lease),
+    Here(CallLease<'a>),
     Ended(Result<Arc<Link>>),
     /// The deadline came first.
     Late,
@@ -239,12 +238,12 @@ impl Pool {
 /// the order of what they tell.
 impl Node {
     /// Leases the link to a process, dialing it if there is none.
-    pub(super) async fn lease(
-        self: &Arc<Self>,
+    pub(super) async fn lease<'a>(
+        self: &'a Arc<Self>,
         peer: &Peer,
         addr: SocketAddr,
         until: Instant,
-    ) -> Result<Lease> {
+    ) -> Result<CallLease<'a>> {
         let step = self.guarded(|| self.try_lease(peer, addr, true))?;
         if let Step::Ready(lease) = step {
             return Ok(lease);
@@ -307,12 +306,12 @@ impl Node {
     }
 
     /// Waits for the end of a dial, or for the peer's own dial to come through meanwhile.
-    async fn dialed(
-        self: &Arc<Self>,
+    async fn dialed<'a>(
+        self: &'a Arc<Self>,
         peer: &Peer,
         mut outcome: watch::Receiver<Outcome>,
         until: Instant,
-    ) -> Dialed {
+    ) -> Dialed<'a> {
         loop {
             let mut room = std::pin::pin!(self.pool.room.freed());
             let _wanted = self.pool.room.want();
@@ -320,7 +319,7 @@ impl Node {
             let here = self.guarded(|| {
                 let inner = self.pool.inner.lock();
                 let link = inner.table.least_loaded(peer).map(|(link, _)| link.clone());
-                Ok(link.map(|link| Lease::of(link, self))) // under the lock
+                Ok(link.map(|link| CallLease::of(link, self))) // under the lock
             });
             match here {
                 Ok(Some(lease)) => return Dialed::Here(lease),
@@ -350,7 +349,12 @@ impl Node {
     }
 
     /// `first` if nothing has been tried yet for this lease.
-    fn try_lease(self: &Arc<Self>, peer: &Peer, addr: SocketAddr, first: bool) -> Result<Step> {
+    fn try_lease<'a>(
+        self: &'a Arc<Self>,
+        peer: &Peer,
+        addr: SocketAddr,
+        first: bool,
+    ) -> Result<Step<'a>> {
         let mut guard = self.pool.inner.lock();
         let inner = &mut *guard;
         if inner.table.closed || self.is_draining() {
@@ -361,7 +365,7 @@ impl Node {
         if let Some((link, another)) = inner.table.least_loaded(peer) {
             inner.hits += u64::from(first);
             // Under the lock: what has a lease is not evicted.
-            let lease = Lease::of(link.clone(), self);
+            let lease = CallLease::of(link.clone(), self);
             if let Some(slot) = another {
                 let key = DialKey { addr: lease.link.addr, expect: Some(peer.id.clone()), slot };
                 let gone = self.begin_another(inner, key);
@@ -561,39 +565,5 @@ impl Node {
 fn close_evicted(gone: Option<Gone<Arc<Link>>>) {
     if let Some(gone) = gone {
         gone.link.close(Code::Unused);
-    }
-}
-
-impl Entry for Arc<Link> {
-    fn peer(&self) -> &Peer {
-        &self.peer
-    }
-
-    fn slot(&self) -> u16 {
-        self.slot
-    }
-
-    fn rank(&self) -> Rank {
-        self.rank
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        Self::ptr_eq(self, other)
-    }
-
-    fn load(&self) -> usize {
-        self.leases.load(Relaxed)
-    }
-
-    fn in_trouble(&self) -> bool {
-        self.health.in_trouble()
-    }
-
-    fn may_go(&self) -> bool {
-        self.evictable()
-    }
-
-    fn last_use(&self) -> Instant {
-        Link::last_use(self)
     }
 }

@@ -22,7 +22,7 @@ use s2n_quic::{
     application,
     stream::{self, BidirectionalStream, SendStream},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 #[cfg(any(test, feature = "simulator"))]
 pub(super) use arriving::read_head;
@@ -36,13 +36,13 @@ use super::{
     give_up::give_up,
     link::Link,
     node::Node,
-    panics::caught,
-    pool::Lease,
+    panics::{caught_box, caught_here},
     reader::{ReadError, Reader, Source},
     shelf::Shelf,
     stream as streams,
 };
 use crate::{
+    deadline::in_time,
     error::{Error, Result},
     member::Peer,
     seldom::Seldom,
@@ -181,7 +181,11 @@ pub(super) async fn request(
     call.check(node.payload_max)?;
     for attempt in 1.. {
         let lease = node.lease(call.peer, addr, call.until).await?;
-        match timeout_at(call.until, exchange(node, &lease, &call)).await {
+        let outcome = {
+            let work = pin!(exchange(node, &lease.link, &call));
+            in_time(work, || call.until).await
+        };
+        match outcome {
             Err(_) => return Err(call.timeout()),
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Failed::Error(error))) => return Err(error),
@@ -190,7 +194,7 @@ pub(super) async fn request(
                 return Err(call.timeout());
             }
             Ok(Err(Failed::GivenUp(_))) => return Err(call.lost("the peer gave the request up")),
-            Ok(Err(Failed::Unheard(error))) => again(node, lease, &call, attempt, error)?,
+            Ok(Err(Failed::Unheard(error))) => again(node, &lease.link, &call, attempt, error)?,
         }
     }
     Err(call.timeout())
@@ -205,12 +209,16 @@ pub(super) async fn message(
     call.check(node.payload_max)?;
     for attempt in 1.. {
         let lease = node.lease(call.peer, addr, call.until).await?;
-        match timeout_at(call.until, hand_over(&lease, &call, node.payload_max)).await {
+        let outcome = {
+            let work = pin!(hand_over(&lease.link, &call, node.payload_max));
+            in_time(work, || call.until).await
+        };
+        match outcome {
             Err(_) => return Err(call.timeout()),
             Ok(Ok(())) => return Ok(()),
             Ok(Err(Failed::Error(error))) => return Err(error),
             Ok(Err(Failed::GivenUp(_))) => return Err(call.lost("the peer gave the message up")),
-            Ok(Err(Failed::Unheard(error))) => again(node, lease, &call, attempt, error)?,
+            Ok(Err(Failed::Unheard(error))) => again(node, &lease.link, &call, attempt, error)?,
         }
     }
     Err(call.timeout())
@@ -218,13 +226,13 @@ pub(super) async fn message(
 
 /// Lets go of a link that turned out to be closed, so that another one is made.
 pub(super) fn again(
-    node: &Arc<Node>,
-    lease: Lease,
+    node: &Node,
+    link: &Arc<Link>,
     call: &Call<'_>,
     attempt: usize,
     error: stream::Error,
 ) -> Result<()> {
-    node.drop_link(&lease.link, LinkEnd::UnusedByPeer);
+    node.drop_link(link, LinkEnd::UnusedByPeer);
     if attempt < TRIES {
         return Ok(());
     }
@@ -248,8 +256,8 @@ impl Drop for Exchange {
     }
 }
 
-async fn exchange(node: &Node, lease: &Lease, call: &Call<'_>) -> Result<Bytes, Failed> {
-    let mut handle = lease.link.handle.clone();
+async fn exchange(node: &Node, link: &Link, call: &Call<'_>) -> Result<Bytes, Failed> {
+    let mut handle = link.handle.clone();
     let stream = handle
         .open_bidirectional_stream()
         .await
@@ -310,8 +318,8 @@ fn shutting_down(call: &Call<'_>) -> Error {
     Error::Unreachable { target: call.target(), reason: "it is shutting down".into() }
 }
 
-async fn hand_over(lease: &Lease, call: &Call<'_>, payload_max: u64) -> Result<(), Failed> {
-    let mut handle = lease.link.handle.clone();
+async fn hand_over(link: &Link, call: &Call<'_>, payload_max: u64) -> Result<(), Failed> {
+    let mut handle = link.handle.clone();
     let stream =
         handle.open_send_stream().await.map_err(|error| call.failed(error.into(), None))?;
     let id = stream.id();
@@ -361,7 +369,7 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
             Err(refusal) => (None, Some(Err(refusal))),
             Ok(mut serving) => {
                 let until = Instant::now() + HEAD_TIMEOUT;
-                let topic = timeout_at(until, read_length(&mut reader)).await;
+                let topic = in_time(pin!(read_length(&mut reader)), || until).await;
                 let topic = topic.unwrap_or_else(|_| {
                     inner.stats.stalled.up();
                     None
@@ -389,9 +397,11 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
             let _ = reader.stream.stop_sending(gave_up::ANSWERED.into()); // likewise
         }
         let bytes = answer.as_ref().map_or(0, |payload| payload.len() as u64);
-        let until = passage(bytes);
         let _held = link.answers.hold(bytes);
-        let sent = timeout_at(until, respond(&mut send, answer, inner.payload_max)).await;
+        let sent = {
+            let work = pin!(respond(&mut send, answer, inner.payload_max));
+            in_time(work, || passage(bytes)).await
+        };
         if sent.is_err() {
             inner.stats.stalled.up();
             give_up(&mut send, gave_up::ABANDONED);
@@ -419,16 +429,19 @@ async fn handle(
         Ok(arrived) => arrived,
         Err(refusal) => return Some(Err(refusal)),
     };
-    let work = caught(async {
-        node.inbound.request(link.peer.clone(), head.topic, payload, head.deadline).await
-    });
+    let panicked = |panic| Refusal::Handler(format!("panicked: {panic}"));
+    let peer = link.peer.clone();
+    let work = caught_here(|| node.inbound.request(peer, head.topic, payload, head.deadline));
+    let work = match work {
+        Ok(Ok(work)) => caught_box(work),
+        Ok(Err(refusal)) => return Some(Err(refusal)),
+        Err(panic) => return Some(Err(panicked(panic))),
+    };
     let outcome = attended(node, work, head.until, |cx| {
         matches!(send.poll_send_ready(cx), Poll::Ready(Err(_)))
     });
-    Some(match outcome.await? {
-        Ok(result) => result,
-        Err(panic) => Err(Refusal::Handler(format!("panicked: {panic}"))),
-    })
+    let answer = outcome.await?.map_err(panicked);
+    Some(answer.and_then(|answer| answer.map_err(Refusal::Handler)))
 }
 
 /// Waits for a handler as long as somebody waits for it. A reset of an answer that has not begun
@@ -513,11 +526,12 @@ pub(super) async fn receive_message(node: &Arc<Node>, link: &Arc<Link>, mut read
         Some(Err(_)) => return stop(reader, gave_up::BUSY),
         None => return,
     };
-    let work = caught(async { node.inbound.message(link.peer.clone(), head.topic, payload).await });
+    let peer = link.peer.clone();
+    let work = caught_here(|| node.inbound.message(peer, head.topic, payload)).map(caught_box);
     // The sender does not wait for the handler, so only the end of the node cuts it off.
     let outcome = tokio::select! {
         biased;
-        outcome = work => outcome,
+        outcome = async { work?.await } => outcome,
         () = node.stop.cancelled() => return,
     };
     if let Err(panic) = outcome

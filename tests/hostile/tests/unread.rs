@@ -4,9 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
-    future::Future,
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -18,7 +16,7 @@ use bytes::Bytes;
 use peerage::{
     Cluster, Code, Secret,
     member::{Instance, NodeId, Peer},
-    transport::{Inbound, Options, Refusal, Transport, TransportEvent},
+    transport::{Answering, Inbound, Options, Refusal, Transport, TransportEvent},
 };
 use peerage_hostile::{Intruder, PATIENCE, rss_kib, until};
 use tokio::task::JoinSet;
@@ -46,8 +44,8 @@ impl Inbound for Echo {
         _: String,
         payload: Bytes,
         _: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>> {
-        Box::pin(async { Ok(payload) })
+    ) -> Result<Answering, Refusal> {
+        Ok(Box::pin(async { Ok(payload) }))
     }
 }
 

@@ -9,42 +9,49 @@ use crate::transport::{link::Link, node::Node};
 
 /// A use of a link; while it lasts, the link is not evicted. Dropping it ends it, whatever the
 /// reason: an answer, an error, a panic, or a caller who has gone.
-pub(in crate::transport) struct Lease {
+///
+/// That of a request borrows the node, whose count of holders all processors would have to agree on;
+/// that of a stream, which outlives its call, holds it.
+pub(in crate::transport) struct Lease<N: AsRef<Node> = Arc<Node>> {
     pub(in crate::transport) link: Arc<Link>,
-    node: Arc<Node>,
+    node: N,
     /// It is a stream's and counts as such, not as a request.
     is_stream: bool,
 }
 
-impl Lease {
-    /// To be taken under the table's lock, so that the link is not evicted meanwhile.
-    pub(super) fn of(link: Arc<Link>, node: &Arc<Node>) -> Self {
+/// That of a request or a message.
+pub(in crate::transport) type CallLease<'a> = Lease<&'a Arc<Node>>;
+
+impl<'a> CallLease<'a> {
+    /// To be taken under the table's lock, so that the link is not evicted meanwhile. What it counts is
+    /// counted there as well: in turn that takes less than in the other processors' way.
+    pub(super) fn of(link: Arc<Link>, node: &'a Arc<Node>) -> Self {
         link.leases.fetch_add(1, Relaxed);
         node.stats.requests_out.up_in_order();
         node.ask_from_now_on();
-        Self { link, node: node.clone(), is_stream: false }
+        Self { link, node, is_stream: false }
     }
 
-    /// The same lease, from here on a stream's.
-    pub(in crate::transport) fn for_stream(mut self) -> Self {
-        self.is_stream = true;
+    /// One of a stream instead, counted before this one ends.
+    pub(in crate::transport) fn for_stream(self) -> Lease {
+        self.link.leases.fetch_add(1, Relaxed);
         self.node.stats.streams_out.up();
-        self.node.stats.requests_out.down();
-        self
+        Lease { link: self.link.clone(), node: self.node.clone(), is_stream: true }
     }
 }
 
-impl Drop for Lease {
+impl<N: AsRef<Node>> Drop for Lease<N> {
     fn drop(&mut self) {
+        let node = self.node.as_ref();
         self.link.touch();
         if self.is_stream {
-            self.node.stats.streams_out.down();
+            node.stats.streams_out.down();
         } else {
-            self.node.stats.requests_out.down();
+            node.stats.requests_out.down();
         }
-        if self.link.leases.fetch_sub(1, SeqCst) == 1 && self.node.pool.room.is_wanted() {
-            self.node.pool.stir();
+        if self.link.leases.fetch_sub(1, SeqCst) == 1 && node.pool.room.is_wanted() {
+            node.pool.stir();
         }
-        self.node.settled();
+        node.settled();
     }
 }

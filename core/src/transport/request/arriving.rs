@@ -1,13 +1,13 @@
 //! What arrives of a peer's request or message: the head, and then the payload, in their time.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::{Buf, Bytes};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{HEAD, TOPIC_BYTES_MAX};
 use crate::{
-    deadline,
+    deadline::{self, in_time},
     transport::{
         Refusal,
         link::Link,
@@ -71,7 +71,7 @@ pub(super) async fn head_in_time(
         };
         read_head(reader, topic).await
     };
-    timeout_at(until, head).await.unwrap_or_else(|_| {
+    in_time(pin!(head), || until).await.unwrap_or_else(|_| {
         node.stats.stalled.up();
         None
     })
@@ -87,22 +87,22 @@ pub(super) async fn payload_in_time<'a>(
     head: &Head,
 ) -> Option<Result<(Bytes, Room<'a>), Refusal>> {
     let share = &link.share.payloads;
-    let patience = Instant::now() + ROOM_TIMEOUT;
-    let room = share.room(&link.payloads, head.bytes);
-    let Ok(room) = timeout_at(patience.min(head.until), room).await else {
-        if head.until <= patience {
+    let room = pin!(share.room(&link.payloads, head.bytes));
+    let patience = || head.until.min(Instant::now() + ROOM_TIMEOUT);
+    let Ok(room) = in_time(room, patience).await else {
+        if head.until <= Instant::now() {
             return None;
         }
         node.stats.requests_refused.up();
         return Some(Err(Refusal::Busy(share.at_once(head.bytes))));
     };
-    let until = head.until.min(passage(head.bytes));
     let whole = async {
         let payload = reader.payload(head.bytes as usize, &node.shelf).await;
         reader.end().await;
         payload
     };
-    let Ok(payload) = timeout_at(until, whole).await else {
+    let until = || head.until.min(passage(head.bytes));
+    let Ok(payload) = in_time(pin!(whole), until).await else {
         node.stats.stalled.up();
         return None;
     };

@@ -56,7 +56,9 @@ pub(in crate::transport) async fn open(
             Ok(Ok(opened)) => return Ok(opened.taken(node, lease, &call)),
             Ok(Err(Failed::Error(error))) => return Err(error),
             Ok(Err(Failed::GivenUp(_))) => return Err(call.lost("the peer gave the stream up")),
-            Ok(Err(Failed::Unheard(error))) => request::again(node, lease, &call, attempt, error)?,
+            Ok(Err(Failed::Unheard(error))) => {
+                request::again(node, &lease.link, &call, attempt, error)?;
+            }
         }
     }
     Err(call.timeout())

@@ -75,13 +75,17 @@ impl Inbound for Shared {
         topic: String,
         payload: Bytes,
         _: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>> {
+    ) -> Result<Answering, Refusal> {
+        const TOPICS: [&str; 7] = ["echo", "who", "fail", "panic", "held", "large", "hang"];
+        if !TOPICS.contains(&topic.as_str()) {
+            return Err(Refusal::UnknownTopic);
+        }
         let handler = self.0.clone();
-        Box::pin(async move {
+        Ok(Box::pin(async move {
             match topic.as_str() {
                 "echo" => Ok(payload),
                 "who" => Ok(from.id.to_string().into()),
-                "fail" => Err(Refusal::Handler("as asked".into())),
+                "fail" => Err("as asked".into()),
                 "panic" => panic!("on purpose"),
                 "held" => {
                     handler.arrived.add_permits(1);
@@ -93,14 +97,13 @@ impl Inbound for Shared {
                     let _ = handler.release.acquire().await;
                     Ok(vec![7; LARGE_ANSWER].into())
                 }
-                "hang" => {
+                _ => {
                     let _on_drop = OnDrop(handler.dropped.lock().take());
                     handler.arrived.add_permits(1);
                     std::future::pending().await
                 }
-                _ => Err(Refusal::UnknownTopic),
             }
-        })
+        }))
     }
 
     fn message(
