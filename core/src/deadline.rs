@@ -2,12 +2,12 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     task::Poll,
     time::Duration,
 };
 
-use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::error::{Error, Result};
 
@@ -40,21 +40,35 @@ pub(crate) async fn within<T>(
     timeout(deadline, work).await.unwrap_or_else(|_| Err(late()))
 }
 
+/// It is not done in time.
+#[derive(Debug)]
+pub(crate) struct Late;
+
 /// Waits for the work, at most until then. What is done without waiting costs no timer and no look at the
 /// clock: most steps of a small request are. Where it is pinned already, nothing of it is copied.
 pub(crate) async fn in_time<F: Future>(
     mut work: Pin<&mut F>,
-    until: impl FnOnce() -> Instant,
-) -> Result<F::Output, Elapsed> {
-    match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
-        Poll::Ready(output) => Ok(output),
-        Poll::Pending => timeout_at(until(), work).await,
-    }
+    until: impl Fn() -> Instant,
+) -> Result<F::Output, Late> {
+    let mut timer = pin!(None::<Sleep>);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if timer.is_none() {
+            timer.set(Some(sleep_until(until())));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| Err(Late)),
+            None => Poll::Pending, // it was set just before
+        }
+    })
+    .await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, pin::pin};
+    use std::future::pending;
 
     use tokio::time::sleep;
 
