@@ -45,17 +45,18 @@ pub(crate) async fn within<T>(
 pub(crate) struct Late;
 
 /// Waits for the work, at most until then. What is done without waiting costs no timer and no look at the
-/// clock: most steps of a small request are. Where it is pinned already, nothing of it is copied.
+/// clock: most steps of a small request are. Where it is pinned already, nothing of it is copied. It must not
+/// use up what tokio lets a task do at a time, or the timer is not looked at: QUIC streams do not.
 pub(crate) async fn in_time<F: Future>(
     mut work: Pin<&mut F>,
-    until: impl Fn() -> Instant,
+    until: impl FnOnce() -> Instant,
 ) -> Result<F::Output, Late> {
-    let mut timer = pin!(None::<Sleep>);
+    let (mut timer, mut until) = (pin!(None::<Sleep>), Some(until));
     poll_fn(|cx| {
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        if timer.is_none() {
+        if let Some(until) = until.take() {
             timer.set(Some(sleep_until(until())));
         }
         match timer.as_mut().as_pin_mut() {

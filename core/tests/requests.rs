@@ -43,6 +43,11 @@ async fn what_goes_wrong_has_its_own_error() {
     let (a, b) = pair().await;
     b.handle("fails", |_| async { Err("no such thing".into()) }).unwrap();
     b.handle("panics", |_| async { panic!("at the handler") }).unwrap();
+    b.handle("panics at once", |request: peerage::Request| {
+        assert!(request.topic.is_empty(), "before it began");
+        std::future::ready(Ok(Bytes::new()))
+    })
+    .unwrap();
     b.handle("hangs", |_| std::future::pending()).unwrap();
 
     let since = Instant::now();
@@ -56,6 +61,13 @@ async fn what_goes_wrong_has_its_own_error() {
     let error = a.request("n1", "panics", "", PATIENCE).await.unwrap_err();
     assert_eq!(error.code(), Code::Handler);
     assert!(error.to_string().contains("at the handler"), "{error}");
+    for asker in [&a, &b] {
+        let error = asker.request("n1", "panics at once", "", PATIENCE).await.unwrap_err();
+        assert_eq!(error.code(), Code::Handler);
+        assert!(error.to_string().contains("before it began"), "{error}");
+        // A message has nobody to tell, unless it goes to oneself.
+        let _ = asker.send("n1", "panics at once", "", PATIENCE).await;
+    }
 
     let error = a.request("n1", "hangs", "", Duration::from_millis(200)).await.unwrap_err();
     assert_eq!(error.code(), Code::Timeout);

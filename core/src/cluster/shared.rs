@@ -162,8 +162,8 @@ impl Shared {
             return Err(Error::UnknownTopic { target, topic: topic.into() });
         };
         let request = Request { from: self.me.id.clone(), topic: topic.into(), payload };
-        // A task of its own, so that a panic stays there.
-        let mut task = AbortOnDrop(tokio::spawn(handler(request)));
+        // A task of its own, so that a panic stays there, also one before there is anything to wait for.
+        let mut task = AbortOnDrop(tokio::spawn(async move { handler(request).await }));
         let failed =
             |message| Error::Handler { target: target.clone(), topic: topic.into(), message };
         match tokio::time::timeout(deadline, &mut task.0).await {

@@ -21,19 +21,15 @@ use crate::{
 /// How often running suspicions are looked at together.
 const REVIEW_EVERY: Duration = Duration::from_millis(200);
 
-/// Nobody changes as often as this between two records that reach us, or before the first: 136 years at one
-/// change a second. Who claims it of another would have that one's own word ignored, which stands below.
-const LEAP_MAX: u64 = 1 << 32;
-
 impl Membership {
     /// What rides on a frame. Most of it is known already, and seen to be before it is taken
     /// apart.
     pub(super) fn hear_all(&mut self, step: &mut Step<'_>, from: &Peer, heard: &[Skimmed<'_>]) {
         for record in heard {
-            if !self.is_known(record)
+            if (!self.is_known(record) || self.is_taken_back(record, from))
                 && let Ok(record) = record.record()
             {
-                self.apply(step, record);
+                self.apply(step, record, Some(from));
             }
         }
         // Whoever says so has not heard of it, and may never by chance. One answer to a frame,
@@ -79,13 +75,15 @@ impl Membership {
         refuted.then_some(slot)
     }
 
-    /// Whether a record holds us for dead or nearly so by what we have long refuted.
+    /// Whether a record holds us for dead or nearly so by what we have long refuted, or is far from all
+    /// that we ever announced.
     fn is_missed_refutation(&self, heard: &Skimmed<'_>) -> bool {
         let own = &self.own;
         heard.instance == own.peer.instance
             && heard.id == own.peer.id.as_str()
-            && matches!(heard.state, State::Suspect | State::Failed)
-            && heard.rank() < (own.incarnation, own.state)
+            && (matches!(heard.state, State::Suspect | State::Failed)
+                && heard.rank() < (own.incarnation, own.state)
+                || self.is_far_from_us(heard.incarnation))
     }
 
     /// Whether a record says nothing new.
@@ -117,18 +115,16 @@ impl Membership {
         self.planted(Bug::Resurrection)
     }
 
-    /// Believes a record if it supersedes what is known, and passes it on.
-    pub(super) fn apply(&mut self, step: &mut Step<'_>, record: Record) {
+    /// Believes a record, which came over the link of this peer, if it supersedes what is known, and passes it
+    /// on.
+    pub(super) fn apply(&mut self, step: &mut Step<'_>, record: Record, from: Option<&Peer>) {
         if record.id == self.own.peer.id {
             return self.about_us(step, record);
         }
-        let known = self.table.get(&record.id);
-        if record.incarnation > known.map_or(0, |e| e.member.incarnation).saturating_add(LEAP_MAX) {
-            // Perhaps of a member that believed it: no reason to close the link.
-            self.counters.frames_bad += 1;
+        if !self.is_within_reach(step, &record, from) {
             return;
         }
-        match known {
+        match self.table.get(&record.id) {
             None if record.state.is_live() => self.meet(step, record),
             None => self.remember_dead(step, &record),
             Some(known) if is_about_a_namesake(known, &record) => {
@@ -137,12 +133,15 @@ impl Membership {
                     self.send_records(step, &peer, addr, Frame::Gossip, &[record]);
                 }
             }
+            Some(known) if Self::takes_back(known, &record, from) => {
+                self.supersede(step, record, false);
+            }
             Some(known) if record.rank() > known.rank() => {
                 if may_be_mistaken(known, &record, self.table.live_len(), step.now)
                     && !self.planted(Bug::DeathsBelieved)
                 {
                     let suspect = Record { state: State::Suspect, dead_for_ms: 0, ..record };
-                    return self.apply(step, suspect);
+                    return self.apply(step, suspect, from);
                 }
                 self.supersede(step, record, false);
             }
@@ -379,7 +378,7 @@ impl Membership {
         record.state = State::Suspect;
         record.incarnation += u64::from(self.planted(Bug::SuspicionRaises));
         record.observers = vec![self.observation(step.now, id)];
-        self.apply(step, record.clone());
+        self.apply(step, record.clone(), None);
         // The suspect hears of it first, and where loss is no excuse.
         self.send_records(step, &peer, addr, Frame::Gossip, std::slice::from_ref(&record));
     }

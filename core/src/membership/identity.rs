@@ -25,6 +25,10 @@ impl Membership {
     /// Somebody else's view of us. Rule 1: only we raise our incarnation; rule 3: we never take
     /// over that we are suspect or failed.
     pub(super) fn about_us(&mut self, step: &mut Step<'_>, record: Record) {
+        if self.is_out_of_our_reach(&record) {
+            self.counters.frames_bad += 1;
+            return;
+        }
         let ours = (self.own.incarnation, self.own.state);
         if self.own.state == State::Left {
             if record.rank() < ours {

@@ -291,7 +291,7 @@ impl Membership {
     fn admit(&mut self, step: &mut Step<'_>, peer: &Peer, fresh: bool, record: Record) {
         let addr = record.addr;
         let known = self.table.get(&peer.id).is_some_and(|e| e.member.instance == peer.instance);
-        self.apply(step, record);
+        self.apply(step, record, Some(peer));
         if self.table.get(&peer.id).is_none() {
             // The table is full of the living. Told that it is in, it would wait for what never comes;
             // so it goes on asking, and finds room here or elsewhere.
@@ -319,7 +319,7 @@ impl Membership {
         if !self.join.is_answer(from) {
             return;
         }
-        self.apply_from_sync(step, updates);
+        self.apply_from_sync(step, from, updates);
         if self.join.is_newcomer() {
             // Whom a cluster consists of is news to its newcomer only. Who joined through it is
             // news to all.

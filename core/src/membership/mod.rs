@@ -25,6 +25,7 @@ mod health;
 mod identity;
 mod isolation;
 mod join;
+mod leaps;
 mod outbound;
 mod phi;
 mod planted;

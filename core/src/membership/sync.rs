@@ -49,6 +49,13 @@ impl Sync {
     }
 
     /// What is limited a second begins anew with each.
+    /// Whether a member is told now what others say of it: once a second, however many say so how often,
+    /// since each time costs a frame, and perhaps a probe.
+    pub(super) fn may_tell(&mut self, now: Time, id: &NodeId) -> bool {
+        self.begin_second(now);
+        self.told.insert(id.clone())
+    }
+
     fn begin_second(&mut self, now: Time) {
         let second = now.0 / 1_000_000;
         if second != self.second {
@@ -226,7 +233,7 @@ impl Membership {
         want: Vec<NodeId>,
         updates: Vec<Record>,
     ) {
-        self.apply_from_sync(step, updates);
+        self.apply_from_sync(step, from, updates);
         let addr = self.back_to(from);
         let mut send = Vec::new();
         // Asked of a table, so never more than the table has and each once; names we lack cost a
@@ -246,7 +253,17 @@ impl Membership {
 
     /// What another table holds, perhaps that of the other half of a cut: whom it declared dead
     /// while we hear it is not failed here, but told of it, so that it refutes; and probed.
-    pub(super) fn apply_from_sync(&mut self, step: &mut Step<'_>, records: Vec<Record>) {
+    pub(super) fn apply_from_sync(
+        &mut self,
+        step: &mut Step<'_>,
+        from: &Peer,
+        records: Vec<Record>,
+    ) {
+        let own = &self.own.peer;
+        if records.iter().any(|r| r.peer() == *own && self.is_far_from_us(r.incarnation)) {
+            let (own, addr) = (self.own_record(), self.back_to(from));
+            self.send_records(step, from, addr, Frame::Gossip, &[own]);
+        }
         for record in records {
             let heard = self.table.get(&record.id).is_some_and(|e| {
                 e.member.state == State::Alive
@@ -256,17 +273,15 @@ impl Membership {
             if heard && record.state == State::Failed {
                 self.tell_of_own_death(step, &record);
             } else {
-                self.apply(step, record);
+                self.apply(step, record, Some(from));
             }
         }
     }
 
     fn tell_of_own_death(&mut self, step: &mut Step<'_>, record: &Record) {
         let peer = record.peer();
-        // Once a second, however many say so how often: each costs a frame and a probe.
-        self.sync.begin_second(step.now);
         if let Some(addr) = self.addr_of(&peer)
-            && self.sync.told.insert(peer.id.clone())
+            && self.sync.may_tell(step.now, &peer.id)
         {
             self.send_records(step, &peer, addr, Frame::Gossip, std::slice::from_ref(record));
             self.probe_at_once(step, &peer);

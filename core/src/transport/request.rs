@@ -399,7 +399,7 @@ pub(super) fn serve(node: &Arc<Node>, link: &Arc<Link>, stream: BidirectionalStr
         let bytes = answer.as_ref().map_or(0, |payload| payload.len() as u64);
         let _held = link.answers.hold(bytes);
         let sent = {
-            let work = pin!(respond(&mut send, answer, inner.payload_max));
+            let work = pin!(respond(&mut send, answer));
             in_time(work, || passage(bytes)).await
         };
         if sent.is_err() {
@@ -440,8 +440,13 @@ async fn handle(
     let outcome = attended(node, work, head.until, |cx| {
         matches!(send.poll_send_ready(cx), Poll::Ready(Err(_)))
     });
-    let answer = outcome.await?.map_err(panicked);
-    Some(answer.and_then(|answer| answer.map_err(Refusal::Handler)))
+    let answer = outcome.await?.map_err(panicked).and_then(|a| a.map_err(Refusal::Handler));
+    // What is too large is not kept until the peer has read that it is.
+    let max = node.payload_max;
+    Some(answer.and_then(|payload| match payload.len() as u64 {
+        bytes if bytes > max => Err(Refusal::TooLarge { bytes, max }),
+        _ => Ok(payload),
+    }))
 }
 
 /// Waits for a handler as long as somebody waits for it. A reset of an answer that has not begun
@@ -474,14 +479,10 @@ async fn attended<F: Future>(
 pub(super) async fn respond(
     send: &mut SendStream,
     answer: Result<Bytes, Refusal>,
-    payload_max: u64,
 ) -> stream::Result<()> {
     let numbers =
         |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<_>>().into();
     let (status, payload): (u8, Bytes) = match answer {
-        Ok(payload) if payload.len() as u64 > payload_max => {
-            (status::TOO_LARGE, numbers(&[payload.len() as u64, payload_max]))
-        }
         Ok(payload) => (status::DONE, payload),
         Err(Refusal::UnknownTopic) => (status::UNKNOWN_TOPIC, Bytes::new()),
         Err(Refusal::Handler(mut message)) => {

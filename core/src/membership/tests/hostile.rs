@@ -3,10 +3,6 @@
 use super::*;
 use crate::wire::INCARNATION_MAX;
 
-fn closes(out: &[Effect], n: u16) -> bool {
-    out.iter().any(|e| matches!(e, Effect::Close { peer: to, .. } if *to == peer(n)))
-}
-
 #[test]
 fn an_interval_that_no_configuration_allows() {
     let mut node = Node::new(3);
@@ -227,69 +223,6 @@ fn a_join_in_another_name_costs_the_link() {
     let out = node.frame(1, Frame::Join { fresh: true }, &[record(7, 1, State::Alive)]);
     assert!(closes(&out, 1));
     assert!(node.machine.entry(&id(7)).is_none());
-}
-
-/// Nobody believes that a member has come from where it stands to the end of all incarnations: its own
-/// word is heard as before.
-#[test]
-fn the_highest_incarnation_freezes_nobody_out() {
-    let mut node = Node::new(3);
-    let own = node.machine.own_record().incarnation;
-    let far = (1 << 32) + 2;
-    let mut bad = 0;
-    for claimed in [far, far + 1, INCARNATION_MAX - 1, INCARNATION_MAX] {
-        for state in [State::Alive, State::Suspect, State::Failed, State::Left] {
-            let forged = Record { addr: addr(77), ..record(2, claimed, state) };
-            let out = node.gossip(1, forged);
-            assert!(events(&out).is_empty() && !closes(&out, 1), "{claimed} {state}");
-            // Nor that somebody whom nobody knows begins there.
-            assert!(events(&node.gossip(1, record(9, claimed, state))).is_empty());
-            bad += 2;
-            assert_eq!(node.machine.counters().frames_bad, bad);
-        }
-    }
-    assert!(node.machine.entry(&id(9)).is_none());
-    assert_eq!(node.machine.entry(&id(2)).unwrap().member.addr, addr(2));
-    let its_own = Record { addr: addr(78), ..record(2, 2, State::Alive) };
-    assert_eq!(events(&node.gossip(2, its_own)), ["MemberUpdated"]);
-    assert_eq!(events(&node.gossip(2, record(2, 2, State::Left))), ["MemberLeft"]);
-
-    node.gossip(1, record(0, INCARNATION_MAX, State::Failed));
-    assert_eq!(node.machine.own_record().incarnation, own, "there is nothing above it");
-}
-
-/// What others may believe is refuted, however high it is.
-#[test]
-fn the_highest_incarnation_that_is_believed_is_refuted() {
-    let mut node = Node::new(3);
-    let mut claimed = 1 << 32;
-    for step in 1..=5 {
-        node.gossip(1, record(0, claimed, State::Failed));
-        assert_eq!(node.machine.own_record().incarnation, claimed + 1, "step {step}");
-        // And whoever refutes that is believed.
-        let refuted = record(2, claimed + 1, State::Alive);
-        node.gossip(1, record(2, claimed, State::Suspect));
-        node.gossip(2, refuted);
-        assert_eq!(node.machine.entry(&id(2)).unwrap().rank(), (claimed + 1, State::Alive));
-        claimed += 1 << 32;
-    }
-}
-
-/// Who gets there step by step, which takes a billion of lies that are refuted, finds nothing above it. Even
-/// then the member is not held dead for ever: once it is forgotten it is admitted again.
-#[test]
-fn the_end_of_all_incarnations_lasts_until_it_is_forgotten() {
-    let mut node = Node::new(3);
-    let out = &mut Vec::new();
-    let there = record(2, INCARNATION_MAX - 1, State::Alive);
-    node.machine.believe(&Step { now: node.now, out }, &there);
-    node.bury(2, INCARNATION_MAX);
-    node.gossip(2, record(2, 2, State::Alive));
-    assert_eq!(node.state(2), State::Failed);
-    node.pass(24 * 3600 + 200);
-    assert!(node.machine.entry(&id(2)).is_none());
-    node.gossip(2, record(2, 2, State::Alive));
-    assert_eq!(node.state(2), State::Alive);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod evidence;
 mod health;
 mod hostile;
 mod joining;
+mod leaps;
 mod probing;
 mod redial;
 mod rhythm;
@@ -177,6 +178,10 @@ fn sent(out: &[Effect]) -> Vec<(Peer, Message)> {
             _ => None,
         })
         .collect()
+}
+
+fn closes(out: &[Effect], n: u16) -> bool {
+    out.iter().any(|e| matches!(e, Effect::Close { peer: to, .. } if *to == peer(n)))
 }
 
 fn events(out: &[Effect]) -> Vec<&'static str> {

@@ -232,7 +232,7 @@ pub(in crate::transport) async fn serve(
         Err(refusal) => {
             let _ = reader.stream.stop_sending(gave_up::ANSWERED.into()); // likewise
             // Whoever makes no room for an answer gets none.
-            let answer = request::respond(&mut send, Err(refusal), node.payload_max);
+            let answer = request::respond(&mut send, Err(refusal));
             if timeout_at(head_until, answer).await.is_err() {
                 give_up(&mut send, gave_up::CANCELLED);
             }

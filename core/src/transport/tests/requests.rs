@@ -101,6 +101,21 @@ async fn payloads_over_a_limit_are_refused_on_either_side() {
     assert_eq!(error.code(), Code::TooLarge, "{error}");
 }
 
+/// Also where the peer does not read: what was too large has gone by then.
+#[tokio::test]
+async fn an_answer_over_the_limit_is_refused_and_not_kept() {
+    let mut small = options("b");
+    small.payload_max = 1024;
+    let (a, b) = (TestNode::start("a").await, TestNode::with(small).await);
+    b.handler.release.add_permits(1);
+    let error = a.request(&b, "large", "").await.unwrap_err();
+    let bytes = LARGE_ANSWER as u64;
+    assert!(matches!(error, Error::TooLarge { bytes: b, max: 1024 } if b == bytes), "{error:?}");
+    until("it is over", || b.transport.stats().requests_in == 0).await;
+    assert_eq!(b.transport.stats().requests_handled, 1);
+    assert!(b.transport.links().iter().all(|link| link.answer_bytes == 0));
+}
+
 #[tokio::test]
 async fn too_many_at_once_are_refused() {
     let mut one = options("b");
