@@ -213,6 +213,12 @@ impl Pool {
         self.inner.lock().table.dials().count()
     }
 
+    /// Whether anybody waits for room, or was counted so and left.
+    #[cfg(test)]
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.room.is_wanted()
+    }
+
     /// What a defect of ours would do in the middle of a change.
     #[cfg(test)]
     pub(super) fn panic_with_the_table(&self) {

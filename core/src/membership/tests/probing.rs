@@ -22,14 +22,39 @@ fn a_silent_member_is_probed_through_others_whose_ack_counts_and_a_strangers_doe
 
 #[test]
 fn whoever_answers_nobody_is_told_first_that_it_is_suspect() {
+    let mut node = Node::new(3);
+    let (at, out) = loop {
+        node.now = node.machine.deadline().unwrap().max(node.now);
+        let out = node.tick_without(Some(1));
+        let suspected = |e: &Effect| matches!(e, Effect::Event(k) if k.name() == "MemberSuspected");
+        if let Some(at) = out.iter().position(suspected) {
+            break (at, out);
+        }
+    };
+    let accuses = |e: &Effect| match e {
+        Effect::Send { to, class, bytes, .. } => {
+            let updates = wire::decode(bytes).unwrap().updates;
+            let about = updates.into_iter().find(|r| r.id == id(1) && r.state == State::Suspect)?;
+            Some((to.clone(), *class, about))
+        }
+        _ => None,
+    };
+    let told = out[at..].iter().find_map(accuses).expect("it is told at once");
+    assert_eq!((&told.0, told.1), (&peer(1), Class::Stream), "where loss is no excuse");
+    assert_eq!(told.2.observers.iter().map(|o| &o.observer).collect::<Vec<_>>(), [&id(0)]);
+    assert_eq!(told.2.incarnation, 1);
+}
+
+/// Nobody is there to be asked, so the silence is as likely ours.
+#[test]
+fn a_probe_that_failed_without_helpers_costs_trust() {
     let mut node = Node::new(1);
-    let told = node.until(|to, m| {
-        let about = m.updates.iter().find(|r| r.id == id(1) && r.state == State::Suspect);
-        about.map(|r| (to.clone(), r.clone()))
-    });
-    assert_eq!(told.0, peer(1));
-    assert_eq!(told.1.observers.iter().map(|o| &o.observer).collect::<Vec<_>>(), [&id(0)]);
-    assert_eq!(told.1.incarnation, 1);
+    let failed = node.machine.counters().probes_failed;
+    while node.machine.counters().probes_failed == failed {
+        node.now = node.machine.deadline().unwrap().max(node.now);
+        node.tick_without(Some(1));
+    }
+    assert_eq!(node.machine.health_score(), 1);
 }
 
 #[test]

@@ -362,6 +362,7 @@ fn nothing_is_left(transport: &Transport) -> Result<(), String> {
     let counted = [
         ("replaced links", node.pool.links_and_retired().len() - held.len(), 0),
         ("dials", node.pool.dials(), 0),
+        ("who waits for room", usize::from(node.pool.is_waited_for()), 0),
         ("leases and the like", under_way, 0),
         ("places of replaced links", node.retired.len(), 0),
         ("requests", (stats.requests_out + stats.requests_in) as usize, 0),

@@ -217,6 +217,7 @@ fn starved_observer() -> Result<String> {
     ensure!(starved >= STARVED, "it waited only {starved:?} for the processor each time");
     let all = cluster.others(&[]);
     cluster.only_failed(&[6], &all, "while one was starved")?;
+    cluster.accuses_nobody(6)?;
     let suspected = cluster.suspected();
     drop(hogs);
     cluster.all_alive(s(15)).context("after the hogs were gone")?;
