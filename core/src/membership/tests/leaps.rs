@@ -57,11 +57,11 @@ fn who_is_told_of_itself_what_nobody_believes_stays_where_it_is() {
             assert_eq!(node.machine.own_record(), own, "{claimed} {state}");
             assert_eq!(node.machine.counters().frames_bad, bad + 1);
             // Whoever may believe that hears our own word.
-            assert_eq!(told(&out, 1, 0), [own.clone()], "{claimed} {state}");
+            assert_eq!(told(&out, 1, 0), std::slice::from_ref(&own), "{claimed} {state}");
         }
         let table = Frame::Records { want: Vec::new() };
         let out = node.frame(1, table, &[record(0, claimed, State::Failed)]);
-        assert_eq!(told(&out, 1, 0), [own.clone()], "{claimed} from a table");
+        assert_eq!(told(&out, 1, 0), std::slice::from_ref(&own), "{claimed} from a table");
         // Nor of a process before it: ours would be above what strangers believe.
         let namesake = Record { instance: Instance(99), ..record(0, claimed, State::Failed) };
         if claimed >= STRANGER_MAX {
@@ -101,7 +101,7 @@ fn who_missed_the_widest_lie_believes_who_refuted_it() {
     let refuted = victim.machine.own_record();
     assert_eq!(refuted.incarnation, own + LEAP_MAX + 1);
     let out = victim.gossip(2, record(0, own, State::Alive));
-    assert_eq!(told(&out, 2, 0), [refuted.clone()], "who is so far behind is told");
+    assert_eq!(told(&out, 2, 0), std::slice::from_ref(&refuted), "who is so far behind is told");
 
     let mut other = Node::new(3);
     let far = Record { incarnation: 1 + LEAP_MAX + 1, ..record(2, 1, State::Alive) };
