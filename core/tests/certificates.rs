@@ -10,10 +10,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use peerage::{Cluster, EventKind, Events};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
-use support::{PATIENCE, event, until};
+use support::{
+    PATIENCE, event,
+    recorder::{Kept, Value},
+    until,
+};
 
 const DAY: i64 = 86_400;
 
@@ -81,14 +84,11 @@ async fn expires(events: &mut Events, days: i64) {
     assert!(((days - 1) * DAY..=days * DAY).contains(&seconds_left.into()), "{seconds_left} s");
 }
 
-/// What the metric says, in days, if it was published since it was looked at last.
-fn published(snapshotter: &Snapshotter) -> Option<f64> {
-    let all = snapshotter.snapshot().into_vec();
-    all.into_iter().find_map(|(key, _, _, value)| match value {
-        DebugValue::Gauge(seconds)
-            if key.key().name() == "peerage_certificate_left_seconds" && seconds.0 > 0.0 =>
-        {
-            Some(seconds.0 / DAY as f64)
+/// What the metric says, in days.
+fn published(metrics: &Kept) -> Option<f64> {
+    metrics.all().iter().find_map(|(key, value)| match value {
+        Value::Gauge(seconds) if key.name() == "peerage_certificate_left_seconds" => {
+            Some(seconds / DAY as f64)
         }
         _ => None,
     })
@@ -96,9 +96,7 @@ fn published(snapshotter: &Snapshotter) -> Option<f64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn that_certificates_end_and_are_replaced_is_told_and_shown() {
-    let recorder = DebuggingRecorder::new();
-    let metrics = recorder.snapshotter();
-    recorder.install().unwrap();
+    let metrics = Kept::install();
     let authority = Authority::new();
     authority.issue("n0", 20); // of 120 days: less than a third
     let node = authority.start("n0").await;

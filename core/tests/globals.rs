@@ -12,9 +12,8 @@ use std::{
     },
 };
 
-use metrics_util::debugging::DebuggingRecorder;
 use peerage::Secret;
-use support::{PATIENCE, all_see, cluster_of};
+use support::{PATIENCE, all_see, cluster_of, recorder::Kept};
 use tracing::subscriber::NoSubscriber;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +29,7 @@ async fn what_belongs_to_the_program_is_left_to_it() {
     nodes[1].shutdown_now().await.unwrap();
 
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
-    DebuggingRecorder::new().install().unwrap();
+    Kept::install();
     tracing::subscriber::set_global_default(NoSubscriber::new()).unwrap();
     assert!(panic::catch_unwind(|| panic!("on purpose")).is_err());
     assert!(hooked.load(Relaxed), "the hook is still the program's");

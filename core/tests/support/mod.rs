@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used)] // each test binary uses its part
 
 pub mod paths;
+pub mod recorder;
 
 use std::{
     future::Future,
