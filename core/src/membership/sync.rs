@@ -48,7 +48,6 @@ impl Sync {
         self.next
     }
 
-    /// What is limited a second begins anew with each.
     /// Whether a member is told now what others say of it: once a second, however many say so how often,
     /// since each time costs a frame, and perhaps a probe.
     pub(super) fn may_tell(&mut self, now: Time, id: &NodeId) -> bool {
@@ -56,6 +55,7 @@ impl Sync {
         self.told.insert(id.clone())
     }
 
+    /// What is limited a second begins anew with each.
     fn begin_second(&mut self, now: Time) {
         let second = now.0 / 1_000_000;
         if second != self.second {

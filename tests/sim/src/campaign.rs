@@ -9,6 +9,8 @@ use std::{
     thread,
 };
 
+use peerage::membership::Bug;
+
 use crate::{
     S,
     random::{Outcome, Scenario},
@@ -45,11 +47,12 @@ impl Tally {
     }
 }
 
-/// Runs these seeds, each on a thread of its own among so many, and tells of each as it ends;
+/// Runs these seeds, with a bug or without, each on a thread of its own among so many, and tells of each as it ends;
 /// no further ones begin once `tell` has said no.
 pub fn seeds(
     range: Range<u64>,
     nodes: usize,
+    bug: Option<Bug>,
     jobs: usize,
     mut tell: impl FnMut(&Scenario, &Outcome) -> bool,
 ) {
@@ -64,7 +67,7 @@ pub fn seeds(
                     if seed >= end {
                         return;
                     }
-                    let scenario = Scenario::random(seed, nodes);
+                    let scenario = Scenario { bug, ..Scenario::random(seed, nodes) };
                     let outcome = scenario.run(false);
                     if send.send((scenario, outcome)).is_err() {
                         return;

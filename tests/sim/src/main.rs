@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use peerage::membership::Bug;
 use peerage_sim::{MS, bench, campaign, detect, random::Scenario};
 use serde::Serialize;
 
@@ -46,6 +47,9 @@ struct Run {
     /// The last line is one JSON object.
     #[arg(long)]
     json: bool,
+    /// All nodes have a bug, to see what violations look like.
+    #[arg(long, hide = true)]
+    planted: bool,
 }
 
 #[derive(Subcommand)]
@@ -160,13 +164,14 @@ pub(crate) fn print_json(value: &impl Serialize) {
 fn run(options: &Run) -> bool {
     let Run { seeds, first, seed, nodes, json, .. } = *options;
     let range = seed.map_or(first..first.saturating_add(seeds), |s| s..s + 1);
+    let bug = options.planted.then_some(Bug::SuspicionRaises);
     if options.verbose {
-        Scenario::random(range.start, nodes as usize).run(true);
+        Scenario { bug, ..Scenario::random(range.start, nodes as usize) }.run(true);
     }
     let mut tally = campaign::Tally::default();
     let (total, mut shown) = (range.end - range.start, Instant::now());
     let jobs = options.jobs.unwrap_or_else(campaign::jobs);
-    campaign::seeds(range, nodes as usize, jobs, |scenario, outcome| {
+    campaign::seeds(range, nodes as usize, bug, jobs, |scenario, outcome| {
         tally.add(scenario.seed, outcome);
         if !outcome.violations.is_empty() {
             print!("{}", campaign::report(scenario, outcome));
@@ -199,7 +204,7 @@ fn soak(minutes: Option<f64>, first: Option<u64>, jobs: Option<usize>, json: boo
         let round = seed;
         for (nodes, count) in SOAK {
             let mut tally = campaign::Tally::default();
-            campaign::seeds(round..round + count, nodes, jobs, |scenario, outcome| {
+            campaign::seeds(round..round + count, nodes, None, jobs, |scenario, outcome| {
                 tally.add(scenario.seed, outcome);
                 if !outcome.violations.is_empty() {
                     print!("{}", campaign::report(scenario, outcome));

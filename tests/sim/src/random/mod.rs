@@ -5,6 +5,7 @@ mod faults;
 
 use std::time::Duration;
 
+use peerage::membership::Bug;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use self::faults::Plan;
@@ -42,6 +43,8 @@ pub struct Scenario {
     pub gentle: bool,
     /// The dead are forgotten after `RETENTION`, and that is waited for.
     pub forgets: bool,
+    /// A bug that all nodes have, to see what its checker says.
+    pub bug: Option<Bug>,
 }
 
 /// How a scenario went.
@@ -86,7 +89,7 @@ impl Scenario {
             hosts = plan.hosts;
             all.push(quieten(plan));
         }
-        Self { seed, nodes, hosts, rounds: all, gentle, forgets }
+        Self { seed, nodes, hosts, rounds: all, gentle, forgets, bug: None }
     }
 
     /// Runs it.
@@ -98,6 +101,7 @@ impl Scenario {
         let bound = bound(&config, self.hosts);
         let mut world = World::new(self.seed, self.hosts, config, true);
         world.verbose = verbose;
+        world.bug = self.bug;
         let mut slowest = Some(0);
         for (n, round) in self.rounds.iter().enumerate() {
             world.forbid_wrong_failures(self.gentle);
