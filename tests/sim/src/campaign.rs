@@ -47,8 +47,8 @@ impl Tally {
     }
 }
 
-/// Runs these seeds, with a bug or without, each on a thread of its own among so many, and tells of each as it ends;
-/// no further ones begin once `tell` has said no.
+/// Runs these seeds, with a bug or without, each on a thread of its own among so many, and tells
+/// of each as it ends; no further ones begin once `tell` has said no.
 pub fn seeds(
     range: Range<u64>,
     nodes: usize,
